@@ -1,0 +1,36 @@
+"""NeuronLens: edit what a neuron says in a range, and measure what it costs everything else."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ActivationRanges": "neuronlens.records",
+    "ActivationSet": "neuronlens.records",
+    "ConceptDataset": "neuronlens.records",
+    "GatedEdit": "neuronlens.edits.gated",
+    "NeuronLensError": "neuronlens.errors",
+    "NeuronRanking": "neuronlens.records",
+    "ResultTable": "neuronlens.records",
+    "RunFolder": "neuronlens.results",
+    "Site": "neuronlens.records",
+    "capture": "neuronlens.hooks.contexts",
+    "compose": "neuronlens.config",
+    "edited": "neuronlens.hooks.contexts",
+    "run": "neuronlens.pipeline",
+}
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's home when it is first used, so that `import neuronlens` stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'neuronlens' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

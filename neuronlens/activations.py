@@ -1,0 +1,248 @@
+"""Reads activations at the record position, their moments per concept, and the states that replays start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from neuronlens.config import fingerprint
+from neuronlens.data.datamodule import Batch, TextDataModule
+from neuronlens.hooks.contexts import capture, read_index, read_positions
+from neuronlens.hooks.replay import run_body
+from neuronlens.hooks.sites import blocks_of, family_of
+from neuronlens.models.heads import log_probabilities
+from neuronlens.records import ActivationSet, ConceptDataset, ConceptStatistics, FloatArray, IntArray, LoadedModel, Site
+from neuronlens.schema import TrainerConfig
+from neuronlens.trainer import make_trainer
+
+
+class ConceptMoments:
+    """Streams samples into per-concept count, mean, variance and mean magnitude, in float64 (Chan et al. 1983)."""
+
+    def __init__(self, concepts: int, neurons: int, device: torch.device | str = "cpu") -> None:
+        """Start with no sample seen."""
+        self.count = torch.zeros(concepts, dtype=torch.float64, device=device)
+        self.mean = torch.zeros(concepts, neurons, dtype=torch.float64, device=device)
+        self.squares = torch.zeros_like(self.mean)
+        self.magnitude = torch.zeros_like(self.mean)
+
+    def update(self, values: Tensor, labels: Tensor) -> None:
+        """Add samples `[sample, neuron]` with their concept indices `[sample]`."""
+        values = values.to(torch.float64)
+        member = torch.nn.functional.one_hot(labels, len(self.count)).to(torch.float64).T
+        count = member.sum(1)
+        mean = member @ values / count.clamp(min=1)[:, None]
+        squares = member @ (values - mean[labels]).square()
+        both = (self.count + count).clamp(min=1)[:, None]
+        delta = mean - self.mean
+        self.squares += squares + delta.square() * (self.count * count)[:, None] / both
+        self.mean += delta * count[:, None] / both
+        self.magnitude += member @ values.abs()
+        self.count += count
+
+    def statistics(self) -> ConceptStatistics:
+        """Return the moments as numpy arrays; NaN where a concept has no sample."""
+        count = self.count.cpu().numpy()
+        seen = np.where(count > 0, count, np.nan)[:, None]
+        return ConceptStatistics(
+            count=count.astype(np.int64),
+            mean=np.where(np.isnan(seen), np.nan, self.mean.cpu().numpy()),
+            variance=self.squares.cpu().numpy() / seen,
+            mean_abs=self.magnitude.cpu().numpy() / seen,
+        )
+
+
+def statistics_of(values: FloatArray, labels: IntArray, concepts: int) -> ConceptStatistics:
+    """Return the per-concept moments of stored values `[sample, neuron]`."""
+    moments = ConceptMoments(concepts, values.shape[1])
+    moments.update(torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(np.asarray(labels, dtype=np.int64)))
+    return moments.statistics()
+
+
+@dataclass(frozen=True)
+class StoredStates:
+    """Outputs of one block over a split, from which the rest of the model is replayed.
+
+    Attributes:
+        parts: batches with their states `[sample, position, neuron]` in the model's dtype.
+    """
+
+    layer: int
+    parts: list[tuple[Batch, Tensor]]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What one pass over a split gave.
+
+    Attributes:
+        activations: per layer.
+        states: per layer that was asked to be kept.
+        log_probabilities: of the unedited model `[sample, concept]`, or None where it was not run to its head.
+    """
+
+    activations: dict[int, ActivationSet]
+    states: dict[int, StoredStates]
+    log_probabilities: FloatArray | None
+
+
+class ActivationExtractor(pl.LightningModule):
+    """Runs the model over batches once, only as deep as asked, recording before any edit."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        layers: Sequence[int],
+        labels: IntArray,
+        concepts: int,
+        keep: Sequence[int] = (),
+        to_the_head: bool = True,
+    ) -> None:
+        """Prepare to record `resid_post` of `layers`.
+
+        Args:
+            labels: concept index of every sample of the split.
+            keep: layers whose block outputs are kept for replay; at the last layer only the position the head reads.
+            to_the_head: run the whole model and record its predictions; else stop at the deepest layer asked for.
+        """
+        super().__init__()
+        self.model = loaded.model
+        self.loaded = loaded
+        self.layers, self.keep, self.to_the_head = tuple(layers), frozenset(keep), to_the_head
+        self.last = len(blocks_of(self.model)) - 1
+        self.sites = {layer: Site(layer) for layer in sorted({*layers, *keep})}
+        self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+        self.concepts = concepts
+        self.values: dict[int, Tensor] = {}
+        self.moments: dict[int, ConceptMoments] = {}
+        self.parts: dict[int, list[tuple[Batch, Tensor]]] = {layer: [] for layer in self.keep}
+        self.log_probs: Tensor | None = None
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        """Record one batch."""
+        rows = torch.from_numpy(batch.rows)
+        with capture(self.model, self.sites.values()) as recorded:
+            if self.to_the_head:
+                self._record_predictions(self.loaded.head.logits(self.model, batch.inputs), rows)
+            else:
+                run_body(self.model, batch.inputs, deepest=max(self.sites))
+        for layer, site in self.sites.items():
+            if layer in self.layers:
+                self._record_values(layer, recorded[site], batch, rows)
+            if layer in self.keep:
+                self.parts[layer].append(self._kept(layer, recorded[site], batch))
+
+    def _record_values(self, layer: int, hidden: Tensor, batch: Batch, rows: Tensor) -> None:
+        vectors = read_positions(hidden, batch.inputs["attention_mask"], self.loaded.record_position).detach()
+        if layer not in self.values:
+            self.values[layer] = torch.empty(len(self.labels), vectors.shape[1], dtype=torch.float32)
+            self.moments[layer] = ConceptMoments(self.concepts, vectors.shape[1], vectors.device)
+        self.values[layer][rows] = vectors.float().cpu()
+        self.moments[layer].update(vectors, self.labels[rows].to(vectors.device))
+
+    def _record_predictions(self, logits: Tensor, rows: Tensor) -> None:
+        log_probs = log_probabilities(logits).detach().cpu()
+        if self.log_probs is None:
+            self.log_probs = torch.empty(len(self.labels), log_probs.shape[1], dtype=log_probs.dtype)
+        self.log_probs[rows] = log_probs
+
+    def _kept(self, layer: int, hidden: Tensor, batch: Batch) -> tuple[Batch, Tensor]:
+        if layer < self.last:
+            return batch, hidden.detach()
+        mask = batch.inputs["attention_mask"]
+        read = read_index(mask, self.loaded.head.reads)[:, None]
+        inputs = {name: tensor.gather(1, read) for name, tensor in batch.inputs.items()}
+        if "position_ids" in inputs:
+            inputs["position_ids"] = torch.zeros_like(inputs["position_ids"])
+        return Batch(batch.rows, inputs), read_positions(hidden, mask, self.loaded.head.reads)[:, None].detach()
+
+    def stored_states(self, layer: int) -> StoredStates:
+        """Return a kept layer's states; at the last layer as one part, since no position is padded."""
+        parts = self.parts[layer]
+        if layer == self.last and len(parts) > 1:
+            inputs = {name: torch.cat([batch.inputs[name] for batch, _ in parts]) for name in parts[0][0].inputs}
+            rows = np.concatenate([batch.rows for batch, _ in parts])
+            parts = [(Batch(rows, inputs), torch.cat([state for _, state in parts]))]
+        return StoredStates(layer, parts)
+
+
+def text_batches(loaded: LoadedModel, texts: Sequence[str], batch_size: int | None = None) -> TextDataModule:
+    """Return the texts as the model's batches, padded on the tokenizer's side."""
+    return TextDataModule(
+        texts,
+        loaded.tokenizer,
+        max_length=loaded.max_length,
+        batch_size=batch_size or loaded.batch_size,
+        positions=family_of(loaded.model.config.model_type).position_ids,
+        padding_side=loaded.tokenizer.padding_side,
+    )
+
+
+def extract(
+    loaded: LoadedModel,
+    data: ConceptDataset,
+    split: str,
+    *,
+    layers: Sequence[int],
+    trainer: TrainerConfig,
+    keep: Sequence[int] = (),
+    to_the_head: bool = True,
+) -> Extraction:
+    """Return the activations of one split at the record position, from one pass over it.
+
+    Args:
+        layers: whose activations are wanted.
+        keep: layers whose states are kept for replay.
+        to_the_head: whether the unedited predictions are wanted as well.
+    Raises:
+        ActivationError: NaN or infinity among them.
+    """
+    rows = data.rows(split)
+    labels, ids = data.labels[rows], tuple(data.ids[row] for row in rows)
+    module = ActivationExtractor(
+        loaded, layers=layers, labels=labels, concepts=len(data.concepts), keep=keep, to_the_head=to_the_head
+    )
+    batches = text_batches(loaded, [data.texts[row] for row in rows])
+    make_trainer(trainer, f"activations of {split}").predict(module, datamodule=batches, return_predictions=False)
+    log_probs = module.log_probs.numpy() if module.log_probs is not None else None
+    base: dict[str, Any] = {}
+    if log_probs is not None:
+        base["base_prediction"] = log_probs.argmax(1)
+        base["base_confidence"] = np.exp(log_probs[np.arange(len(labels)), labels])
+    activations = {}
+    for layer in layers:
+        site = Site(layer)
+        key = fingerprint([loaded.fingerprint, data.fingerprint, split, str(site)])
+        statistics = module.moments[layer].statistics()
+        activations[layer] = ActivationSet(
+            site, module.values[layer].numpy(), labels, data.concepts, ids, statistics, key, **base
+        )
+    return Extraction(activations, {layer: module.stored_states(layer) for layer in keep}, log_probs)
+
+
+def only_correct(activations: ActivationSet) -> ActivationSet:
+    """Return the samples that the unedited model predicts right, with their own moments: `fit_on: correct`."""
+    assert activations.base_prediction is not None, "predictions are recorded where fit_on asks for them"
+    right = activations.base_prediction == activations.labels
+    values, labels = activations.values[right], activations.labels[right]
+    return ActivationSet(
+        activations.site,
+        values,
+        labels,
+        activations.concepts,
+        tuple(key for key, kept in zip(activations.ids, right, strict=True) if kept),
+        statistics_of(values, labels, len(activations.concepts)),
+        fingerprint([activations.fingerprint, "correct"]),
+    )
+
+
+def as_arrays(activations: Mapping[int, ActivationSet]) -> dict[str, Any]:
+    """Return the values of several layers by site name, for a safetensors file."""
+    return {str(entry.site): entry.values for entry in activations.values()}

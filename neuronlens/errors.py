@@ -1,0 +1,68 @@
+"""The errors a user can cause, and the sentence each of them is told in.
+
+Every message says what was given, what was expected, the nearest valid name where there is one, and the next step.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NeuronLensError(Exception):
+    """Base of every error caused by input; the command line turns it into exit code 2 and one message."""
+
+
+class ConfigError(NeuronLensError):
+    """A configuration value is unknown, of the wrong type or out of its range."""
+
+
+class DataError(NeuronLensError):
+    """A dataset cannot be read, is empty, or holds too little of a concept."""
+
+
+class ModelError(NeuronLensError):
+    """A model, its checkpoint or its head cannot be used as asked."""
+
+
+class SiteError(NeuronLensError):
+    """A layer or site name matches nothing in the model, or its hook never fired."""
+
+
+class ShapeError(NeuronLensError):
+    """Two arrays that must agree in shape do not."""
+
+
+class ActivationError(NeuronLensError):
+    """Activations hold NaN or infinity, or too few samples for the estimate asked of them."""
+
+
+class OutputError(NeuronLensError):
+    """A result or cache folder cannot be written or read."""
+
+
+def nearest(name: str, available: Iterable[str]) -> str | None:
+    """Return the entry of `available` that looks most like `name`, or None when nothing does.
+
+    >>> nearest("gausian", ["gaussian", "quantile"])
+    'gaussian'
+    """
+    found = difflib.get_close_matches(name, [str(entry) for entry in available], n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def unknown(kind: str, name: str, available: Iterable[str], next_step: str = "") -> str:
+    """Return the sentence for a name that is not known: got, nearest, available, next step.
+
+    >>> unknown("edit", "zeroo", ["zero", "mean"])
+    "Unknown edit 'zeroo'. Did you mean 'zero'? Available: mean, zero."
+    """
+    options = sorted(str(entry) for entry in available)
+    near = nearest(name, options)
+    parts = [f"Unknown {kind} '{name}'."]
+    if near:
+        parts.append(f"Did you mean '{near}'?")
+    parts.append(f"Available: {', '.join(options)}." if options else "There is none to choose from.")
+    if next_step:
+        parts.append(f"Next: {next_step}")
+    return " ".join(parts)

@@ -1,0 +1,161 @@
+"""Trains a classification head and the top blocks from the stored states of the frozen prefix."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from neuronlens.activations import ActivationExtractor, text_batches
+from neuronlens.config import fingerprint
+from neuronlens.data.datamodule import Batch
+from neuronlens.errors import ModelError
+from neuronlens.hooks.replay import forward, starting_from
+from neuronlens.hooks.sites import blocks_of
+from neuronlens.models.loading import ModelSource, load_model, load_untrained
+from neuronlens.records import ConceptDataset, LoadedModel
+from neuronlens.schema import FinetuneConfig, ModelConfig, TrainerConfig
+from neuronlens.store import Store
+from neuronlens.trainer import make_trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PrefixSample:
+    """One training example: its tokens, the frozen prefix's output for them, and its concept."""
+
+    inputs: dict[str, Tensor]
+    state: Tensor
+    label: int
+
+
+def stack_samples(samples: Sequence[PrefixSample], pad_id: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Return inputs `[sample, position]`, states `[sample, position, neuron]` and labels, padded to the longest."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    fill = {"input_ids": pad_id}
+    inputs = {
+        name: pad([sample.inputs[name] for sample in samples], batch_first=True, padding_value=fill.get(name, 0))
+        for name in samples[0].inputs
+    }
+    states = pad([sample.state for sample in samples], batch_first=True)
+    return inputs, states, torch.tensor([sample.label for sample in samples])
+
+
+class TopBlocks(pl.LightningModule):
+    """The head and the top blocks of a model, trained by AdamW on cross-entropy; everything below stays as it is."""
+
+    def __init__(self, model: Any, config: FinetuneConfig, *, prefix_layer: int, steps: int) -> None:
+        """Train what stands above block `prefix_layer` for `steps` optimiser steps."""
+        super().__init__()
+        self.model, self.config, self.prefix_layer, self.steps = model, config, prefix_layer, steps
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        for module in (model.get_input_embeddings(), *blocks_of(model)[: prefix_layer + 1]):
+            module.requires_grad_(False)
+
+    def training_step(self, batch: tuple[dict[str, Tensor], Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the mean cross-entropy of one batch, in nats."""
+        inputs, states, labels = batch
+        with starting_from(self.model, self.prefix_layer, states):
+            logits = forward(self.model, inputs)
+        return torch.nn.functional.cross_entropy(logits.float(), labels)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW under a one-cycle schedule, stepped per batch."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+        warm = max(self.config.warmup_fraction, 1.0 / max(self.steps, 2))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=self.config.learning_rate,
+            total_steps=self.steps + 1,
+            pct_start=warm,
+            anneal_strategy="linear",
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def finetuned(
+    config: ModelConfig, source: ModelSource, data: ConceptDataset, store: Store, trainer: TrainerConfig
+) -> LoadedModel:
+    """Return the model trained on the dataset's train split, from the cache where it was trained before.
+
+    The trained model is kept by `save_pretrained`, so that plain transformers loads it, with `id2label` and the tokenizer.
+
+    Raises:
+        ModelError: more blocks asked for than stand above the first.
+    """
+    tune = config.finetune
+    assert tune is not None, "the caller asks for fine-tuning only where it is configured"
+    if tune.blocks >= source.layer_count:
+        raise ModelError(
+            f"model.finetune.blocks is {tune.blocks}; '{config.name}' has {source.layer_count} blocks and trains at most "
+            f"{source.layer_count - 1}, from the stored states below them."
+        )
+    untrained = load_untrained(config, source, data.concepts, tune.seed)
+    key = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
+    if not store.has("finetuned", key):
+        _train(untrained, tune, data, trainer)
+        manifest = {
+            "max_length": config.max_length,
+            "concepts": data.concepts,
+            "finetune": tune,
+            "source": source.identity,
+        }
+        with store.writing("finetuned", key, manifest) as folder:
+            untrained.model.save_pretrained(folder)
+            untrained.tokenizer.save_pretrained(folder)
+    folder = store.folder("finetuned", key)
+    trained = replace(source, location=str(folder), folder=str(folder), identity={"finetuned": key})
+    return load_model(config, trained, data.concepts)[0]
+
+
+def _train(loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig) -> None:
+    samples = _prefix_samples(loaded, tune, data, trainer)
+    generator = torch.Generator().manual_seed(tune.seed)
+    collate = partial(stack_samples, pad_id=loaded.tokenizer.pad_token_id)
+    loader: DataLoader[Any] = DataLoader(
+        samples, tune.batch_size, shuffle=True, generator=generator, collate_fn=collate
+    )  # type: ignore[arg-type]
+    prefix_layer = len(blocks_of(loaded.model)) - tune.blocks - 1
+    module = TopBlocks(loaded.model, tune, prefix_layer=prefix_layer, steps=tune.epochs * len(loader))
+    fitter = make_trainer(trainer, "fine-tuning", max_epochs=tune.epochs, gradient_clip_val=1.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(tune.seed)
+        loaded.model.train()
+        fitter.fit(module, loader)
+    loaded.model.eval().cpu()
+
+
+def _prefix_samples(
+    loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig
+) -> list[PrefixSample]:
+    rows = data.rows("train")
+    prefix_layer = len(blocks_of(loaded.model)) - tune.blocks - 1
+    module = ActivationExtractor(
+        loaded, layers=(), labels=data.labels[rows], concepts=len(data.concepts), keep=[prefix_layer], to_the_head=False
+    )
+    batches = text_batches(loaded, [data.texts[row] for row in rows])
+    make_trainer(trainer, "states of the frozen prefix").predict(module, datamodule=batches, return_predictions=False)
+    samples = []
+    for batch, states in module.parts[prefix_layer]:
+        samples += _unpadded(batch, states.cpu(), data.labels[rows])
+    return samples
+
+
+def _unpadded(batch: Batch, states: Tensor, labels: Any) -> list[PrefixSample]:
+    samples = []
+    for place, row in enumerate(batch.rows):
+        inputs = {name: tensor[place].cpu() for name, tensor in batch.inputs.items()}
+        real = inputs["attention_mask"] != 0
+        cut = {name: tensor[real] for name, tensor in inputs.items()}
+        samples.append(PrefixSample(cut, states[place][real].clone(), int(labels[row])))
+    return samples

@@ -1,0 +1,156 @@
+"""Reads and edits activations in a running model. The only file that registers hooks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuronlens.errors import SiteError, unknown
+from neuronlens.hooks.sites import resolve_site
+from neuronlens.records import Site
+
+Edit = Callable[[Tensor, Tensor | None], Tensor]
+"""Takes hidden states `[cell, sample, position, neuron]` and a mask `[sample, position]`; gives the edited ones."""
+
+
+@contextmanager
+def capture(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tensor]]:
+    """Record the sites' vectors of every forward in the block, as they are before any edit (TRAPS 5).
+
+    Yields:
+        A dict that holds, after a forward, `[sample, position, neuron]` per site: the latest forward's.
+    Raises:
+        SiteError: a site matches nothing, or its hook never fired though the model ran.
+    """
+    recorded: dict[Site, Tensor] = {}
+
+    def hook_for(site: Site) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            recorded[site] = hidden_of(output)
+
+        return hook
+
+    modules = {site: resolve_site(model, site) for site in sites}
+    with _watched(model, modules) as (seen, handles):
+        for site, module in modules.items():
+            handles.enter_context(_hooked(module, hook_for(site), seen, site, prepend=True))
+        yield recorded
+
+
+@contextmanager
+def edited(model: nn.Module, edits: Mapping[Site, Edit], *, positions: str = "all") -> Iterator[nn.Module]:
+    """Edit the sites' vectors in every forward in the block, and leave the model as it was found.
+
+    Args:
+        edits: what to do at each site; pads are never edited.
+        positions: `all` attended ones, or only the record position `cls` or `last`.
+    Raises:
+        SiteError: a site matches nothing, or its hook never fired though the model ran (TRAPS 13).
+    """
+    if positions not in ("all", "cls", "last"):
+        raise SiteError(unknown("edit position", positions, ["all", "cls", "last"]))
+    mask_of_forward: list[Tensor | None] = [None]
+
+    def hook_for(edit: Edit) -> Callable[..., Any]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
+            hidden = hidden_of(output)
+            mask = position_mask(mask_of_forward[0], hidden, positions)
+            return with_hidden(output, edit(hidden[None], mask)[0])
+
+        return hook
+
+    def remember_mask(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        bound = inspect.signature(module.forward).bind_partial(*arguments, **named).arguments
+        mask_of_forward[0] = bound.get("attention_mask", bound.get("kwargs", {}).get("attention_mask"))
+
+    modules = {site: resolve_site(model, site) for site in edits}
+    with _watched(model, modules) as (seen, handles):
+        handles.callback(model.register_forward_pre_hook(remember_mask, with_kwargs=True).remove)
+        for site, module in modules.items():
+            handles.enter_context(_hooked(module, hook_for(edits[site]), seen, site, prepend=False))
+        yield model
+
+
+def hidden_of(output: Any) -> Tensor:
+    """Return the hidden states of a block's output, a tensor or a tuple that starts with one (TRAPS 4)."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def with_hidden(output: Any, hidden: Tensor) -> Any:
+    """Return a block's output with other hidden states, a tuple's tail passed through."""
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+def position_mask(attention_mask: Tensor | None, hidden: Tensor, positions: str) -> Tensor | None:
+    """Return which positions are edited `[sample, position]`, or None for all of them.
+
+    `cls` is position 0, which is what an encoder's head reads; `last` is the last attended one on either padding side.
+    """
+    samples, width = hidden.shape[:2]
+    if attention_mask is None and positions == "all":
+        return None
+    if attention_mask is None:
+        attention_mask = torch.ones(samples, width, dtype=torch.long, device=hidden.device)
+    attended = attention_mask[:, -width:].to(hidden.device) != 0  # with a cache, the mask covers the past as well
+    if positions == "all":
+        return attended
+    return torch.zeros_like(attended).scatter_(1, read_index(attended, positions)[:, None], True)
+
+
+def read_index(attended: Tensor, position: str) -> Tensor:
+    """Return the record position's index `[sample]`: 0 for `cls`, the last attended one for `last` (TRAPS 1)."""
+    if position == "cls":
+        return torch.zeros(attended.shape[0], dtype=torch.long, device=attended.device)
+    places = torch.arange(attended.shape[1], device=attended.device)
+    return (places * (attended != 0)).argmax(-1)
+
+
+def read_positions(hidden: Tensor, attention_mask: Tensor, position: str) -> Tensor:
+    """Return one vector per sample `[sample, neuron]`: at `cls`, at `last`, or the `mean` or `max` over attended tokens."""
+    attended = attention_mask != 0
+    if position == "mean":
+        weights = attended.to(torch.float32)[..., None]
+        return ((hidden.float() * weights).sum(1) / weights.sum(1)).to(hidden.dtype)
+    if position == "max":
+        return hidden.masked_fill(~attended[..., None], -torch.inf).amax(1)
+    if position not in ("cls", "last"):
+        raise SiteError(unknown("record position", position, ["cls", "last", "mean", "max"]))
+    rows = torch.arange(hidden.shape[0], device=hidden.device)
+    return hidden[rows, read_index(attended, position)]
+
+
+@contextmanager
+def _watched(model: nn.Module, modules: Mapping[Site, nn.Module]) -> Iterator[tuple[dict[Site, int], ExitStack]]:
+    """Count the model's forwards against each site's, remove every hook at the end, and refuse a silent site."""
+    seen = dict.fromkeys(modules, 0)
+    forwards = [0]
+
+    def count(module: nn.Module, arguments: Any, output: Any) -> None:
+        forwards[0] += 1
+
+    with ExitStack() as handles:
+        handles.callback(model.register_forward_hook(count).remove)
+        yield seen, handles
+    silent = [str(site) for site, times in seen.items() if forwards[0] and not times]
+    if silent:
+        raise SiteError(f"The model ran and {', '.join(silent)} never fired. Next: neuronlens doctor.")
+
+
+@contextmanager
+def _hooked(
+    module: nn.Module, hook: Callable[..., Any], seen: dict[Site, int], site: Site, *, prepend: bool
+) -> Iterator[None]:
+    def counted(*arguments: Any) -> Any:
+        seen[site] += 1
+        return hook(*arguments)
+
+    handle = module.register_forward_hook(counted, prepend=prepend)
+    try:
+        yield
+    finally:
+        handle.remove()

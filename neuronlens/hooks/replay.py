@@ -1,0 +1,98 @@
+"""Starts the model's own forward at a stored state, so that a cell of a sweep never runs what it cannot change.
+
+Block l is replaced by a stub that returns the stored output and the blocks below it by ones that do nothing, so the
+model's own code still makes masks, positions, norms and head, and per-layer settings keep their index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from neuronlens.hooks.sites import blocks_of
+
+
+class _PassThrough(nn.Module):
+    """A block that hands its input on."""
+
+    def forward(self, hidden: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        return hidden
+
+
+class _StoredState(nn.Module):
+    """A block whose output was computed before."""
+
+    def __init__(self, state: Tensor) -> None:
+        super().__init__()
+        self.state = state
+
+    def forward(self, hidden: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        return self.state
+
+
+@contextmanager
+def replaced_blocks(model: nn.Module, replacements: Mapping[int, nn.Module]) -> Iterator[nn.Module]:
+    """Put other modules in the place of some blocks, and the model's own back at the end, whatever happens."""
+    blocks = blocks_of(model)
+    own = {index: blocks[index] for index in replacements}
+    try:
+        for index, module in replacements.items():
+            blocks[index] = module
+        yield model
+    finally:
+        for index, module in own.items():
+            blocks[index] = module
+
+
+@contextmanager
+def only_up_to(model: nn.Module, layer: int) -> Iterator[nn.Module]:
+    """Skip every block above `layer`: for capturing at a lower layer without paying for the rest."""
+    above = range(layer + 1, len(blocks_of(model)))
+    with replaced_blocks(model, {index: _PassThrough() for index in above}):
+        yield model
+
+
+@contextmanager
+def starting_from(model: nn.Module, layer: int, state: Tensor) -> Iterator[nn.Module]:
+    """Make the model's forward start with `state` as the output of block `layer`.
+
+    Args:
+        state: `[row, position, neuron]`, for inputs of `[row, position]`; gradients flow into the blocks above.
+    """
+    below = {index: _PassThrough() for index in range(layer)}
+    with replaced_blocks(model, {**below, layer: _StoredState(state)}):
+        yield model
+
+
+def replay(model: nn.Module, layer: int, inputs: Mapping[str, Tensor], states: Tensor) -> Tensor:
+    """Return the logits that the model gives when block `layer`'s output is `states`.
+
+    Args:
+        inputs: the tokenised samples `[sample, position]` the states were computed from.
+        states: `[cell, sample, position, neuron]`; the cells run as extra rows of one forward.
+    Returns:
+        `[cell, sample, class]`.
+    """
+    cells, samples = states.shape[:2]
+    rows = {name: tensor.repeat(cells, *[1] * (tensor.dim() - 1)) for name, tensor in inputs.items()}
+    with starting_from(model, layer, states.flatten(0, 1)):
+        logits = forward(model, rows)
+    return logits.view(cells, samples, *logits.shape[1:])
+
+
+def forward(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the logits of a plain forward; a decoder keeps no cache."""
+    return model(**inputs, **_no_cache(inputs)).logits
+
+
+def run_body(model: nn.Module, inputs: Mapping[str, Tensor], *, deepest: int) -> None:
+    """Run the blocks up to `deepest` and nothing above them, head included, for whoever captures there."""
+    with only_up_to(model, deepest):
+        model.base_model(**inputs, **_no_cache(inputs))  # type: ignore[operator]
+
+
+def _no_cache(inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {"use_cache": False} if "position_ids" in inputs else {}

@@ -1,0 +1,119 @@
+"""Where things are inside a model: one row per architecture family, and the names and layers a user may write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from neuronlens.errors import SiteError, unknown
+from neuronlens.records import Site
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture family's table.
+
+    Attributes:
+        blocks: path of the block list below the base model.
+        reads: position its classification head reads, `cls` (position 0) or `last`.
+        position_ids: whether batches carry positions counted from the mask.
+        layers_key: the config entry that counts blocks.
+    """
+
+    blocks: str
+    reads: str
+    position_ids: bool
+    layers_key: str = "num_hidden_layers"
+
+
+_ENCODER = Family("encoder.layer", reads="cls", position_ids=False)
+_DECODER = Family("layers", reads="last", position_ids=True)
+
+FAMILIES: Mapping[str, Family] = {
+    "bert": _ENCODER,
+    "roberta": _ENCODER,
+    "distilbert": Family("transformer.layer", reads="cls", position_ids=False, layers_key="n_layers"),
+    "gpt2": Family("h", reads="last", position_ids=True, layers_key="n_layer"),
+    "gpt_neox": _DECODER,
+    "llama": _DECODER,
+    "mistral": _DECODER,
+    "qwen2": _DECODER,
+    "qwen3": _DECODER,
+    "gemma": _DECODER,
+    "gemma2": _DECODER,
+    "gemma3_text": _DECODER,
+}
+
+
+def family_of(model_type: str) -> Family:
+    """Return the table for a transformers `model_type`.
+
+    Raises:
+        SiteError: the family is not supported.
+    """
+    if model_type not in FAMILIES:
+        raise SiteError(unknown("model family", model_type, FAMILIES, "choose a model of a family listed here."))
+    return FAMILIES[model_type]
+
+
+def blocks_of(model: nn.Module) -> nn.ModuleList:
+    """Return the model's own list of transformer blocks."""
+    base = getattr(model, "base_model", model)
+    family = family_of(_model_type(model))
+    return base.get_submodule(family.blocks)  # type: ignore[return-value]
+
+
+def _model_type(model: Any) -> str:
+    return str(model.config.model_type)
+
+
+def resolve_site(model: nn.Module, site: Site) -> nn.Module:
+    """Return the module whose output is the site's vector.
+
+    Raises:
+        SiteError: no such site name, or no such layer (TRAPS 13).
+    """
+    blocks = blocks_of(model)
+    if site.name != "resid_post":
+        raise SiteError(unknown("site", site.name, ["resid_post"], "layers.site=resid_post"))
+    return blocks[resolve_layer(site.layer, len(blocks))]
+
+
+def resolve_layer(layer: int, count: int) -> int:
+    """Return a layer number counted from 0; negatives count from the end.
+
+    >>> resolve_layer(-1, 6)
+    5
+    """
+    if isinstance(layer, bool) or not isinstance(layer, int):
+        raise SiteError(f"Layer {layer!r} is not a number. Expected 0 to {count - 1}, a negative, 'last' or 'all'.")
+    if not -count <= layer < count:
+        raise SiteError(
+            f"Layer {layer} is past the end: the model has {count} layers, 0 to {count - 1} (or -1 to -{count})."
+        )
+    return layer % count
+
+
+def resolve_layers(select: Any, count: int) -> tuple[int, ...]:
+    """Return layer numbers, ascending and once each, for a number, `last`, `all` or a list of these.
+
+    Raises:
+        SiteError: a layer past the end, or a word that is neither.
+
+    >>> resolve_layers(["last", 0, -6], 6)
+    (0, 5)
+    """
+    if isinstance(select, str):
+        if select == "all":
+            return tuple(range(count))
+        if select == "last":
+            return (count - 1,)
+        raise SiteError(unknown("layer", select, ["last", "all"], f"or a number from 0 to {count - 1}."))
+    if isinstance(select, (list, tuple)):
+        if not select:
+            raise SiteError("No layer is chosen: the list is empty. Next: layers=last.")
+        return tuple(sorted({layer for entry in select for layer in resolve_layers(entry, count)}))
+    return (resolve_layer(select, count),)

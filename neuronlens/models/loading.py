@@ -1,0 +1,184 @@
+"""Finds a model's files, reads its shape before anything heavy, and loads it with its tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from neuronlens.config import fingerprint
+from neuronlens.data.sources import sha256_of, wheel_files
+from neuronlens.errors import ModelError
+from neuronlens.hooks.sites import family_of
+from neuronlens.models.heads import SequenceClassification, check_labels
+from neuronlens.records import LoadedModel
+from neuronlens.schema import ModelConfig
+from neuronlens.store import Store
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model's files before they are loaded.
+
+    Attributes:
+        location: folder or hub id, as `from_pretrained` takes it.
+        identity: what its fingerprint rests on: wheel checksum, hub revision, or the hash of the folder's files.
+        model_type, layer_count: from its config.
+        folder: None for a hub id.
+    """
+
+    location: str
+    identity: Mapping[str, Any]
+    model_type: str
+    layer_count: int
+    folder: str | None
+
+
+def locate(config: ModelConfig, store: Store) -> ModelSource:
+    """Return where the model is and what shape it has, its wheel fetched if it comes in one.
+
+    Raises:
+        ModelError: no source, no such folder or hub id, not a transformers model.
+        DataError: the wheel cannot be fetched or is not the one expected.
+        SiteError: the family is not supported.
+    """
+    if config.path:
+        folder = Path(config.path)
+        if not (folder / "config.json").is_file():
+            raise ModelError(
+                f"model.path '{folder}' holds no config.json. Expected a folder written by save_pretrained."
+            )
+        return _describe(str(folder), config, {"files": _hashes(folder)}, str(folder))
+    if config.wheel:
+        if not config.folder:
+            raise ModelError("model.wheel is set without model.folder, the model's folder inside the wheel.")
+        root = wheel_files(config.wheel, config.sha256 or "", [config.folder], store)
+        folder = root / config.folder
+        return _describe(str(folder), config, {"wheel": config.sha256, "folder": config.folder}, str(folder))
+    if config.hub:
+        return _describe(config.hub, config, None, None)
+    raise ModelError(f"Model '{config.name}' names no source. Expected one of model.path, model.wheel, model.hub.")
+
+
+def _describe(location: str, config: ModelConfig, identity: dict[str, Any] | None, folder: str | None) -> ModelSource:
+    try:
+        described = AutoConfig.from_pretrained(location, revision=config.revision if folder is None else None)
+    except (OSError, ValueError) as error:
+        raise _unreadable(location, folder, error) from error
+    family = family_of(described.model_type)
+    if identity is None:
+        identity = {"hub": location, "revision": getattr(described, "_commit_hash", None) or config.revision}
+    return ModelSource(location, identity, described.model_type, int(getattr(described, family.layers_key)), folder)
+
+
+def _unreadable(location: str, folder: str | None, error: Exception) -> ModelError:
+    hint = "" if folder else " Next: check the network, or model.path=<folder> for a local copy."
+    return ModelError(f"Cannot load model '{location}': {' '.join(str(error).split())[:300]}{hint}")
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.name: sha256_of(path)
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".safetensors", ".bin", ".json")
+    }
+
+
+def load_model(
+    config: ModelConfig, source: ModelSource, concepts: Sequence[str]
+) -> tuple[LoadedModel, tuple[str, ...]]:
+    """Return a model whose classification head is in its checkpoint, and its labels in logit order.
+
+    Raises:
+        ModelError: unreadable, weights missing from the checkpoint (TRAPS 15), labels that are not the concepts.
+    """
+    model, missing = _from_pretrained(config, source)
+    if missing:
+        raise ModelError(
+            f"The checkpoint of model '{config.name}' lacks {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}; "
+            "they would be random. Next: model.finetune.blocks=2 to train them, or a checkpoint that holds them."
+        )
+    labels = check_labels(model.config.id2label, concepts, config.name)
+    return wrap(model, _tokenizer(config, source, model), config, source), labels
+
+
+def load_untrained(config: ModelConfig, source: ModelSource, concepts: Sequence[str], seed: int) -> LoadedModel:
+    """Return the pretrained model under a fresh head with one label per concept, to be trained.
+
+    Raises:
+        ModelError: unreadable, or the body's own weights are missing from the checkpoint.
+    """
+    labels = {"num_labels": len(concepts), "id2label": dict(enumerate(concepts))}
+    labels["label2id"] = {name: number for number, name in enumerate(concepts)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, missing = _from_pretrained(config, source, ignore_mismatched_sizes=True, **labels)
+    body = [name for name in missing if name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name]
+    if body:
+        raise ModelError(f"The checkpoint of model '{config.name}' lacks {', '.join(body[:4])}; they would be random.")
+    return wrap(model, _tokenizer(config, source, model), config, source)
+
+
+def _from_pretrained(config: ModelConfig, source: ModelSource, **options: Any) -> tuple[Any, list[str]]:
+    if config.attn_implementation:
+        options["attn_implementation"] = config.attn_implementation
+    if source.folder is None:
+        options["revision"] = config.revision
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            source.location, dtype=getattr(torch, config.dtype), output_loading_info=True, **options
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _unreadable(source.location, source.folder, error) from error
+    return model.eval(), sorted({*info["missing_keys"], *(str(entry[0]) for entry in info["mismatched_keys"])})
+
+
+def _tokenizer(config: ModelConfig, source: ModelSource, model: Any) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.location, revision=config.revision if not source.folder else None
+        )
+    except (OSError, ValueError) as error:
+        raise _unreadable(source.location, source.folder, error) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"  # an encoder's head reads position 0; decoders give the same on either side
+    model.config.pad_token_id = tokenizer.pad_token_id
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest and config.max_length > longest:
+        raise ModelError(f"model.max_length is {config.max_length}; '{config.name}' has {longest} positions.")
+    return tokenizer
+
+
+def wrap(model: Any, tokenizer: Any, config: ModelConfig, source: ModelSource) -> LoadedModel:
+    """Return the record of a model in eval mode with its head and fingerprint."""
+    head = SequenceClassification(reads=family_of(model.config.model_type).reads)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    key = fingerprint(
+        {
+            "model": source.identity,
+            "tokenizer": fingerprint(vocabulary),
+            "head": config.head,
+            "dtype": config.dtype,
+            "attention": model.config._attn_implementation,
+            "max_length": config.max_length,
+            "record_position": config.record_position or head.reads,
+        }
+    )
+    return LoadedModel(
+        name=config.name,
+        model=model.eval(),
+        tokenizer=tokenizer,
+        head=head,
+        record_position=config.record_position or head.reads,
+        max_length=config.max_length,
+        batch_size=config.batch_size,
+        fingerprint=key,
+        folder=source.folder,
+    )

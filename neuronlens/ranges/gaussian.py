@@ -1,0 +1,54 @@
+"""Ranges from one Gaussian per (concept, neuron): mu +/- tau sigma."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from neuronlens.errors import ConfigError
+from neuronlens.ranges.intervals import EMPTY, WHOLE
+from neuronlens.records import ActivationRanges, ActivationSet
+
+
+class GaussianRange:
+    """Fits mu and sigma (ddof 0) over a concept's samples; the range is [mu - tau sigma, mu + tau sigma].
+
+    tau = 2.5 covers 98.76 % of a normal law; tau = inf is the whole neuron whatever sigma (TRAPS 6); sigma = 0 is the
+    point [mu, mu].
+    """
+
+    def __init__(self, *, tau: float = 2.5) -> None:
+        """Fit ranges of half-width `tau` standard deviations.
+
+        Raises:
+            ConfigError: tau is negative or not a number.
+        """
+        if not tau >= 0:
+            raise ConfigError(f"range.tau is {tau}, expected a number >= 0 (inf is the whole neuron).")
+        self.tau = float(tau)
+
+    def fit(self, activations: ActivationSet) -> ActivationRanges:
+        """Return one interval per (concept, neuron); a concept with fewer than two samples is skipped."""
+        statistics = activations.statistics
+        if math.isinf(self.tau):
+            lower, upper = (np.full_like(statistics.mean, bound) for bound in WHOLE)
+        else:
+            half = self.tau * statistics.std
+            lower, upper = statistics.mean - half, statistics.mean + half
+        skipped = {
+            int(concept): f"{count} samples to fit a range on, expected at least 2"
+            for concept, count in enumerate(statistics.count)
+            if count < 2
+        }
+        for concept in skipped:
+            lower[concept], upper[concept] = EMPTY
+        return ActivationRanges(
+            name="gaussian",
+            tau=self.tau,
+            lower=lower[:, None],
+            upper=upper[:, None],
+            concepts=activations.concepts,
+            statistics=statistics,
+            skipped=skipped,
+        )

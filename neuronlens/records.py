@@ -1,0 +1,233 @@
+"""The frozen records that one stage hands to the next. Arrays are numpy; nothing here imports torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuronlens.errors import ActivationError, DataError, ShapeError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+
+SPLITS = ("train", "fit", "select", "test")
+
+
+class Site(NamedTuple):
+    """A place in the model: a block, counted from 0, and a point inside it."""
+
+    layer: int
+    name: str = "resid_post"
+
+    def __str__(self) -> str:
+        """Return the site as it is written in files: `resid_post.5`."""
+        return f"{self.name}.{self.layer}"
+
+
+@dataclass(frozen=True)
+class ConceptDataset:
+    """Labelled texts in disjoint splits.
+
+    Attributes:
+        texts: one per example.
+        labels: concept index `[example]`.
+        concepts: the concepts' names, in label order.
+        ids: stable example ids: a hash of the text, so the same in every process and order.
+        splits: name of each example's split `[example]`.
+        dropped: concepts left out, with the reason.
+        fingerprint: of everything above.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    labels: IntArray
+    concepts: tuple[str, ...]
+    ids: tuple[str, ...]
+    splits: NDArray[np.str_]
+    fingerprint: str
+    dropped: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Assert that no example id stands twice: fit, select and test are disjoint (TRAPS 14)."""
+        if len(set(self.ids)) != len(self.ids):
+            raise DataError(f"Dataset '{self.name}' holds an example id twice, so its splits are not disjoint.")
+
+    def rows(self, split: str) -> IntArray:
+        """Return the indices of one split's examples, ascending."""
+        if split not in SPLITS:
+            raise DataError(unknown("split", split, SPLITS))
+        return np.flatnonzero(self.splits == split)
+
+
+@dataclass(frozen=True)
+class ConceptStatistics:
+    """Per-concept moments of activations, float64.
+
+    Attributes:
+        count: samples `[concept]`.
+        mean, variance (ddof 0), mean_abs: `[concept, neuron]`; NaN where a concept has no sample.
+    """
+
+    count: IntArray
+    mean: FloatArray
+    variance: FloatArray
+    mean_abs: FloatArray
+
+    @cached_property
+    def overall_mean(self) -> FloatArray:
+        """Mean over all samples `[neuron]`."""
+        weights = self.count / max(self.count.sum(), 1)
+        return np.nansum(self.mean * weights[:, None], axis=0)
+
+    @cached_property
+    def complement_mean(self) -> FloatArray:
+        """Mean over the samples of all other concepts `[concept, neuron]`; NaN where there is none."""
+        totals = np.nan_to_num(self.mean) * self.count[:, None]
+        others = self.count.sum() - self.count
+        return np.where(others[:, None] > 0, (totals.sum(0) - totals) / np.maximum(others, 1)[:, None], np.nan)
+
+    @cached_property
+    def std(self) -> FloatArray:
+        """Standard deviation, ddof 0 `[concept, neuron]`."""
+        return np.sqrt(self.variance)
+
+
+@dataclass(frozen=True)
+class ActivationSet:
+    """Activations at one site, before any edit, with what the unedited model said.
+
+    Attributes:
+        values: `[sample, neuron]` float32.
+        labels: concept index `[sample]`.
+        ids: example ids, in row order.
+        statistics: per-concept moments of `values`.
+        base_prediction, base_confidence: `[sample]`, or None where the model was not run to its head.
+    """
+
+    site: Site
+    values: FloatArray
+    labels: IntArray
+    concepts: tuple[str, ...]
+    ids: tuple[str, ...]
+    statistics: ConceptStatistics
+    fingerprint: str
+    base_prediction: IntArray | None = None
+    base_confidence: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that are not numbers, by sample and neuron (TRAPS 9)."""
+        if self.values.shape[0] != len(self.labels):
+            raise ShapeError(f"{self.values.shape[0]} rows of activations, {len(self.labels)} labels.")
+        bad = np.argwhere(~np.isfinite(self.values))
+        if len(bad):
+            row, neuron = bad[0]
+            raise ActivationError(
+                f"Activation {self.values[row, neuron]} at {self.site}, neuron {neuron}, sample '{self.ids[row]}' "
+                f"({len(bad)} such values). Expected finite numbers. Next: neuronlens doctor, or model.dtype=float32."
+            )
+
+
+@dataclass(frozen=True)
+class NeuronRanking:
+    """How much each neuron says about each concept.
+
+    Attributes:
+        name: the ranker's.
+        scores: `[concept, neuron]` float64, higher is more salient.
+    """
+
+    name: str
+    scores: FloatArray
+    concepts: tuple[str, ...]
+
+    @cached_property
+    def order(self) -> IntArray:
+        """Neuron indices `[concept, place]`, most salient first; ties by neuron index."""
+        return np.argsort(-self.scores, axis=1, kind="stable")
+
+    def selected(self, *, top_fraction: float | None = None, top_count: int | None = None) -> BoolArray:
+        """Return which neurons are salient `[concept, neuron]`: the top floor(p D), or the top `top_count`.
+
+        Raises:
+            ActivationError: a count above the number of neurons, or neither or both given.
+        """
+        neurons = self.scores.shape[1]
+        if (top_fraction is None) == (top_count is None):
+            raise ActivationError("Give one of top_fraction and top_count.")
+        count = math.floor(top_fraction * neurons) if top_fraction is not None else int(top_count or 0)
+        if not 0 <= count <= neurons:
+            raise ActivationError(f"top_count is {count}, expected 0 to {neurons}, the number of neurons.")
+        mask = np.zeros(self.scores.shape, dtype=bool)
+        np.put_along_axis(mask, self.order[:, :count], True, axis=1)
+        return mask
+
+
+@dataclass(frozen=True)
+class ActivationRanges:
+    """Intervals of activation that speak for a concept, and the statistics they came from.
+
+    Attributes:
+        name: the estimator's.
+        tau: its width, or None where it has none.
+        lower, upper: `[concept, interval, neuron]`, bounds included; (+inf, -inf) is the empty interval.
+        statistics: moments of the samples it was fitted on.
+        skipped: concept index -> why no range could be fitted.
+    """
+
+    name: str
+    tau: float | None
+    lower: FloatArray
+    upper: FloatArray
+    concepts: tuple[str, ...]
+    statistics: ConceptStatistics
+    skipped: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A transformers model with its tokenizer and task head, ready to predict.
+
+    Attributes:
+        model: a `PreTrainedModel` in eval mode.
+        head: how a prediction is read off.
+        record_position: `cls`, `last`, `mean` or `max`.
+        folder: where `save_pretrained` put a fine-tuned model, or where it was loaded from; None for a hub id.
+        fingerprint: of weights, tokenizer and options.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    head: Any
+    record_position: str
+    max_length: int
+    batch_size: int
+    fingerprint: str
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """One row per (cell x concept), with provenance.
+
+    Attributes:
+        rows: the columns of SPEC section 8; missing knobs are null.
+        matched: collateral at matched erasure, one row per (method x level x concept).
+        comparison: paired differences at matched erasure, one row per (method pair x level).
+        base: accuracy and confidence of the unedited model, over all test samples.
+    """
+
+    rows: pd.DataFrame
+    matched: pd.DataFrame
+    comparison: pd.DataFrame
+    base: Mapping[str, float]

