@@ -92,10 +92,10 @@ def explain(error: Exception) -> ConfigError:
     text = str(error.__cause__ or error)
     if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return ConfigError(unknown(f"{group} option", name, error.options))
+        return ConfigError(unknown(f"{group!s} option", name, error.options))
     found = re.search(r"Could not override '([^']+)'", str(error)) or re.search(r"full_key: (\S+)", text)
     if found and ("not in" in text or "not in" in str(error)):
-        return ConfigError(_unknown_key(found.group(1)))
+        return ConfigError(_unknown_key(str(found[1])))
     reason = " ".join(line.strip() for line in text.splitlines() if line.strip() and "object_type" not in line)
     reason = re.sub(r"\bfull_key: (\S+)", r"(at \1)", reason)
     return ConfigError(f"The configuration does not hold: {reason} Next: neuronlens --help lists groups and keys.")
@@ -106,7 +106,7 @@ def _unknown_key(key: str) -> str:
     parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(with_defaults, parent) if parent else with_defaults
     if isinstance(node, DictConfig) and len(node):
-        return unknown("option", key, [f"{parent}.{name}" if parent else str(name) for name in node])
+        return unknown("option", key, [f"{parent}.{name!s}" if parent else str(name) for name in node])
     everywhere = list(_flat(OmegaConf.to_container(with_defaults)))
     near = nearest(key, everywhere) or nearest(leaf, everywhere)
     return f"Unknown option '{key}'." + (f" Did you mean '{near}'?" if near else "") + " Next: neuronlens --help."

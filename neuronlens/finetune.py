@@ -120,11 +120,13 @@ def finetuned(
 
 def _train(loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig) -> None:
     samples = _prefix_samples(loaded, tune, data, trainer)
-    generator = torch.Generator().manual_seed(tune.seed)
-    collate = partial(stack_samples, pad_id=loaded.tokenizer.pad_token_id)
     loader: DataLoader[Any] = DataLoader(
-        samples, tune.batch_size, shuffle=True, generator=generator, collate_fn=collate
-    )  # type: ignore[arg-type]
+        samples,  # type: ignore[arg-type]
+        tune.batch_size,
+        shuffle=True,
+        generator=torch.Generator().manual_seed(tune.seed),
+        collate_fn=partial(stack_samples, pad_id=loaded.tokenizer.pad_token_id),
+    )
     prefix_layer = len(blocks_of(loaded.model)) - tune.blocks - 1
     module = TopBlocks(loaded.model, tune, prefix_layer=prefix_layer, steps=tune.epochs * len(loader))
     fitter = make_trainer(trainer, "fine-tuning", max_epochs=tune.epochs, gradient_clip_val=1.0)

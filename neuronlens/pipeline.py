@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from neuronlens.activations import Extraction, extract, only_correct
 from neuronlens.config import build, fingerprint, plain
@@ -36,7 +35,7 @@ from neuronlens.records import (
     Site,
 )
 from neuronlens.report.figures import draw
-from neuronlens.report.tables import console_table, headline, markdown, verdict
+from neuronlens.report.tables import console_table, headline, markdown, verdict, wide_console
 from neuronlens.results import LayerSweep, RunFolder, peak_memory_gib, provenance, result_rows
 from neuronlens.schema import Config, swept
 from neuronlens.store import Store
@@ -236,7 +235,7 @@ class Stages:
 
     def __init__(self, spoken: bool = True) -> None:
         """Stay silent unless `spoken`."""
-        self.console = Console(quiet=not spoken)
+        self.console = wide_console(quiet=not spoken)
         self.seconds: dict[str, float] = {}
 
     @contextmanager

@@ -65,6 +65,7 @@ def quiet_libraries() -> Iterator[None]:
         transformers.logging.disable_progress_bar()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*predict returned None.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
             yield

@@ -168,7 +168,8 @@ def _local_files(folder: Path) -> dict[str, Path]:
         found = sorted(path for path in folder.glob(f"{split}.*") if path.suffix in READERS)
         if len(found) > 1:
             raise DataError(f"{folder} holds {' and '.join(p.name for p in found)}. Expected one file per split.")
-        files.update({split: path for path in found})
+        if found:
+            files[split] = found[0]
     if not files:
         raise DataError(f"{folder} holds no train, validation or test file. Expected .csv, .tsv, .parquet or .jsonl.")
     return files

@@ -107,6 +107,18 @@ def load_model(
     return wrap(model, _tokenizer(config, source, model), config, source), labels
 
 
+def load_for_inspection(config: ModelConfig, source: ModelSource) -> LoadedModel:
+    """Return the model under its own head, or under a fresh one where it is configured to be fine-tuned.
+
+    Raises:
+        ModelError: unreadable, or no head and none to be trained.
+    """
+    if config.finetune is not None:
+        return load_untrained(config, source, ("one", "other"), config.finetune.seed)
+    labels = AutoConfig.from_pretrained(source.location).id2label
+    return load_model(config, source, tuple(str(label) for label in labels.values()))[0]
+
+
 def load_untrained(config: ModelConfig, source: ModelSource, concepts: Sequence[str], seed: int) -> LoadedModel:
     """Return the pretrained model under a fresh head with one label per concept, to be trained.
 

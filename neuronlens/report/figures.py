@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from neuronlens.evaluation.statistics import mean_interval
 from neuronlens.records import FloatArray, ResultTable
+from neuronlens.report.tables import COLLATERAL
 from neuronlens.results import RunFolder
 
 NEURON_COLOUR = "#d55e00"  # Okabe and Ito's palette, told apart by colour-blind readers
@@ -38,54 +40,57 @@ def draw(folder: RunFolder, table: ResultTable, *, level: float, seed: int) -> l
 
 
 def tradeoff(rows: pd.DataFrame, *, level: float, seed: int) -> Figure:
-    """Return concept drop against complement drop, one curve per method, one panel per (layer, edit).
+    """Return erasure against collateral: a curve per method, a column per (layer, edit), a row per collateral measure.
 
     Points are means over concepts, bars their bootstrap intervals over concepts; a curve grows with the dose, which is
     the number of neurons edited or, where that is fixed, the strength.
     """
     edited = rows[(rows["edit"] != "none") & rows["skipped"].isna()]
     panels = list(edited.groupby(["layer", "edit"], sort=True))
-    figure = Figure(figsize=(5.2 * max(len(panels), 1), 4.6), layout="constrained")
-    axes = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]
-    for axis, ((layer, edit), panel) in zip(axes, panels, strict=False):
-        colours = iter(RANGE_COLOURS * 10)
-        for (gate, tau), method in panel.groupby(["gate", "tau"], dropna=False, sort=True):
-            is_neuron = gate == "neuron"
-            label = "neuron mask" if is_neuron else f"{gate} mask" + ("" if pd.isna(tau) else f", tau {tau:g}")
-            _curve(axis, method, label, NEURON_COLOUR if is_neuron else next(colours), is_neuron, level, seed)
-        axis.set(title=f"{edit.replace('_', ' ')}, layer {layer}", xlabel="concept accuracy drop (erasure)")
-        axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-        axis.grid(alpha=0.25)
-    axes[0].set_ylabel("complement accuracy drop (collateral)\nlower is better")
+    columns = max(len(panels), 1)
+    figure = Figure(figsize=(5.0 * columns, 7.2), layout="constrained")
+    axes = figure.subplots(len(COLLATERAL), columns, squeeze=False, sharex="col", sharey="row")
+    for measure, spoken, line in zip(COLLATERAL, COLLATERAL.values(), axes, strict=True):
+        for axis, ((layer, edit), panel) in zip(line, panels, strict=False):
+            _tradeoff_panel(axis, panel, measure, level, seed)
+            if axis is axes[0][list(line).index(axis)]:
+                axis.set_title(f"{edit.replace('_', ' ')}, layer {layer}")
+        line[0].set_ylabel(f"complement {spoken} drop\n(cost to the others, lower is better)")
+    for axis in axes[-1]:
+        axis.set_xlabel("concept accuracy drop (erasure, further right is more)")
     if panels:
-        axes[0].legend(loc="upper left", fontsize=8, frameon=True)
+        axes[0][0].legend(loc="upper left", fontsize=8)
     return figure
 
 
-def _curve(axis: Axes, method: pd.DataFrame, label: str, colour: str, is_neuron: bool, level: float, seed: int) -> None:
-    points = []
-    for _, point in method.groupby(["strength", "n_neurons"], sort=True):
-        across = [
-            mean_interval(point[name].to_numpy(), level=level, resamples=500, seed=seed)
-            for name in ("concept_accuracy_drop", "complement_accuracy_drop")
+def _tradeoff_panel(axis: Axes, panel: pd.DataFrame, measure: str, level: float, seed: int) -> None:
+    colours = itertools.cycle(RANGE_COLOURS)
+    for (gate, tau), method in panel.groupby(["gate", "tau"], dropna=False, sort=True):
+        is_neuron = gate == "neuron"
+        label = f"{gate} mask" + ("" if pd.isna(tau) else f", tau {tau:g}")
+        points = [
+            [
+                mean_interval(point[name].to_numpy(), level=level, resamples=500, seed=seed)
+                for name in ("concept_accuracy_drop", measure)
+            ]
+            for _, point in method.groupby(["strength", "n_neurons"], sort=True)
         ]
-        points.append(across)
-    values = np.asarray(points)  # [point, axis, (mean, low, high)]
-    mean, low, high = values[..., 0], values[..., 1], values[..., 2]
-    axis.errorbar(
-        mean[:, 0],
-        mean[:, 1],
-        xerr=[mean[:, 0] - low[:, 0], high[:, 0] - mean[:, 0]],
-        yerr=[mean[:, 1] - low[:, 1], high[:, 1] - mean[:, 1]],
-        label=label,
-        color=colour,
-        marker="s" if is_neuron else "o",
-        linestyle="--" if is_neuron else "-",
-        markersize=4,
-        linewidth=1.6,
-        elinewidth=0.6,
-        capsize=0,
-    )
+        mean, low, high = np.moveaxis(np.asarray(points), -1, 0)  # each [point, axis]
+        axis.errorbar(
+            mean[:, 0],
+            mean[:, 1],
+            xerr=[mean[:, 0] - low[:, 0], high[:, 0] - mean[:, 0]],
+            yerr=[mean[:, 1] - low[:, 1], high[:, 1] - mean[:, 1]],
+            label=label,
+            color=NEURON_COLOUR if is_neuron else next(colours),
+            marker="s" if is_neuron else "o",
+            linestyle="--" if is_neuron else "-",
+            markersize=4,
+            linewidth=1.6,
+            elinewidth=0.6,
+        )
+    axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    axis.grid(alpha=0.25)
 
 
 def neurons(folder: RunFolder) -> Figure:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from neuronlens.report.figures import draw
-from neuronlens.report.tables import console_table, markdown, verdict
+from neuronlens.report.tables import console_table, markdown, verdict, wide_console
 from neuronlens.results import RunFolder
 
 
@@ -23,7 +21,7 @@ def redraw(path: Path) -> None:
     tau = config["range"].get("tau")
     folder.write_text("table.md", markdown(table, tau))
     drawn = draw(folder, table, level=config["evaluation"]["level"], seed=config["seed"])
-    console = Console()
+    console = wide_console()
     console.print(console_table(table, tau))
     console.print(verdict(table, tau))
     for written in (path / "table.md", *drawn):

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from rich.console import Console
 from rich.table import Table
 
 from neuronlens.records import ResultTable
 
-HEADINGS = ("edit", "erased", "range", "neuron", "range - neuron [95 %]", "range spares more in")
+COLLATERAL = {"complement_accuracy_drop": "accuracy", "complement_confidence_drop": "confidence"}
+HEADINGS = ("edit", "erased", "of the others", "range", "neuron", "difference [95 %]", "range wins in")
+
+
+def wide_console(*, quiet: bool = False) -> Console:
+    """Return a console that never squeezes a table below 104 columns, whatever it is piped into."""
+    console = Console(quiet=quiet)
+    console.width = max(console.width, 104)
+    return console
 
 
 def headline(table: ResultTable, tau: float | None) -> list[dict[str, Any]]:
@@ -20,58 +29,69 @@ def headline(table: ResultTable, tau: float | None) -> list[dict[str, Any]]:
     comparison = table.comparison
     if comparison.empty:
         return []
-    taus = comparison["tau"].dropna().unique()
-    if tau in taus:
+    if tau in comparison["tau"].dropna().unique():
         comparison = comparison[comparison["tau"] == tau]
-    return comparison.to_dict("records")  # type: ignore[return-value]
+    return comparison.to_dict("records")
 
 
-def headline_cells(row: dict[str, Any], several_layers: bool) -> list[str]:
-    """Return one comparison row as text under `HEADINGS`."""
-    name = row["edit"] + (f" (tau {row['tau']:g})" if pd.notna(row["tau"]) else "")
-    if several_layers:
-        name = f"layer {row['layer']}, {name}"
+def comparison_cells(rows: list[dict[str, Any]], *, with_tau: bool) -> list[list[str]]:
+    """Return comparison rows as text under `HEADINGS`, one line per collateral measure."""
+    several = len({row["layer"] for row in rows}) > 1
+    lines = []
+    for row in rows:
+        name = row["edit"] + (f", tau {row['tau']:g}" if with_tau and pd.notna(row["tau"]) else "")
+        name = f"layer {row['layer']}, {name}" if several else name
+        for measure, spoken in COLLATERAL.items():
+            lines.append([name, f"{row['level']:.0%}", spoken, *_difference(row, measure)])
+    return lines
+
+
+def _difference(row: dict[str, Any], measure: str) -> list[str]:
     if not row["n_concepts"]:
-        reached = f"range in {row['reached_range']}, neuron in {row['reached_neuron']} concepts"
-        return [name, f"{row['level']:.0%}", "-", "-", f"not compared: reached by {reached}", "-"]
-    measure = "complement_accuracy_drop"
-    difference = f"{row[f'{measure}_difference']:+.3f} [{row[f'{measure}_low']:+.3f}, {row[f'{measure}_high']:+.3f}]"
-    wins = f"{row[f'{measure}_wins']} of {row['n_concepts']} concepts"
+        return ["-", "-", f"reached by range in {row['reached_range']}, by neuron in {row['reached_neuron']}", "-"]
+    low, high = row[f"{measure}_low"], row[f"{measure}_high"]
     return [
-        name,
-        f"{row['level']:.0%}",
         f"{row[f'{measure}_range']:.3f}",
         f"{row[f'{measure}_neuron']:.3f}",
-        difference,
-        wins,
+        f"{row[f'{measure}_difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
+        f"{row[f'{measure}_wins']} of {row['n_concepts']}",
     ]
 
 
 def console_table(table: ResultTable, tau: float | None) -> Table:
     """Return the matched-erasure comparison for a terminal."""
+    rows = headline(table, tau)
+    taus = {row["tau"] for row in rows}
+    width = f" (tau {taus.pop():g})" if len(taus) == 1 and pd.notna(next(iter(taus))) else ""
     shown = Table(
-        title="Collateral (complement accuracy drop) at the same share of the concept erased", title_justify="left"
+        title=f"What it costs the other concepts when the same share of a concept is erased{width}",
+        title_justify="left",
     )
     for place, heading in enumerate(HEADINGS):
-        shown.add_column(heading, justify="left" if place == 0 else "right")
-    rows = headline(table, tau)
-    several = len({row["layer"] for row in rows}) > 1
-    for row in rows:
-        shown.add_row(*headline_cells(row, several))
+        shown.add_column(heading, justify="left" if place in (0, 2) else "right", no_wrap=True)
+    before = ""
+    for line in comparison_cells(rows, with_tau=not width):
+        if before not in ("", line[0]):
+            shown.add_section()
+        before = line[0]
+        shown.add_row(*line)
     return shown
 
 
 def verdict(table: ResultTable, tau: float | None) -> str:
-    """Return one sentence on who spares more at matched erasure, whichever wins."""
+    """Return a sentence per collateral measure on who spares more at matched erasure, whichever wins."""
     rows = [row for row in headline(table, tau) if row["n_concepts"]]
     if not rows:
         return "Range and neuron masking could not be compared: no erasure level was reached by both."
-    lower = sum(row["complement_accuracy_drop_high"] < 0 for row in rows)
-    higher = sum(row["complement_accuracy_drop_low"] > 0 for row in rows)
-    return (
-        f"At matched erasure, range masking harms the other concepts less than neuron masking in {lower} of {len(rows)} "
-        f"comparisons, more in {higher}, and the interval includes no difference in {len(rows) - lower - higher}."
-    )
+    told = []
+    for measure, spoken in COLLATERAL.items():
+        less = sum(row[f"{measure}_high"] < 0 for row in rows)
+        more = sum(row[f"{measure}_low"] > 0 for row in rows)
+        told.append(
+            f"{spoken}: range masking costs less in {less} of {len(rows)} comparisons, more in {more}, "
+            f"no difference shown in {len(rows) - less - more}"
+        )
+    return "At matched erasure, in the others' " + "; in their ".join(told) + "."
 
 
 def markdown_table(headings: list[str], rows: list[list[str]]) -> str:
@@ -90,19 +110,20 @@ def markdown_table(headings: list[str], rows: list[list[str]]) -> str:
 def markdown(table: ResultTable, tau: float | None) -> str:
     """Return `table.md`: the base model, the comparison at matched erasure, and the means over concepts of every cell."""
     base = table.base
+    rows = table.comparison.to_dict("records") if not table.comparison.empty else []
     parts = [
         "# Results",
         f"Unedited model: accuracy {base['accuracy']:.3f}, gold confidence {base['confidence']:.3f} over "
         f"{base['n']:.0f} test samples of {base['concepts']:.0f} concepts.",
         "## Collateral at matched erasure",
         verdict(table, tau),
-        "`erased` is the share of the concept's base accuracy; `range` and `neuron` the complement accuracy drop there, "
-        "mean over the concepts that both reach; a negative difference means that the range spares more.",
+        "`erased` is the share of the concept's base accuracy that is gone; `range` and `neuron` are the drop of the other "
+        "concepts' accuracy or gold confidence there, means over the concepts that both methods bring so far; a negative "
+        "difference means that the range spares more. Intervals are bootstrapped over concepts, paired.",
+        markdown_table(list(HEADINGS), comparison_cells(rows, with_tau=True)),
+        "## Every cell, mean over concepts",
+        _means(table.rows),
     ]
-    rows = table.comparison.to_dict("records") if not table.comparison.empty else []
-    several = len({row["layer"] for row in rows}) > 1
-    parts.append(markdown_table(list(HEADINGS), [headline_cells(row, several) for row in rows]))  # type: ignore[arg-type]
-    parts += ["## Every cell, mean over concepts", _means(table.rows)]
     skipped = table.rows[table.rows["skipped"].notna()]
     if len(skipped):
         reasons = [
@@ -117,11 +138,14 @@ def _means(rows: pd.DataFrame) -> str:
     measures = ["concept_accuracy_drop", "complement_accuracy_drop", "concept_confidence_drop"]
     measures += ["complement_confidence_drop", "selectivity", "kl"]
     means = rows[rows["edit"] != "none"].groupby(knobs, dropna=False, sort=True)[measures].mean().reset_index()
-    body = []
-    for _, row in means.iterrows():
-        shown = [
-            "-" if pd.isna(row[knob]) else (f"{row[knob]:g}" if knob != "edit" and knob != "gate" else row[knob])
-            for knob in knobs
-        ]
-        body.append(shown + [f"{row[name]:.3f}" for name in measures])
+    body = [
+        [_knob(row[knob]) for knob in knobs] + [f"{row[name]:.3f}" for name in measures]
+        for row in means.to_dict("records")
+    ]
     return markdown_table([name.replace("_", " ") for name in (*knobs, *measures)], body)
+
+
+def _knob(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "-" if pd.isna(value) else f"{value:g}"
