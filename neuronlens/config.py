@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import importlib.util
@@ -76,6 +77,7 @@ def resolve(composed: DictConfig) -> Config:
     Raises:
         ConfigError: a value is out of its range, or a `_target_` does not take one of its keys.
     """
+    _refuse_unknown(composed, OmegaConf.structured(Config))
     try:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
@@ -85,6 +87,19 @@ def resolve(composed: DictConfig) -> Config:
     for group in ("saliency", "range"):
         build(getattr(config, group), where=group)
     return config
+
+
+def _refuse_unknown(node: DictConfig, typed: DictConfig, prefix: str = "") -> None:
+    """Refuse keys that `+key=value` put into a typed node: Hydra lets them in and nothing would read them."""
+    if not dataclasses.is_dataclass(OmegaConf.get_type(typed)):
+        return
+    for key in node:
+        if key not in typed:
+            raise ConfigError(unknown("option", f"{prefix}{key!s}", [f"{prefix}{name!s}" for name in typed]))
+        child, schema = node._get_node(key), typed._get_node(key)
+        if isinstance(child, DictConfig) and isinstance(schema, DictConfig) and not child._is_none():
+            reference = schema if not schema._is_none() else OmegaConf.structured(OmegaConf.get_type(child))
+            _refuse_unknown(child, reference, f"{prefix}{key!s}.")
 
 
 def explain(error: Exception) -> ConfigError:

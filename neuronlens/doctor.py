@@ -58,8 +58,10 @@ def examine(config: Config, console: Console | None = None) -> bool:
         NeuronLensError: the model cannot be loaded, or a layer is past its end.
     """
     console = console or wide_console()
+    store = Store(Path(config.paths.cache_dir))
+    store.claim()
     with quiet_libraries():
-        source = locate(config.model, Store(Path(config.paths.cache_dir)))
+        source = locate(config.model, store)
         chosen = swept(config, "layers")
         layers = resolve_layers(chosen if config.sweep.layers is not None else chosen[0], source.layer_count)
         loaded = load_for_inspection(config.model, source)

@@ -94,8 +94,7 @@ def finetuned(
         ModelError: more blocks asked for than stand above the first.
     """
     tune = config.finetune
-    assert tune is not None, "the caller asks for fine-tuning only where it is configured"
-    if tune.blocks >= source.layer_count:
+    if _blocks(tune) >= source.layer_count:
         raise ModelError(
             f"model.finetune.blocks is {tune.blocks}; '{config.name}' has {source.layer_count} blocks and trains at most "
             f"{source.layer_count - 1}, from the stored states below them."
@@ -118,6 +117,11 @@ def finetuned(
     return load_model(config, trained, data.concepts)[0]
 
 
+def _blocks(tune: FinetuneConfig) -> int:
+    assert tune.blocks is not None, "the caller asks for fine-tuning only where it is configured"
+    return tune.blocks
+
+
 def _train(loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig) -> None:
     samples = _prefix_samples(loaded, tune, data, trainer)
     loader: DataLoader[Any] = DataLoader(
@@ -127,7 +131,7 @@ def _train(loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trai
         generator=torch.Generator().manual_seed(tune.seed),
         collate_fn=partial(stack_samples, pad_id=loaded.tokenizer.pad_token_id),
     )
-    prefix_layer = len(blocks_of(loaded.model)) - tune.blocks - 1
+    prefix_layer = len(blocks_of(loaded.model)) - _blocks(tune) - 1
     module = TopBlocks(loaded.model, tune, prefix_layer=prefix_layer, steps=tune.epochs * len(loader))
     fitter = make_trainer(trainer, "fine-tuning", max_epochs=tune.epochs, gradient_clip_val=1.0)
     with torch.random.fork_rng(devices=[]):
@@ -141,7 +145,7 @@ def _prefix_samples(
     loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig
 ) -> list[PrefixSample]:
     rows = data.rows("train")
-    prefix_layer = len(blocks_of(loaded.model)) - tune.blocks - 1
+    prefix_layer = len(blocks_of(loaded.model)) - _blocks(tune) - 1
     module = ActivationExtractor(
         loaded, layers=(), labels=data.labels[rows], concepts=len(data.concepts), keep=[prefix_layer], to_the_head=False
     )

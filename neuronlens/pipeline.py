@@ -56,6 +56,7 @@ def run(config: Config, path: Path) -> ResultTable:
     """
     folder, store, stages = RunFolder(path), Store(Path(config.paths.cache_dir)), Stages(config.trainer.progress)
     folder.claim()
+    store.claim()
     with quiet_libraries(), _threads(config.trainer.threads), stages.total():
         with stages("model files"):
             source = locate(config.model, store)
@@ -101,7 +102,7 @@ def prepare_model(
     config: Config, source: ModelSource, data: ConceptDataset, store: Store
 ) -> tuple[LoadedModel, ConceptDataset]:
     """Return the model, fine-tuned where that is configured, and the data with labels in the order of its logits."""
-    if config.model.finetune is not None:
+    if config.model.finetune.blocks is not None:
         return finetuned(config.model, source, data, store, config.trainer), data
     loaded, labels = load_model(config.model, source, data.concepts)
     order = np.asarray([labels.index(concept) for concept in data.concepts])
@@ -171,7 +172,8 @@ def measure_all(
     assert test.log_probabilities is not None, "the test split is always run to the head"
     labels = next(iter(test.activations.values())).labels
     base = BaseOutcomes.of(test.log_probabilities, labels)
-    keys = {"model": loaded.fingerprint, "data": data.fingerprint, "config": fingerprint(config)}
+    fitting = fingerprint([config.saliency, config.range, config.evaluation.fit_on])
+    keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     rows = result_rows(
         config, run_id=folder.path.name, data=data, sweeps=sweeps, base=base, labels=labels, fingerprints=keys
     )

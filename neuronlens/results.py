@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from neuronlens.config import fingerprint, plain
+from neuronlens.config import fingerprint
 from neuronlens.errors import OutputError
 from neuronlens.evaluation.metrics import MEASURES, BaseOutcomes, measure
 from neuronlens.evaluation.sweep import Cell, Outcomes
@@ -74,6 +74,9 @@ def result_rows(
     """Return one row per (cell x concept) in the columns of SPEC section 8, the unedited model first.
 
     A skipped cell has its reason in `skipped` and null measures; knobs that play no part are null.
+
+    Args:
+        fingerprints: of the model, the data and how ranking and ranges are fitted; with a cell's knobs they make its id.
     """
     options: dict[str, Any] = {
         "level": config.evaluation.level,
@@ -108,7 +111,7 @@ def result_rows(
             for cell in own:
                 row = shared | {"concept": name, "n_concept": int(member.sum()), "n_complement": int((~member).sum())}
                 row |= _knob_columns(sweep, cell)
-                row["cell_id"] = fingerprint([fingerprints, str(sweep.site), sweep.saliency, plain(cell[0]), row])
+                row["cell_id"] = fingerprint([fingerprints, str(sweep.site), cell[0], shared["edit_positions"], name])
                 if cell in index:
                     row |= {key: value[order[index[cell]]] for key, value in found.items()}
                 else:

@@ -51,9 +51,9 @@ class DatasetConfig:
 
 @dataclass
 class FinetuneConfig:
-    """Training of the head and the top blocks from the stored states of the frozen prefix."""
+    """Training of the head and the top `blocks` from the stored states of the frozen prefix; null trains nothing."""
 
-    blocks: int = 2
+    blocks: int | None = None
     epochs: int = 4
     batch_size: int = 32
     learning_rate: float = 3e-4
@@ -79,7 +79,7 @@ class ModelConfig:
     max_length: int = 64
     batch_size: int = 32
     record_position: str | None = None
-    finetune: FinetuneConfig | None = None
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
 
 @dataclass
@@ -243,8 +243,8 @@ def _check_numbers(config: Config) -> None:
     _require("evaluation.tokens_per_forward", evaluation.tokens_per_forward, evaluation.tokens_per_forward >= 1, ">= 1")
     for erasure in evaluation.erasure_levels:
         _require("evaluation.erasure_levels", erasure, 0 < erasure <= 1, "shares of the base accuracy in (0, 1]")
-    if model.finetune is not None:
-        tune = model.finetune
+    tune = model.finetune
+    if tune.blocks is not None:
         _require("model.finetune.blocks", tune.blocks, tune.blocks >= 0, ">= 0 (0 trains the head alone)")
         _require("model.finetune.epochs", tune.epochs, tune.epochs >= 1, "at least 1")
         _require("model.finetune.batch_size", tune.batch_size, tune.batch_size >= 1, "at least 1")
@@ -253,7 +253,7 @@ def _check_numbers(config: Config) -> None:
         if samples.train < 1:
             raise ConfigError(
                 "Fine-tuning needs examples, and dataset.samples_per_concept.train is "
-                f"{samples.train}. Next: give it some, or model.finetune=null for a model that has its head."
+                f"{samples.train}. Next: give it some, or model.finetune.blocks=null for a model that has its head."
             )
 
 

@@ -72,6 +72,20 @@ class Store:
         """Keep stages under `root`, which is made when something is first written."""
         self.root = Path(root)
 
+    def claim(self) -> None:
+        """Make sure that the cache can be written, before anything expensive.
+
+        Raises:
+            OutputError: it cannot.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.root).close()
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write the cache {self.root}: {error}. Next: paths.cache_dir=<folder>."
+            ) from error
+
     def folder(self, stage: str, key: str) -> Path:
         """Return where a stage with this fingerprint is kept, there or not."""
         return self.root / stage / key

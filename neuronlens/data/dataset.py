@@ -99,15 +99,15 @@ def _deal(own: pd.DataFrame, config: DatasetConfig, has_test: bool) -> tuple[pd.
         pools = [(own, ("test", "fit", "train", "select"))]
     parts = []
     for pool, splits in pools:
-        share = min(1.0, len(pool) / max(sum(wanted[split] for split in splits), 1))
+        least = {split: min(config.min_samples, wanted[split]) for split in splits}
+        spare = len(pool) - sum(least.values())
+        if spare < 0:
+            return own, f"has {len(pool)} samples for {', '.join(splits)}: too few for {config.min_samples} in each."
+        extra = {split: wanted[split] - least[split] for split in splits}
+        share = min(1.0, spare / max(sum(extra.values()), 1))
         start = 0
         for split in splits:
-            count = int(wanted[split] * share)
-            if count < min(config.min_samples, wanted[split]):
-                return (
-                    own,
-                    f"has {len(pool)} samples for {', '.join(splits)}: too few for {config.min_samples} in each.",
-                )
+            count = least[split] + int(extra[split] * share)
             parts.append(pool.iloc[start : start + count].assign(split=split))
             start += count
     return pd.concat(parts), None
@@ -192,6 +192,8 @@ def _load(files: Mapping[str, Path] | None, config: DatasetConfig, store: Store)
     except Exception as error:  # load_dataset raises whatever its readers do
         where = config.path or config.wheel or config.hub
         reason = re.sub(r"\s+", " ", str(error.__cause__ or error))[:300]
+        if "corresponds to no data" in reason:
+            raise DataError(f"Dataset '{where}' is empty: no row in any of its files.") from error
         hint = "" if files is not None else " Next: check the network, or dataset.path=<folder> for a local copy."
         raise DataError(f"Cannot read dataset '{where}': {reason}.{hint}") from error
     tables = {}

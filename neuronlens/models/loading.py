@@ -113,7 +113,7 @@ def load_for_inspection(config: ModelConfig, source: ModelSource) -> LoadedModel
     Raises:
         ModelError: unreadable, or no head and none to be trained.
     """
-    if config.finetune is not None:
+    if config.finetune.blocks is not None:
         return load_untrained(config, source, ("one", "other"), config.finetune.seed)
     labels = AutoConfig.from_pretrained(source.location).id2label
     return load_model(config, source, tuple(str(label) for label in labels.values()))[0]

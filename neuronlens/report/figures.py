@@ -132,8 +132,12 @@ def _neuron_panel(
     axis: Axes, column: FloatArray, member: Any, bounds: list[FloatArray], law: tuple[float, float]
 ) -> None:
     edges = np.linspace(column.min(), column.max() + 1e-9, 41).tolist()
-    axis.hist(column[~member], edges, density=True, color="0.7", label="other concepts")
-    axis.hist(column[member], edges, density=True, color="#0072b2", alpha=0.6, label="the concept")
+    for chosen, colour, alpha, label in (
+        (~member, "0.7", 1.0, "other concepts"),
+        (member, "#0072b2", 0.6, "the concept"),
+    ):
+        if chosen.any():
+            axis.hist(column[chosen], edges, density=True, color=colour, alpha=alpha, label=label)
     mean, std = law
     if std > 0:
         grid = np.linspace(edges[0], edges[-1], 300)
@@ -141,10 +145,8 @@ def _neuron_panel(
         axis.plot(grid, density, color="black", linewidth=1.2, label="fitted Gaussian")
     for number, (low, high) in enumerate(zip(*bounds, strict=True)):
         if low <= high:
-            label = "the concept's range" if number == 0 else None
-            axis.axvspan(
-                max(low, edges[0]), min(high, edges[-1]), color="#009e73", alpha=0.15, label=label, linewidth=0
-            )
+            span = "the concept's range" if number == 0 else None
+            axis.axvspan(max(low, edges[0]), min(high, edges[-1]), color="#009e73", alpha=0.15, label=span, linewidth=0)
     axis.set_xlabel("activation", fontsize=8)
     axis.set_ylabel("density", fontsize=8)
     axis.tick_params(labelsize=7)

@@ -1,0 +1,1 @@
+"""Speed side by side with the plain procedure, both sides in one process."""

@@ -1,0 +1,167 @@
+"""The command line: verbs, exit codes, one message for bad input, and a multirun."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from neuronlens.cli import run_command
+
+
+def _said(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    lines = [line for line in error.splitlines() if line.startswith("neuronlens: ")]
+    assert len(lines) == 1, error
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["runn"], "Did you mean 'run'"),
+        (["run", "dataset.pth=1"], "Did you mean 'dataset.path'"),
+        (["model=minilmm"], "Did you mean 'minilm'"),
+        (["run", "sweep.tau=[-1]"], "tau is -1"),
+        (["run", "sweep.top_fraction=[1.5]"], "in [0, 1]"),
+        (["report"], "takes run folders"),
+        (["report", "/nowhere/at/all"], "not the folder of a finished run"),
+        (["doctor", "range=gausian"], "Did you mean 'gaussian'"),
+    ],
+)
+def test_bad_arguments_give_exit_code_2_and_one_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(arguments) == 2
+    assert said in _said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("layers.select=9", "past the end"),
+        ("dataset.path=/nowhere", "not a folder"),
+        ("dataset.label_column=lable", "Did you mean 'label'"),
+        ("dataset.min_samples=50", "Concept 'apple'"),
+        ("model.path=/nowhere", "holds no config.json"),
+    ],
+)
+def test_bad_input_gives_exit_code_2_and_one_sentence(
+    override: str, said: str, tiny_overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = ["dataset.samples_per_concept.fit=60"] if "min_samples" in override else []
+    assert run_command(["run", *tiny_overrides, *extra, override]) == 2
+    assert said in _said(capsys)
+
+
+def test_an_unwritable_output_folder_is_told_before_any_work(
+    tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert run_command(["run", *tiny_overrides, f"paths.output_dir={tmp_path}/file/outputs"]) == 2
+    assert "file" in _said(capsys)
+    assert run_command(["run", *tiny_overrides, f"paths.cache_dir={tmp_path}/file/cache"]) == 2
+    assert "paths.cache_dir" in _said(capsys)
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("NEURONLENS_DEBUG", "1")
+    assert run_command(["run", "sweep.tau=[-1]"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, tiny_overrides: list[str]) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("neuronlens.pipeline.load_concepts", interrupted)
+    assert run_command(["run", *tiny_overrides]) == 130
+
+
+def test_a_fault_is_1_with_its_traceback(tiny_overrides: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys, neuronlens.pipeline as p, neuronlens.cli as c\n"
+        "def broken(*a): raise RuntimeError('a bug of ours')\n"
+        "p.load_concepts = broken; sys.argv = ['neuronlens', 'run', *sys.argv[1:]]; c.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *tiny_overrides], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "a bug of ours" in done.stderr
+    assert "Traceback" in done.stderr
+
+
+def test_run_and_report_end_to_end(
+    tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv, full = list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")
+    overrides = [*tiny_overrides, "trainer.progress=true", f"paths.output_dir={tmp_path}/outputs"]
+    assert run_command(["run", *overrides]) == 0
+    assert sys.argv == argv
+    assert os.environ.get("HYDRA_FULL_ERROR") == full
+    told = capsys.readouterr().out
+    assert "Unedited model: accuracy" in told
+    assert "range wins in" in told
+    (folder,) = (tmp_path / "outputs" / "local-made_up").iterdir()
+    assert (folder / ".hydra" / "overrides.yaml").is_file()
+    assert "sweep" in (folder / "run.log").read_text()
+    before = (folder / "table.md").read_text()
+    for path in (folder / "table.md", folder / "figures" / "tradeoff.png"):
+        path.unlink()
+    assert run_command(["report", str(folder)]) == 0
+    assert (folder / "table.md").read_text() == before
+    assert (folder / "figures" / "tradeoff.png").stat().st_size > 0
+
+
+def test_a_multirun_is_a_run_folder_per_job(tiny_overrides: list[str], tmp_path: Path) -> None:
+    overrides = [*tiny_overrides, f"paths.output_dir={tmp_path}/outputs", "layers.select=0,1", "-m"]
+    assert run_command(["run", *overrides]) == 0
+    tables = [pd.read_parquet(path) for path in sorted((tmp_path / "outputs" / "multirun").rglob("results.parquet"))]
+    assert [sorted(table["layer"].dropna().unique()) for table in tables] == [[0], [1]]
+
+
+def test_a_bad_multirun_is_2(tiny_overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["run", *tiny_overrides, "layers.select=0,9", "-m"]) == 2
+    assert "past the end" in capsys.readouterr().err
+
+
+def test_help_names_every_verb_and_group(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--help"]) == 0
+    told = capsys.readouterr().out
+    for word in ("run", "doctor", "report", "gaussian", "newsgroups20", "minilm"):
+        assert word in told
+
+
+def test_doctor_passes_on_a_sound_model_and_fails_on_a_broken_one(
+    tiny_overrides: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_command(["doctor", *tiny_overrides, "layers=all"]) == 0
+    told = capsys.readouterr().out
+    for check in (
+        "hook fires",
+        "identity replay",
+        "reaches the logits",
+        "strength 0",
+        "batch size",
+        "padding",
+        "weights",
+    ):
+        assert check in told
+    assert "0 failed" in told
+    monkeypatch.setattr("neuronlens.doctor.replay", lambda model, layer, inputs, states: states[..., 0, :4] * 0)
+    assert run_command(["doctor", *tiny_overrides]) == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_the_manifest_tells_what_a_result_rests_on(tiny_overrides: list[str], tmp_path: Path) -> None:
+    assert run_command(["run", *tiny_overrides, "seed=0", f"paths.output_dir={tmp_path}/outputs"]) == 0
+    (folder,) = (tmp_path / "outputs" / "local-made_up").iterdir()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["seed"] == 0
+    assert manifest["config"]["sweep"]["tau"] == [1.0, 2.5]
+    assert manifest["versions"]["torch"]

@@ -1,0 +1,64 @@
+"""The doctor's checks, each seen to pass on sound models of every kind and to fail on a broken one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from neuronlens import doctor
+from neuronlens.doctor import check
+from neuronlens.hooks.sites import Family
+from tests.test_activations import loaded
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "gpt2"])
+def test_sound_models_pass_at_every_layer(family: str) -> None:
+    findings = list(check(loaded(family), (0, 1, 2), edit_positions="record"))
+    assert len(findings) == 4 * 3 + 4
+    assert all(finding.passed for finding in findings), [finding for finding in findings if not finding.passed]
+
+
+def _failed(model: Any, positions: str = "record") -> set[str]:
+    return {finding.name for finding in check(model, (1,), edit_positions=positions) if not finding.passed}
+
+
+def test_an_edit_where_the_head_does_not_read_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded("bert", record_position="last")
+    findings = {f.name: f.passed for f in check(model, (2,), edit_positions="record")}
+    assert not findings["edit at resid_post.2 reaches the logits"]
+
+
+def test_wrong_positions_under_padding_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    blind = Family("h", reads="last", position_ids=False)
+    monkeypatch.setattr(doctor, "family_of", lambda name: blind)
+    assert "padding" in _failed(loaded("gpt2"))
+
+
+def test_a_model_that_mixes_samples_is_found() -> None:
+    model = loaded("bert")
+    inner = model.model.bert.encoder.layer[0]
+    own = inner.forward
+    inner.forward = lambda *a, **k: own(*a, **k) - own(*a, **k).mean(0, keepdim=True)
+    assert "batch size" in _failed(model)
+
+
+def test_a_weight_that_moves_is_found() -> None:
+    model = loaded("bert")
+    inner = model.model.bert.encoder.layer[0]
+    own = inner.forward
+
+    def drifting(*arguments: Any, **named: Any) -> torch.Tensor:
+        with torch.no_grad():
+            model.model.classifier.weight.add_(1e-3)
+        return own(*arguments, **named)
+
+    inner.forward = drifting
+    assert "weights unchanged" in _failed(model)
+
+
+def test_a_hook_left_on_the_model_is_found() -> None:
+    model = loaded("bert")
+    model.model.classifier.register_forward_hook(lambda *_: None)
+    assert "no hook left" in _failed(model)
