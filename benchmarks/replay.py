@@ -79,9 +79,10 @@ def _evaluator(work: Workload, layer: int, positions: str, cells: int) -> SweepE
 
 def bench(cache: Path, repeats: int = 5) -> list[dict[str, Any]]:
     """Return the entries for cells at the last and a middle layer and for extraction."""
-    work, rows = Workload(cache), []
+    rows: list[dict[str, Any]] = []
     layers = 6
     with quiet_libraries():
+        work = Workload(cache)
         last = _evaluator(work, 5, "record", cells=380)
         sweep_s, plain_s = median_seconds(
             lambda: run_sweep(last, work.config.trainer), lambda: work.plain(5), repeats=repeats

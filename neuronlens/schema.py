@@ -8,7 +8,7 @@ from typing import Any
 
 from neuronlens.errors import ConfigError, unknown
 
-SITES = ("resid_post",)
+SITES = ("resid_post", "mlp_out", "attn_out", "mlp_neurons")
 GATES = ("range", "neuron")
 EDITS = ("zero", "mean", "complement_mean")
 EDIT_POSITIONS = ("record", "all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from neuronlens import doctor
 from neuronlens.doctor import check
-from neuronlens.hooks.sites import Family
+from neuronlens.hooks.sites import FAMILIES
 from tests.test_activations import loaded
 
 
@@ -31,7 +32,7 @@ def test_an_edit_where_the_head_does_not_read_is_found(monkeypatch: pytest.Monke
 
 
 def test_wrong_positions_under_padding_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    blind = Family("h", reads="last", position_ids=False)
+    blind = replace(FAMILIES["gpt2"], position_ids=False)
     monkeypatch.setattr(doctor, "family_of", lambda name: blind)
     assert "padding" in _failed(loaded("gpt2"))
 

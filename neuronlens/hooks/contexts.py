@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neuronlens.errors import SiteError, unknown
-from neuronlens.hooks.sites import resolve_site
+from neuronlens.hooks.sites import Point, resolve_site
 from neuronlens.records import Site
 
 Edit = Callable[[Tensor, Tensor | None], Tensor]
@@ -29,26 +29,29 @@ def capture(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tens
     """
     recorded: dict[Site, Tensor] = {}
 
-    def hook_for(site: Site) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            recorded[site] = hidden_of(output)
+    def record(site: Site) -> Callable[[Tensor], None]:
+        def keep(hidden: Tensor) -> None:
+            recorded[site] = hidden
 
-        return hook
+        return keep
 
-    modules = {site: resolve_site(model, site) for site in sites}
-    with _watched(model, modules) as (seen, handles):
-        for site, module in modules.items():
-            handles.enter_context(_hooked(module, hook_for(site), seen, site, prepend=True))
+    points = {site: resolve_site(model, site) for site in sites}
+    with _watched(model, points) as (seen, handles):
+        for site, point in points.items():
+            handles.enter_context(_hooked(point, record(site), seen, site, prepend=True))
         yield recorded
 
 
 @contextmanager
-def edited(model: nn.Module, edits: Mapping[Site, Edit], *, positions: str = "all") -> Iterator[nn.Module]:
+def edited(
+    model: nn.Module, edits: Mapping[Site, Edit], *, positions: str = "all", cells: int = 1
+) -> Iterator[nn.Module]:
     """Edit the sites' vectors in every forward in the block, and leave the model as it was found.
 
     Args:
         edits: what to do at each site; pads are never edited.
         positions: `all` attended ones, or only the record position `cls` or `last`.
+        cells: how many cells a batch holds one after the other, each with all the samples.
     Raises:
         SiteError: a site matches nothing, or its hook never fired though the model ran (TRAPS 13).
     """
@@ -56,23 +59,24 @@ def edited(model: nn.Module, edits: Mapping[Site, Edit], *, positions: str = "al
         raise SiteError(unknown("edit position", positions, ["all", "cls", "last"]))
     mask_of_forward: list[Tensor | None] = [None]
 
-    def hook_for(edit: Edit) -> Callable[..., Any]:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
-            hidden = hidden_of(output)
-            mask = position_mask(mask_of_forward[0], hidden, positions)
-            return with_hidden(output, edit(hidden[None], mask)[0])
+    def change(edit: Edit) -> Callable[[Tensor], Tensor]:
+        def changed(hidden: Tensor) -> Tensor:
+            by_cell = hidden.unflatten(0, (cells, -1))
+            mask = position_mask(mask_of_forward[0], by_cell[0], positions)
+            return edit(by_cell, mask).flatten(0, 1)
 
-        return hook
+        return changed
 
     def remember_mask(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         bound = inspect.signature(module.forward).bind_partial(*arguments, **named).arguments
-        mask_of_forward[0] = bound.get("attention_mask", bound.get("kwargs", {}).get("attention_mask"))
+        mask = bound.get("attention_mask", bound.get("kwargs", {}).get("attention_mask"))
+        mask_of_forward[0] = mask if mask is None else mask[: mask.shape[0] // cells]
 
-    modules = {site: resolve_site(model, site) for site in edits}
-    with _watched(model, modules) as (seen, handles):
+    points = {site: resolve_site(model, site) for site in edits}
+    with _watched(model, points) as (seen, handles):
         handles.callback(model.register_forward_pre_hook(remember_mask, with_kwargs=True).remove)
-        for site, module in modules.items():
-            handles.enter_context(_hooked(module, hook_for(edits[site]), seen, site, prepend=False))
+        for site, point in points.items():
+            handles.enter_context(_hooked(point, change(edits[site]), seen, site, prepend=False))
         yield model
 
 
@@ -125,9 +129,9 @@ def read_positions(hidden: Tensor, attention_mask: Tensor, position: str) -> Ten
 
 
 @contextmanager
-def _watched(model: nn.Module, modules: Mapping[Site, nn.Module]) -> Iterator[tuple[dict[Site, int], ExitStack]]:
+def _watched(model: nn.Module, points: Mapping[Site, Point]) -> Iterator[tuple[dict[Site, int], ExitStack]]:
     """Count the model's forwards against each site's, remove every hook at the end, and refuse a silent site."""
-    seen = dict.fromkeys(modules, 0)
+    seen = dict.fromkeys(points, 0)
     forwards = [0]
 
     def count(module: nn.Module, arguments: Any, output: Any) -> None:
@@ -143,13 +147,24 @@ def _watched(model: nn.Module, modules: Mapping[Site, nn.Module]) -> Iterator[tu
 
 @contextmanager
 def _hooked(
-    module: nn.Module, hook: Callable[..., Any], seen: dict[Site, int], site: Site, *, prepend: bool
+    point: Point, use: Callable[[Tensor], Tensor | None], seen: dict[Site, int], site: Site, *, prepend: bool
 ) -> Iterator[None]:
-    def counted(*arguments: Any) -> Any:
-        seen[site] += 1
-        return hook(*arguments)
+    """Hand a site's vector to `use` in every forward, and put what it returns, if anything, in its place."""
 
-    handle = module.register_forward_hook(counted, prepend=prepend)
+    def on_output(module: nn.Module, arguments: Any, output: Any) -> Any:
+        seen[site] += 1
+        changed = use(hidden_of(output))
+        return None if changed is None else with_hidden(output, changed)
+
+    def on_input(module: nn.Module, arguments: tuple[Any, ...]) -> Any:
+        seen[site] += 1
+        changed = use(arguments[0])
+        return None if changed is None else (changed, *arguments[1:])
+
+    if point.is_input:
+        handle = point.module.register_forward_pre_hook(on_input, prepend=prepend)
+    else:
+        handle = point.module.register_forward_hook(on_output, prepend=prepend)
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuronlens.hooks.sites import blocks_of
+from neuronlens.records import Site
 
 
 class _PassThrough(nn.Module):
@@ -60,17 +61,31 @@ def starting_from(model: nn.Module, layer: int, state: Tensor) -> Iterator[nn.Mo
     """Make the model's forward start with `state` as the output of block `layer`.
 
     Args:
+        layer: -1 starts at the embeddings, and no state is used.
         state: `[row, position, neuron]`, for inputs of `[row, position]`; gradients flow into the blocks above.
     """
+    if layer < 0:
+        yield model
+        return
     below = {index: _PassThrough() for index in range(layer)}
     with replaced_blocks(model, {**below, layer: _StoredState(state)}):
         yield model
+
+
+def starts_at(site: Site) -> int:
+    """Return the layer whose stored output a replay for this site starts from: a site inside block l needs l's input.
+
+    >>> starts_at(Site(3)), starts_at(Site(3, "mlp_out")), starts_at(Site(0, "attn_out"))
+    (3, 2, -1)
+    """
+    return site.layer if site.name == "resid_post" else site.layer - 1
 
 
 def replay(model: nn.Module, layer: int, inputs: Mapping[str, Tensor], states: Tensor) -> Tensor:
     """Return the logits that the model gives when block `layer`'s output is `states`.
 
     Args:
+        layer: -1 starts at the embeddings; of `states` only the number of cells counts then.
         inputs: the tokenised samples `[sample, position]` the states were computed from.
         states: `[cell, sample, position, neuron]`; the cells run as extra rows of one forward.
     Returns:

@@ -10,6 +10,7 @@ from torch import nn
 
 from neuronlens.errors import SiteError, unknown
 from neuronlens.records import Site
+from neuronlens.schema import SITES
 
 
 @dataclass(frozen=True)
@@ -20,24 +21,28 @@ class Family:
         blocks: path of the block list below the base model.
         reads: position its classification head reads, `cls` (position 0) or `last`.
         position_ids: whether batches carry positions counted from the mask.
+        attn_out, mlp_out: path, below a block, of the projection whose output is the site; the input of `mlp_out`'s is
+            `mlp_neurons`, which means the same for gated and plain MLPs.
         layers_key: the config entry that counts blocks.
     """
 
     blocks: str
     reads: str
     position_ids: bool
+    attn_out: str
+    mlp_out: str
     layers_key: str = "num_hidden_layers"
 
 
-_ENCODER = Family("encoder.layer", reads="cls", position_ids=False)
-_DECODER = Family("layers", reads="last", position_ids=True)
+_ENCODER = Family("encoder.layer", "cls", False, attn_out="attention.output.dense", mlp_out="output.dense")
+_DECODER = Family("layers", "last", True, attn_out="self_attn.o_proj", mlp_out="mlp.down_proj")
 
 FAMILIES: Mapping[str, Family] = {
     "bert": _ENCODER,
     "roberta": _ENCODER,
-    "distilbert": Family("transformer.layer", reads="cls", position_ids=False, layers_key="n_layers"),
-    "gpt2": Family("h", reads="last", position_ids=True, layers_key="n_layer"),
-    "gpt_neox": _DECODER,
+    "distilbert": Family("transformer.layer", "cls", False, "attention.out_lin", "ffn.lin2", layers_key="n_layers"),
+    "gpt2": Family("h", "last", True, attn_out="attn.c_proj", mlp_out="mlp.c_proj", layers_key="n_layer"),
+    "gpt_neox": Family("layers", "last", True, attn_out="attention.dense", mlp_out="mlp.dense_4h_to_h"),
     "llama": _DECODER,
     "mistral": _DECODER,
     "qwen2": _DECODER,
@@ -46,6 +51,14 @@ FAMILIES: Mapping[str, Family] = {
     "gemma2": _DECODER,
     "gemma3_text": _DECODER,
 }
+
+
+@dataclass(frozen=True)
+class Point:
+    """A site found in a model: the vector is the module's output, or what goes into it."""
+
+    module: nn.Module
+    is_input: bool = False
 
 
 def family_of(model_type: str) -> Family:
@@ -70,16 +83,21 @@ def _model_type(model: Any) -> str:
     return str(model.config.model_type)
 
 
-def resolve_site(model: nn.Module, site: Site) -> nn.Module:
-    """Return the module whose output is the site's vector.
+def resolve_site(model: nn.Module, site: Site) -> Point:
+    """Return where the site's vector is.
 
     Raises:
         SiteError: no such site name, or no such layer (TRAPS 13).
     """
+    if site.name not in SITES:
+        raise SiteError(unknown("site", site.name, SITES, f"neuronlens doctor layers.site={SITES[0]}"))
     blocks = blocks_of(model)
-    if site.name != "resid_post":
-        raise SiteError(unknown("site", site.name, ["resid_post"], "layers.site=resid_post"))
-    return blocks[resolve_layer(site.layer, len(blocks))]
+    block = blocks[resolve_layer(site.layer, len(blocks))]
+    family = family_of(_model_type(model))
+    if site.name == "resid_post":
+        return Point(block)
+    path = family.attn_out if site.name == "attn_out" else family.mlp_out
+    return Point(block.get_submodule(path), is_input=site.name == "mlp_neurons")
 
 
 def resolve_layer(layer: int, count: int) -> int:

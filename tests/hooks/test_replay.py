@@ -162,7 +162,7 @@ def test_trap_13_a_layer_past_the_end_or_a_wrong_site_is_an_error_with_near_name
         resolve_layers([], 3)
     with pytest.raises(SiteError, match="not a number"):
         resolve_layers([1.5], 3)
-    assert resolve_site(model, Site(-1)) is model.bert.encoder.layer[2]
+    assert resolve_site(model, Site(-1)).module is model.bert.encoder.layer[2]
 
 
 def test_record_mask_for_left_and_right_padding() -> None:
