@@ -22,6 +22,9 @@ DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.fl
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SMALL = st.floats(-4, 4, width=32) | st.sampled_from([0.0, -0.0, 1.0, -1.0])
 
+STRENGTH = st.floats(0, 1, width=32)
+BOOLEANS = st.booleans()
+
 
 def bits(tensor: Tensor) -> Tensor:
     """Return the tensor's bytes: unlike ==, they tell -0.0 from 0.0 and find a NaN equal to itself."""
@@ -33,7 +36,7 @@ def hidden_states(draw, elements=FINITE):
     array = draw(arrays(np.float32, (1, SAMPLES, POSITIONS, NEURONS), elements=elements))
     dtype = draw(DTYPES)
     limit = torch.finfo(dtype).max  # a float16 has no 1e6: such a draw becomes the largest it has
-    return torch.from_numpy(array).clamp(-limit, limit).to(dtype)
+    return torch.from_numpy(array).double().clamp(-limit, limit).to(dtype)
 
 
 @st.composite
@@ -50,7 +53,7 @@ def bounds(draw, intervals=2):
 
 
 @st.composite
-def edits(draw, strength=st.floats(0, 1, width=32), distance=st.booleans(), elements=SMALL):
+def edits(draw, strength=STRENGTH, distance=BOOLEANS, elements=SMALL):
     lower, upper = draw(bounds())
     scale, shift = (torch.from_numpy(draw(arrays(np.float32, (CELLS, NEURONS), elements=elements))) for _ in range(2))
     flags = draw(st.none() | st.lists(distance, min_size=CELLS, max_size=CELLS).map(torch.tensor))

@@ -54,8 +54,8 @@ def test_leace_erases_one_concept_and_keeps_what_is_left_of_the_others():
 
 def test_leace_generalises_to_fresh_samples_where_an_unshrunk_covariance_is_estimable():
     values, labels = mixture(8000)
-    held_out = slice(1, None, 2)
-    projection = leace(values[::2], labels[::2] >= 2)
+    held_out = slice(4000, None)
+    projection = leace(values[:4000], labels[:4000] >= 2)
     erased = projection(values[held_out])
     assert probe_accuracy(values[held_out], labels[held_out] >= 2) > 0.8
     assert probe_accuracy(erased, labels[held_out] >= 2) < 0.55
@@ -84,8 +84,10 @@ def test_no_other_erasure_that_works_changes_less():
     cost = ((leace(values, labels == 1)(wide) - wide) ** 2).sum()
     blunt = directional_ablation(statistics_of(values, (labels == 1).astype(np.int64), 2), 1)
     direction = blunt.read[0]
-    orthogonal = np.outer((wide - wide.mean(0)) @ direction, direction)  # the orthogonal projection erases as well
-    assert cost < (orthogonal**2).sum()
+    orthogonal = np.outer((wide - wide.mean(0)) @ direction, direction)
+    left = wide - orthogonal  # the orthogonal projection about the mean erases as well, and costs more
+    assert left[labels == 1].mean(0) == pytest.approx(left[labels != 1].mean(0))
+    assert cost < 0.9 * (orthogonal**2).sum()
 
 
 def test_singular_covariance_leaves_its_null_space_alone():
@@ -192,7 +194,7 @@ def test_the_batched_edit_is_its_formula_per_cell(dtype):
 
 @settings(deadline=None, max_examples=100)
 @given(
-    arrays(np.float32, (1, 2, 2, 12), elements=st.floats(-1e30, 1e30, width=32) | st.just(-0.0)),
+    arrays(np.float32, (1, 2, 2, 12), elements=st.floats(-(2.0**100), 2.0**100, width=32) | st.just(-0.0)),
     st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
     st.floats(0, 1, width=32),
 )

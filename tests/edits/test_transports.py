@@ -107,19 +107,12 @@ def test_aura_is_its_formula_with_scikit_learns_auroc(skewed, concept):
     assert (scale <= 1).all()
 
 
-def test_aura_dampens_experts_and_leaves_the_others():
-    # Concept 2 has the largest values of this law, concept 0 the smallest.
-    random = np.random.default_rng(0)
+def test_aura_dampens_experts_and_leaves_the_others(make_activations):
     labels = np.repeat([0, 1], 50)
-    values = random.normal(size=(100, 1)) + 3 * labels[:, None]
-    from neuronlens.activations import statistics_of
-    from neuronlens.records import Site
-
-    narrow = values.astype(np.float32)
-    ids = tuple(map(str, range(100)))
-    activations = ActivationSet(Site(0), narrow, labels, ("a", "b"), ids, statistics_of(narrow, labels, 2), "test")
-    assert aura(activations, 1)[0] < 0.1
-    assert aura(activations, 0)[0] == 1
+    values = np.random.default_rng(0).normal(size=(100, 1)) + 3 * labels[:, None]
+    activations = make_activations(values, labels, 2)
+    assert aura(activations, 1)[0][0] < 0.1
+    assert aura(activations, 0)[0][0] == 1
 
 
 def test_dampen_is_beta_x_and_refuses_a_beta_that_does_nothing(skewed):

@@ -46,7 +46,7 @@ def test_two_concepts_mirror_each_other():
     assert np.array_equal(weights[0], -weights[1])
     # Concept 1's row is the one whose logit is high where concept 1 is.
     logit = values @ weights[1]
-    assert logit[labels == 1].mean() > 1 > -1 > logit[labels == 0].mean()
+    assert logit[labels == 1].mean() > 0.3 > -0.3 > logit[labels == 0].mean()
 
 
 def test_a_missing_concept_changes_nothing_for_the_others():
