@@ -97,6 +97,21 @@ class ConceptStatistics:
         return np.where(others[:, None] > 0, (totals.sum(0) - totals) / np.maximum(others, 1)[:, None], np.nan)
 
     @cached_property
+    def complement_variance(self) -> FloatArray:
+        """Variance (ddof 0) over the samples of all other concepts `[concept, neuron]`; NaN where there is none.
+
+        Within plus between: sum over c' != c of n_c' (var_c' + (mu_c' - mu_notc)^2) / n_notc. Summed anew for each
+        concept, because taking one concept out of the total cancels where that concept holds most of the variance.
+        """
+        variance = np.full_like(self.mean, np.nan)
+        for concept, centre in enumerate(self.complement_mean):
+            others = np.flatnonzero((self.count > 0) & (np.arange(len(self.count)) != concept))
+            if len(others):
+                moments = self.variance[others] + (self.mean[others] - centre) ** 2
+                variance[concept] = np.average(moments, axis=0, weights=self.count[others])
+        return variance
+
+    @cached_property
     def std(self) -> FloatArray:
         """Standard deviation, ddof 0 `[concept, neuron]`."""
         return np.sqrt(self.variance)

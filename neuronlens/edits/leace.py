@@ -1,0 +1,96 @@
+"""Least-squares concept erasure in closed form (LEACE): the smallest change after which no linear probe finds the concept.
+
+Belrose, Schneider-Joseph, Ravfogel, Cotterell, Raff & Biderman 2023, arXiv 2306.03819: with W = Sigma_xx^(-1/2), a
+pseudo-inverse, and U an orthonormal basis of the column space of W Sigma_xz, r(x) = x - W^+ U U^T W (x - mean).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covariance
+
+from neuronlens.edits.projections import Projection, identity
+from neuronlens.errors import ActivationError, ConfigError, ShapeError, unknown
+from neuronlens.records import FloatArray, IntArray
+
+COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
+CORRELATION_FLOOR = 1e-9
+"""A whitened cross-covariance below this, relative to the concept's own deviation, is float64 rounding."""
+
+
+class LeaceFitter:
+    """Whitens a site's activations once, and erases any number of concepts from them."""
+
+    def __init__(self, values: FloatArray, *, covariance: str = "empirical", tolerance: float = 1e-10) -> None:
+        """Fit mean and covariance, in float64; costs one eigendecomposition `[neuron, neuron]`.
+
+        Args:
+            values: `[sample, neuron]`, finite; not modified.
+            covariance: `empirical`, scikit-learn's `shrunk` (by 0.1) or its `ledoit_wolf`. With fewer samples than
+                neurons the empirical one is singular and its erasure fits the samples' noise: shrink it. The
+                erasure is exact on the fitted samples either way; which change counts as smallest differs.
+            tolerance: eigenvalues below this share of the largest count as 0, and their directions are left alone.
+        Raises:
+            ActivationError: fewer than two samples, or no neuron that varies (covariance of rank 0).
+            ConfigError: an unknown covariance, or a tolerance outside [0, 1).
+        """
+        if covariance not in COVARIANCES:
+            raise ConfigError(unknown("covariance", covariance, COVARIANCES))
+        if not 0 <= tolerance < 1:
+            raise ConfigError(f"tolerance is {tolerance}, expected a number in [0, 1).")
+        if len(values) < 2:
+            raise ActivationError(f"{len(values)} samples to fit a covariance on, expected at least 2.")
+        wide = values.astype(np.float64)
+        self.mean: FloatArray = wide.mean(axis=0)
+        self._centred = wide - self.mean
+        if covariance == "ledoit_wolf":
+            sigma = ledoit_wolf(self._centred, assume_centered=True)[0]
+        else:
+            sigma = empirical_covariance(self._centred, assume_centered=True)
+            if covariance == "shrunk":
+                sigma = shrunk_covariance(sigma)
+        eigenvalues, vectors = np.linalg.eigh(sigma)
+        kept = eigenvalues > tolerance * eigenvalues[-1]
+        if not (values.max(axis=0) > values.min(axis=0)).any() or not kept.any():
+            raise ActivationError(
+                f"None of the {values.shape[1]} neurons varies over {len(values)} samples: the covariance has rank 0, "
+                "and there is no concept to erase. Next: more samples, or another layer."
+            )
+        self._roots: FloatArray = np.sqrt(eigenvalues[kept])
+        self._vectors: FloatArray = vectors[:, kept]
+
+    def erase(self, labels: IntArray) -> Projection:
+        """Return the erasure of one labelling: `labels == c` for one concept, the labels themselves for all at once.
+
+        Args:
+            labels: bool or integer `[sample]`, of the samples fitted on. k values give a projection of rank k - 1 at
+                most. They are read as a one-hot indicator, so their order and numbers play no part.
+        Returns:
+            The projection; the identity, with the reason, where the labels are constant or no neuron varies with them.
+        Raises:
+            ShapeError: samples and labels differ in number.
+        """
+        samples, neurons = self._centred.shape
+        if len(labels) != samples:
+            raise ShapeError(f"{samples} rows of activations, {len(labels)} labels.")
+        classes, index = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            return identity(neurons, f"all {samples} samples bear one label: there is nothing to erase")
+        indicator = np.eye(len(classes))[index]
+        indicator -= indicator.mean(axis=0)
+        # In the eigenbasis W is diagonal: W Sigma_xz = V diag(1 / root) V^T Sigma_xz, and V drops out of U U^T.
+        crossed = self._vectors.T @ (self._centred.T @ indicator) / samples / self._roots[:, None]
+        basis, singular, _ = np.linalg.svd(crossed, full_matrices=False)
+        basis = basis[:, singular > CORRELATION_FLOOR * np.sqrt(np.mean(indicator**2))]
+        if not basis.shape[1]:
+            return identity(neurons, "no neuron's mean differs between the labels: there is nothing to erase")
+        read = (self._vectors / self._roots) @ basis
+        write = (self._vectors * self._roots) @ basis
+        return Projection(self.mean, np.ascontiguousarray(read.T), np.ascontiguousarray(write.T))
+
+
+def leace(
+    values: FloatArray, labels: IntArray, *, covariance: str = "empirical", tolerance: float = 1e-10
+) -> Projection:
+    """Return the erasure of one labelling from `[sample, neuron]`; see `LeaceFitter`, which shares the work of several."""
+    return LeaceFitter(values, covariance=covariance, tolerance=tolerance).erase(labels)

@@ -1,0 +1,222 @@
+"""The edits that mix neurons: LEACE against what a linear probe can still find, directional ablation, and the call."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.linalg import sqrtm
+from sklearn.covariance import LedoitWolf, ShrunkCovariance
+from sklearn.linear_model import LogisticRegression
+
+from neuronlens.activations import statistics_of
+from neuronlens.edits.leace import COVARIANCES, LeaceFitter, leace
+from neuronlens.edits.projections import ProjectionEdit, directional_ablation, identity
+from neuronlens.errors import ActivationError, ConfigError, ShapeError
+
+
+def mixture(count: int = 400, neurons: int = 12, concepts: int = 4, seed: int = 0):
+    """Return correlated activations whose means carry the concepts, and the labels."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % concepts
+    values = random.normal(size=(count, neurons)) @ random.normal(size=(neurons, neurons))
+    return (values + 5 * random.normal(size=(concepts, neurons))[labels] + 20).astype(np.float32), labels
+
+
+def probe_accuracy(values: np.ndarray, labels: np.ndarray) -> float:
+    scaled = (values - values.mean(0)) / np.maximum(values.std(0), 1e-6)
+    return LogisticRegression(max_iter=2000).fit(scaled, labels).score(scaled, labels)
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+@pytest.mark.parametrize("one_concept", [True, False])
+def test_after_leace_a_linear_probe_is_at_chance(covariance, one_concept):
+    values, labels = mixture()
+    labels = labels == 1 if one_concept else labels
+    chance = np.bincount(labels).max() / len(labels)
+    assert probe_accuracy(values, labels) > chance + 0.2  # there was something to find
+    erased = leace(values, labels, covariance=covariance)(values)
+    assert probe_accuracy(erased, labels) <= chance + 0.01
+    # The stronger statement that makes it so for every linear probe: no neuron's mean differs between the labels.
+    means = np.stack([erased[labels == label].mean(axis=0) for label in np.unique(labels)])
+    assert means == pytest.approx(np.broadcast_to(values.astype(np.float64).mean(0), means.shape), abs=1e-6)
+
+
+def test_leace_erases_one_concept_and_keeps_what_is_left_of_the_others():
+    values, labels = mixture()
+    erased = leace(values, labels == 0)(values)
+    others = labels != 0
+    assert probe_accuracy(erased[others], labels[others]) > 0.9
+
+
+def test_leace_generalises_to_fresh_samples_where_an_unshrunk_covariance_is_estimable():
+    values, labels = mixture(8000)
+    held_out = slice(4000, None)
+    projection = leace(values[:4000], labels[:4000] >= 2)
+    erased = projection(values[held_out])
+    assert probe_accuracy(values[held_out], labels[held_out] >= 2) > 0.8
+    assert probe_accuracy(erased, labels[held_out] >= 2) < 0.55
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_leace_is_its_formula_with_scipys_matrix_root(covariance):
+    values, labels = mixture()
+    wide = values.astype(np.float64)
+    centred = wide - wide.mean(axis=0)
+    estimate = {"shrunk": ShrunkCovariance(), "ledoit_wolf": LedoitWolf()}.get(covariance)
+    sigma = estimate.fit(wide).covariance_ if estimate else np.cov(wide.T, ddof=0)
+    onehot = np.eye(4)[labels] - np.eye(4)[labels].mean(axis=0)
+    root = np.real(sqrtm(sigma))
+    whitened = np.linalg.inv(root) @ centred.T @ onehot / len(wide)
+    projector = root @ whitened @ np.linalg.pinv(whitened, rcond=1e-10) @ np.linalg.inv(root)
+    projection = leace(values, labels, covariance=covariance)
+    assert projection(wide) == pytest.approx(wide - centred @ projector.T, rel=1e-6, abs=1e-6)
+    assert projection.read.shape == (3, 12)  # rank: one less than the labels
+    assert projection.write @ projection.read.T == pytest.approx(np.eye(3), abs=1e-9)  # P is idempotent
+
+
+def test_no_other_erasure_that_works_changes_less():
+    values, labels = mixture()
+    wide = values.astype(np.float64)
+    cost = ((leace(values, labels == 1)(wide) - wide) ** 2).sum()
+    blunt = directional_ablation(statistics_of(values, (labels == 1).astype(np.int64), 2), 1)
+    direction = blunt.read[0]
+    orthogonal = np.outer((wide - wide.mean(0)) @ direction, direction)
+    left = wide - orthogonal  # the orthogonal projection about the mean erases as well, and costs more
+    assert left[labels == 1].mean(0) == pytest.approx(left[labels != 1].mean(0))
+    assert cost < 0.9 * (orthogonal**2).sum()
+
+
+def test_singular_covariance_leaves_its_null_space_alone():
+    values, labels = mixture(60)
+    doubled = np.concatenate([values, values[:, :3], np.full((60, 1), 0.1, np.float32)], axis=1)
+    projection = leace(doubled, labels)
+    assert np.isfinite(projection.read).all()
+    assert probe_accuracy(doubled, labels) > 0.6
+    erased = projection(doubled)
+    assert probe_accuracy(erased, labels) <= 0.26
+    assert erased[:, 15] == pytest.approx(doubled[:, 15], abs=1e-9)
+    assert erased[:, :3] == pytest.approx(erased[:, 12:15], abs=1e-6)
+    wide = mixture(10, neurons=40)  # fewer samples than neurons: erased on the samples fitted, all the same
+    means = leace(*wide)(wide[0])
+    assert means[wide[1] == 0].mean(0) == pytest.approx(means[wide[1] == 1].mean(0), abs=1e-6)
+
+
+def test_what_cannot_be_erased_is_the_identity_with_a_reason_or_an_error():
+    values, labels = mixture(40)
+    fitter = LeaceFitter(values)
+    assert "one label" in fitter.erase(np.zeros(40, dtype=int)).reason
+    mirrored = np.concatenate([values, values])
+    nothing = leace(mirrored, np.repeat([0, 1], 40))
+    assert "no neuron's mean differs" in nothing.reason
+    assert np.array_equal(nothing(values), values)
+    assert leace(values, labels).reason is None
+    with pytest.raises(ActivationError, match="rank 0"):
+        LeaceFitter(np.full((5, 3), 0.1, dtype=np.float32))
+    with pytest.raises(ActivationError, match="1 samples"):
+        LeaceFitter(values[:1])
+    with pytest.raises(ShapeError, match="39 labels"):
+        fitter.erase(labels[1:])
+    with pytest.raises(ConfigError, match="Did you mean 'ledoit_wolf'"):
+        LeaceFitter(values, covariance="ledoit")
+    with pytest.raises(ConfigError, match="tolerance"):
+        LeaceFitter(values, tolerance=-1)
+
+
+def test_labels_may_bear_any_numbers_and_the_tolerance_drops_directions():
+    values, labels = mixture()
+    fitter = LeaceFitter(values)
+    assert fitter.erase(np.array([7, -2, 4, 0])[labels])(values) == pytest.approx(fitter.erase(labels)(values))
+    assert leace(values, labels == 1)(values) == pytest.approx(leace(values, labels != 1)(values))
+    coarse = leace(values, labels, tolerance=0.5)
+    assert not np.allclose(coarse(values), fitter.erase(labels)(values))
+
+
+def test_directional_ablation_removes_the_component_through_the_origin():
+    values, labels = mixture()
+    statistics = statistics_of(values, labels, 4)
+    wide = values.astype(np.float64)
+    for concept in range(4):
+        direction = wide[labels == concept].mean(0) - wide[labels != concept].mean(0)
+        direction /= np.linalg.norm(direction)
+        projection = directional_ablation(statistics, concept)
+        assert projection(wide) == pytest.approx(wide - np.outer(wide @ direction, direction), abs=1e-8)
+        assert projection(wide) @ direction == pytest.approx(np.zeros(len(wide)), abs=1e-8)
+
+
+def test_no_direction_is_the_identity_with_a_reason_and_no_samples_an_error():
+    values, _ = mixture(10)
+    twice = np.concatenate([values, values[::-1]])
+    found = directional_ablation(statistics_of(twice, np.repeat([0, 1], 10), 2), 0)
+    assert "coincide" in found.reason
+    assert np.array_equal(found(values), values)
+    with pytest.raises(ActivationError, match="0 of the others"):
+        directional_ablation(statistics_of(values, np.zeros(10, dtype=int), 2), 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_the_batched_edit_is_its_formula_per_cell(dtype):
+    values, labels = mixture(60)
+    statistics = statistics_of(values, labels, 4)
+    projections = [
+        leace(values, labels),
+        directional_ablation(statistics, 2),
+        identity(12, "for the test"),
+        leace(values, labels == 1),
+        leace(values, labels),
+    ]
+    strengths = [1.0, 0.5, 1.0, 1.5, 0.0]
+    edit = ProjectionEdit.stack(projections, strengths).to("cpu")
+    hidden = torch.from_numpy(values).view(1, 20, 3, 12).to(dtype)
+    mask = torch.rand(20, 3) < 0.7
+    allowed = torch.rand(5, 20, 3) < 0.7
+    result = edit(hidden, mask, allowed=allowed)
+    assert result.dtype == dtype
+    precision = max(torch.finfo(dtype).eps, 1e-6)
+    wide = hidden.double().numpy()[0]
+    for cell, (projection, strength) in enumerate(zip(projections, strengths, strict=True)):
+        changed = wide + strength * (projection(wide.reshape(60, 12)).reshape(20, 3, 12) - wide)
+        expected = np.where((mask & allowed[cell]).numpy()[..., None], changed, wide)
+        assert result[cell].double().numpy() == pytest.approx(expected, abs=200 * precision)
+    untouched = ~(mask & allowed)
+    untouched[[2, 4]] = True
+    spread = hidden.expand(5, -1, -1, -1)
+    assert torch.equal(result[untouched].view(torch.uint8), spread[untouched].view(torch.uint8))
+    assert not torch.equal(result[0], hidden[0])
+    free = edit(hidden)
+    assert torch.equal(result, torch.where((mask & allowed)[..., None], free, hidden))
+    per_cell = edit(hidden.expand(5, -1, -1, -1))
+    assert torch.equal(per_cell, free)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    arrays(np.float32, (1, 2, 2, 12), elements=st.floats(-(2.0**100), 2.0**100, width=32) | st.just(-0.0)),
+    st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    st.floats(0, 1, width=32),
+)
+def test_finite_in_finite_out_and_strength_0_keeps_every_bit(array, dtype, strength):
+    values, labels = mixture(60)
+    projections = [leace(values, labels), directional_ablation(statistics_of(values, labels, 4), 0)]
+    limit = torch.finfo(dtype).max
+    hidden = torch.from_numpy(array).clamp(-limit, limit).to(dtype)
+    before = hidden.clone()
+    result = ProjectionEdit.stack(projections, [strength, 0.0])(hidden)
+    assert torch.isfinite(result).all()
+    assert torch.equal(hidden.view(torch.uint8), before.view(torch.uint8))
+    assert torch.equal(result[1].view(torch.uint8), hidden[0].view(torch.uint8))
+
+
+def test_batches_that_do_not_fit_are_refused():
+    with pytest.raises(ShapeError, match="0 projections"):
+        ProjectionEdit.stack([], [])
+    with pytest.raises(ShapeError, match=r"\[2, 3\] neurons"):
+        ProjectionEdit.stack([identity(2, "a"), identity(3, "b")], [1.0, 1.0])
+    with pytest.raises(ShapeError, match="1 strengths"):
+        ProjectionEdit.stack([identity(2, "a"), identity(2, "b")], [1.0])
+    edit = ProjectionEdit.stack([identity(2, "a")], [1.0])
+    with pytest.raises(ShapeError, match="1 cells and 2 neurons"):
+        edit(torch.zeros(1, 1, 1, 3))
