@@ -109,7 +109,8 @@ def histograms(samples: Sequence[FloatArray], bins: int) -> tuple[FloatArray, In
     The bins are of equal width over the span of all samples; each holds its lower edge, the last one both, and a neuron
     that is constant gets a span of 1 around it: `numpy.histogram`.
     """
-    low, high = (extreme(np.stack([extreme(part, axis=0) for part in samples]), axis=0) for extreme in (np.min, np.max))
+    low = np.min([part.min(axis=0) for part in samples], axis=0)
+    high = np.max([part.max(axis=0) for part in samples], axis=0)
     flat = low == high
     low, high = np.where(flat, low - 0.5, low), np.where(flat, high + 0.5, high)
     edges = np.linspace(low, high, bins + 1, axis=0)
@@ -130,9 +131,9 @@ def floored(std: FloatArray, samples: Sequence[FloatArray]) -> FloatArray:
 
     In a neuron that is constant over everything they are 1: no concept is told from another there, whatever the value.
     """
-    everything = np.concatenate(list(samples)).std(axis=0)
-    constant = np.ptp(np.concatenate(list(samples)), axis=0) == 0
-    return np.where(constant, 1.0, np.maximum(std, STD_FLOOR * everything))
+    everything = np.concatenate(list(samples))
+    constant = np.ptp(everything, axis=0) == 0
+    return np.where(constant, 1.0, np.maximum(std, STD_FLOOR * everything.std(axis=0)))
 
 
 def log_sum_exp(terms: FloatArray, axis: int) -> FloatArray:

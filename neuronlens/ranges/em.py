@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from neuronlens.errors import ConfigError, ShapeError
 # barrier between its threads and everything stays in a core's cache (the threads take whole problems instead); on a GPU
 # enough to fill it.
 IN_FLIGHT = {"cpu": 32_768, "cuda": 30_000_000}
+# Problems that have stopped wait for their slot to be cleared until they are this share of those in flight, one in ...
+LANDING_SHARE = 8
 # What scikit-learn adds to every component's mass, so that an empty one divides by something.
 EMPTY_GUARD = 10 * torch.finfo(torch.float64).eps
 
@@ -32,10 +35,6 @@ class Mixture(NamedTuple):
     weights: Tensor
     means: Tensor
     variances: Tensor
-
-    def rows(self, index: Tensor) -> Mixture:
-        """Return the mixtures of some problems, copied."""
-        return Mixture(*(part[index] for part in self))
 
 
 class MixtureFit(NamedTuple):
@@ -56,11 +55,13 @@ class MixtureFit(NamedTuple):
     converged: Tensor
 
 
-class _Flight(NamedTuple):
+@dataclass(frozen=True)
+class _Flight:
     """The problems in flight; every field's first dimension is the slot.
 
     `values [slot, 1, sample]` and `inside` (how many samples a value stands for: 1, 0 for padding; None where all are 1),
-    `count [slot]`, `weights, means, variances [slot, component, 1]`, `bound [slot]` of the step before, `steps [slot]`.
+    `count [slot]`, `weights, means, variances [slot, component, 1]`, `bound` (of the step before), `steps`, `running` and
+    `converged`, all `[slot]`.
     """
 
     problem: Tensor
@@ -72,16 +73,19 @@ class _Flight(NamedTuple):
     variances: Tensor
     bound: Tensor
     steps: Tensor
+    running: Tensor
+    converged: Tensor
 
     def keep(self, index: Tensor) -> _Flight:
         """Return the flight with some slots only."""
-        return _Flight(*(None if part is None else part[index] for part in self))
+        parts: dict[str, Any] = {name: None if part is None else part[index] for name, part in vars(self).items()}
+        return replace(self, **parts)
 
     def put(self, slots: Tensor, arrivals: _Flight) -> None:
         """Overwrite some slots with new problems."""
-        for part, arrival in zip(self, arrivals, strict=True):
+        for name, part in vars(self).items():
             if part is not None:
-                part[slots] = arrival
+                part[slots] = getattr(arrivals, name)
 
 
 class Problems(NamedTuple):
@@ -202,19 +206,18 @@ def _solve(
     flight = _load(problems, width, start, queue[: _room(problems.samples, width, start.means.shape[1])])
     queue = queue[len(flight.problem) :]
     while len(flight.problem):
-        flight, change = _step(flight, variance_floor)
-        close = change.abs() < tol
-        done = torch.nonzero(close | (flight.steps >= max_iter)).flatten()
-        if not len(done):
+        flight = _step(flight, tol, max_iter, variance_floor)
+        done = torch.nonzero(~flight.running).flatten()
+        if len(done) < max(len(flight.problem) // LANDING_SHARE, 1):
             continue
-        _record(flight.keep(done), close[done], fit)
+        _record(flight.keep(done), fit)
         arrivals = queue[: len(done)]
         queue = queue[len(done) :]
+        stays = flight.running.clone()
         if len(arrivals):
+            stays[done[: len(arrivals)]] = True
             flight.put(done[: len(arrivals)], _load(problems, width, start, arrivals))
         if len(arrivals) < len(done):
-            stays = torch.ones_like(close)
-            stays[done[len(arrivals) :]] = False
             flight = flight.keep(stays)
 
 
@@ -224,14 +227,19 @@ def _load(problems: Problems, width: int, start: Mixture, rows: Tensor) -> _Flig
     inside = multiplicity
     if inside is None and bool((problems.counts < width).any()):
         inside = (torch.arange(width, device=samples.device) < counts[:, None]).double()
+    weights, means, variances = (part[rows, :, None] for part in start)
     return _Flight(
-        rows,
-        samples[:, None],
-        None if inside is None else inside[:, None],
-        counts.double() if multiplicity is None else multiplicity.sum(dim=1),
-        *(part[..., None] for part in start.rows(rows)),
+        problem=rows,
+        values=samples[:, None],
+        inside=None if inside is None else inside[:, None],
+        count=counts.double() if multiplicity is None else multiplicity.sum(dim=1),
+        weights=weights,
+        means=means,
+        variances=variances,
         bound=torch.full_like(counts, -math.inf, dtype=torch.float64),
         steps=torch.zeros_like(counts),
+        running=torch.ones_like(counts, dtype=torch.bool),
+        converged=torch.zeros_like(counts, dtype=torch.bool),
     )
 
 
@@ -257,8 +265,8 @@ def _mean_log_density(flight: _Flight) -> Tensor:
     return _mean(log_density.sub_(top).exp_().sum(dim=1, keepdim=True).log_().add_(top), flight)
 
 
-def _step(flight: _Flight, variance_floor: float) -> tuple[_Flight, Tensor]:
-    """Return the flight after one E-step and one M-step, and the change of its mean log-likelihood `[slot]`."""
+def _step(flight: _Flight, tol: float, max_iter: int, variance_floor: float) -> _Flight:
+    """Return the flight after one E-step and one M-step; problems that have stopped stay as they are."""
     z, share, top = _log_density(flight)
     share.sub_(top).exp_()
     total = share.sum(dim=1, keepdim=True)
@@ -277,22 +285,27 @@ def _step(flight: _Flight, variance_floor: float) -> tuple[_Flight, Tensor]:
     means = (flight.means * mass + std * first) / guarded
     moved = (means - flight.means) / std
     spread = (second - 2 * moved * first + moved.square() * mass).clamp_(min=0) / guarded
-    stepped = flight._replace(
-        weights=guarded / guarded.sum(dim=1, keepdim=True),
-        means=means,
-        variances=flight.variances * spread + variance_floor,
-        bound=bound,
-        steps=flight.steps + 1,
+    running, wide = flight.running, flight.running[:, None, None]
+    close = (bound - flight.bound).abs() < tol
+    steps = flight.steps + running
+    return replace(
+        flight,
+        weights=torch.where(wide, guarded / guarded.sum(dim=1, keepdim=True), flight.weights),
+        means=torch.where(wide, means, flight.means),
+        variances=torch.where(wide, flight.variances * spread + variance_floor, flight.variances),
+        bound=torch.where(running, bound, flight.bound),
+        steps=steps,
+        running=running & ~close & (steps < max_iter),
+        converged=torch.where(running, close, flight.converged),
     )
-    return stepped, bound - flight.bound
 
 
-def _record(landed: _Flight, close: Tensor, fit: MixtureFit) -> None:
-    """Write the problems that have stopped into their rows of `fit`."""
+def _record(landed: _Flight, fit: MixtureFit) -> None:
+    """Write problems that have stopped into their rows of `fit`."""
     rows = landed.problem
     for target, part in zip(fit.mixture, (landed.weights, landed.means, landed.variances), strict=True):
         target[rows] = part[..., 0]
     fit.log_likelihood[rows] = _mean_log_density(landed)
     fit.lower_bound[rows] = landed.bound
     fit.iterations[rows] = landed.steps
-    fit.converged[rows] = close
+    fit.converged[rows] = landed.converged

@@ -6,7 +6,7 @@ Every function works on all neurons at once, in float64. A neuron whose samples 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -41,7 +41,7 @@ def describe(activations: ActivationSet, cdf: Cdf) -> dict[str, FloatArray]:
         if len(values) < 2:
             continue
         law["skewness"][concept], law["excess_kurtosis"][concept] = skewness_and_kurtosis(values)
-        statistic = ks_statistic(values, lambda ordered, concept=concept: cdf(concept, ordered))
+        statistic = ks_statistic(values, partial(cdf, concept))
         statistic[np.ptp(values, axis=0) == 0] = np.nan
         law["ks_statistic"][concept], law["ks_p"][concept] = statistic, ks_p(statistic, len(values))
     return law
@@ -86,8 +86,9 @@ def ks_p(statistic: FloatArray, n: int) -> FloatArray:
     """Return the probability of a statistic at least as large, for `n` samples of the law itself; NaN for NaN.
 
     The law is `scipy.stats.kstwo`, exact and slow; many values are read off a cubic spline through its logarithm (relative
-    error below 2e-5, and 1e-6 away from where SciPy itself changes method). The parameters are taken as given: with a law fitted to the same samples p is too large, so read
-    it as a score of fit that can be compared between neurons, not as a level of significance.
+    error below 2e-5, and 1e-6 away from where SciPy itself changes method). The parameters are taken as given: with a law
+    fitted to the same samples p is too large, so read it as a score of fit that can be compared between neurons, not as
+    a level of significance.
     """
     statistic = np.asarray(statistic, dtype=np.float64)
     scaled = statistic * np.sqrt(n)
