@@ -197,6 +197,8 @@ class ActivationRanges:
         lower, upper: `[concept, interval, neuron]`, bounds included; (+inf, -inf) is the empty interval.
         statistics: moments of the samples it was fitted on.
         skipped: concept index -> why no range could be fitted.
+        law: how well the estimator's law fits, `[concept, neuron]` float64 each: `skewness`, `excess_kurtosis`,
+            `ks_statistic`, `ks_p` (ranges/normality.py). Empty where nothing was fitted.
     """
 
     name: str
@@ -206,6 +208,7 @@ class ActivationRanges:
     concepts: tuple[str, ...]
     statistics: ConceptStatistics
     skipped: Mapping[int, str] = field(default_factory=dict)
+    law: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

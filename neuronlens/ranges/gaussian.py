@@ -8,6 +8,7 @@ import numpy as np
 
 from neuronlens.errors import ConfigError
 from neuronlens.ranges.intervals import EMPTY, WHOLE
+from neuronlens.ranges.normality import describe, normal_cdf
 from neuronlens.records import ActivationRanges, ActivationSet
 
 
@@ -51,4 +52,5 @@ class GaussianRange:
             concepts=activations.concepts,
             statistics=statistics,
             skipped=skipped,
+            law=describe(activations, normal_cdf(statistics)),
         )

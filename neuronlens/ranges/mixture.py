@@ -1,0 +1,312 @@
+"""Ranges from a Gaussian mixture per (concept, neuron), its components counted by BIC."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from scipy.special import ndtr
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from neuronlens.errors import ConfigError, unknown
+from neuronlens.ranges.em import Mixture, Problems, fit_em, mean_log_density
+from neuronlens.ranges.intervals import EMPTY, WHOLE, merge
+from neuronlens.ranges.normality import describe
+from neuronlens.ranges.starts import INITS, Sorted, quantile_start, race, sort_samples
+from neuronlens.records import ActivationRanges, ActivationSet, FloatArray, IntArray
+
+BACKENDS = ("batched", "sklearn")
+# Samples copied, sorted and summed at a time, float64: bounds the memory of a fit whatever the width of the layer.
+BLOCK_ELEMENTS = 8_000_000
+
+
+@dataclass(frozen=True)
+class MixtureLaws:
+    """One mixture per (concept, neuron).
+
+    Attributes:
+        weights, means, variances: `[concept, component, neuron]` float64; components past a law's own number, and all of
+            a concept that was not fitted, have weight 0, mean 0 and variance 1.
+        components: how many each law has `[concept, neuron]`; 0 where it was not fitted.
+        log_likelihood: mean log-density per sample `[concept, neuron]`, nats; NaN where it was not fitted.
+        bic: of every number of components tried `[concept, components - 1, neuron]`, lower is better.
+    """
+
+    weights: FloatArray
+    means: FloatArray
+    variances: FloatArray
+    components: IntArray
+    log_likelihood: FloatArray
+    bic: FloatArray
+
+    def cdf(self, concept: int, values: FloatArray) -> FloatArray:
+        """Return the probability of a value up to each of `values [sample, neuron]` under a concept's laws."""
+        std = np.sqrt(self.variances[concept])
+        below = ndtr((values[:, None] - self.means[concept]) / std)
+        return np.asarray((self.weights[concept] * below).sum(axis=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureFitter:
+    """Fits mixtures of 1 to `max_components` Gaussians and keeps the one with the lowest BIC.
+
+    BIC = -2 n (mean log-likelihood) + (3 K - 1) ln n, scikit-learn's; a tie goes to fewer components.
+
+    Attributes:
+        backend: `batched` runs all problems at once in torch; `sklearn` runs a GaussianMixture each, in `n_jobs`
+            processes. Both begin at the same starts.
+        init, restarts, seed: which starts race (see `starts.race`): `quantile` needs no seed; `kmeans++` adds `restarts`
+            random ones, for more time and a likelier law.
+        variance_floor: added to every variance, squared units of the activations (scikit-learn's reg_covar).
+        tol: nats per sample; EM stops at a smaller change.
+        device: of the batched backend, `cpu` or `cuda`.
+    """
+
+    max_components: int = 3
+    backend: str = "batched"
+    init: str = "quantile"
+    restarts: int = 2
+    variance_floor: float = 1e-6
+    tol: float = 1e-4
+    max_iter: int = 200
+    seed: int = 0
+    n_jobs: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse what no data could make right.
+
+        Raises:
+            ConfigError: an unknown name, or a number out of its range.
+        """
+        for kind, name, known in (("range.backend", self.backend, BACKENDS), ("range.init", self.init, INITS)):
+            if name not in known:
+                raise ConfigError(unknown(kind, name, known))
+        for name, least in (("max_components", 1), ("max_iter", 1), ("restarts", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"range.{name} is {getattr(self, name)}, expected at least {least}.")
+        if not 0 < self.variance_floor < math.inf:
+            raise ConfigError(f"range.variance_floor is {self.variance_floor}, expected a number above 0.")
+        if not self.tol >= 0:
+            raise ConfigError(f"range.tol is {self.tol}, expected a number >= 0.")
+
+    @property
+    def min_samples(self) -> int:
+        """The fewest samples a concept is fitted on: two per component."""
+        return max(2 * self.max_components, 2)
+
+    def skipped(self, counts: IntArray) -> dict[int, str]:
+        """Return the concepts, of `counts [concept]` samples, that have too few, each with the reason."""
+        return {
+            concept: f"{count} samples to fit a mixture on, expected at least {self.min_samples}"
+            for concept, count in enumerate(counts.tolist())
+            if count < self.min_samples
+        }
+
+    def fit(self, values: FloatArray, labels: IntArray, concepts: int) -> MixtureLaws:
+        """Return one law per (concept, neuron); concepts with fewer than `min_samples` samples are left out.
+
+        Args:
+            values: `[sample, neuron]`, finite; not modified.
+            labels: concept index `[sample]`.
+        """
+        shape = (concepts, self.max_components, values.shape[1])
+        laws = MixtureLaws(
+            weights=np.zeros(shape),
+            means=np.zeros(shape),
+            variances=np.ones(shape),
+            components=np.zeros(shape[::2], dtype=np.int64),
+            log_likelihood=np.full(shape[::2], np.nan),
+            bic=np.full(shape, np.nan),
+        )
+        fitted = np.flatnonzero(np.bincount(labels, minlength=concepts) >= self.min_samples)
+        for neurons, problems in _blocks(values, labels, fitted, self.device):
+            self._fit_block(problems, np.ix_(fitted, neurons), laws)
+        return laws
+
+    def _fit_block(self, problems: Problems, place: tuple[IntArray, ...], laws: MixtureLaws) -> None:
+        """Fit every number of components to some problems; write the best into `laws` at (concepts, neurons) `place`."""
+        concepts, neurons = place
+        shape = np.broadcast_shapes(concepts.shape, neurons.shape)
+        counts = problems.counts.cpu().numpy().reshape(shape)
+        data = sort_samples(problems)
+        lowest = np.full(shape, np.inf)
+        for components in range(1, self.max_components + 1):
+            mixture, score = self._fit_components(problems, data, components)
+            log_likelihood = score.cpu().numpy().reshape(shape)
+            bic = -2 * counts * log_likelihood + (3 * components - 1) * np.log(counts)
+            laws.bic[concepts, components - 1, neurons] = bic
+            better = bic < lowest
+            lowest = np.where(better, bic, lowest)
+            laws.components[place] = np.where(better, components, laws.components[place])
+            laws.log_likelihood[place] = np.where(better, log_likelihood, laws.log_likelihood[place])
+            for target, part in zip((laws.weights, laws.means, laws.variances), mixture, strict=True):
+                for component, column in enumerate(part.cpu().numpy().T):
+                    old = target[concepts, component, neurons]
+                    target[concepts, component, neurons] = np.where(better, column.reshape(shape), old)
+
+    def _fit_components(self, problems: Problems, data: Sorted, components: int) -> tuple[Mixture, Tensor]:
+        """Return mixtures of that many components `[problem, component]` and their mean log-likelihoods `[problem]`."""
+        if components == 1:
+            whole = quantile_start(data, 1, self.variance_floor)
+            return whole, mean_log_density(problems, whole)
+        start = race(
+            problems,
+            data,
+            components,
+            init=self.init,
+            restarts=self.restarts,
+            seed=self.seed,
+            variance_floor=self.variance_floor,
+        )
+        if self.backend == "sklearn":
+            return self._fit_sklearn(problems, start)
+        fit = fit_em(problems, start, tol=self.tol, max_iter=self.max_iter, variance_floor=self.variance_floor)
+        return fit.mixture, fit.log_likelihood
+
+    def _fit_sklearn(self, problems: Problems, start: Mixture) -> tuple[Mixture, Tensor]:
+        """Return what scikit-learn reaches from `start`, one GaussianMixture per problem."""
+        columns = [
+            row[:count] for row, count in zip(problems.samples.cpu().numpy(), problems.counts.tolist(), strict=True)
+        ]
+        starts = [part.cpu().numpy() for part in start]
+        options = {"tol": self.tol, "max_iter": self.max_iter, "reg_covar": self.variance_floor}
+        fits = Parallel(n_jobs=self.n_jobs)(
+            delayed(fit_one)(column, *(part[row] for part in starts), **options) for row, column in enumerate(columns)
+        )
+        weights, means, variances, scores = (torch.as_tensor(np.stack(part)) for part in zip(*fits, strict=True))
+        return Mixture(weights, means, variances), scores
+
+
+def fit_one(
+    samples: FloatArray, weights: FloatArray, means: FloatArray, variances: FloatArray, **options: float
+) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """Return weights, means, variances `[component]` and mean log-likelihood of one scikit-learn fit.
+
+    Args:
+        samples: `[sample]`.
+        weights, means, variances: where it begins `[component]`.
+        options: of GaussianMixture.
+    """
+    model = GaussianMixture(
+        len(means),
+        weights_init=weights,
+        means_init=means[:, None],
+        precisions_init=1 / variances[:, None, None],
+        # Never used, for all three inits are given; scikit-learn computes it all the same, and this is its cheapest.
+        init_params="random_from_data",
+        random_state=0,
+        **options,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(samples[:, None])
+    return model.weights_, model.means_[:, 0], model.covariances_[:, 0, 0], float(model.score(samples[:, None]))
+
+
+def _blocks(
+    values: FloatArray, labels: IntArray, concepts: IntArray, device: str
+) -> Iterator[tuple[IntArray, Problems]]:
+    """Yield (neurons, problems), the problems in (concept, neuron) order: all concepts of as many neurons as fit."""
+    if not len(concepts):
+        return
+    rows = [np.flatnonzero(labels == concept) for concept in concepts]
+    longest = max(len(row) for row in rows)
+    width = max(BLOCK_ELEMENTS // (len(concepts) * longest), 1)
+    for begin in range(0, values.shape[1], width):
+        neurons = np.arange(begin, min(begin + width, values.shape[1]))
+        samples = np.zeros((len(concepts), len(neurons), longest))
+        for place, row in enumerate(rows):
+            samples[place, :, : len(row)] = values[np.ix_(row, neurons)].T
+        counts = np.repeat([len(row) for row in rows], len(neurons))
+        yield (
+            neurons,
+            Problems(
+                torch.as_tensor(samples.reshape(-1, longest), device=device), torch.as_tensor(counts, device=device)
+            ),
+        )
+
+
+class MixtureRange:
+    """The union over a mixture's components of [mu_k - tau sigma_k, mu_k + tau sigma_k], overlaps merged.
+
+    Components lighter than `w_min` are left out. The mixture is chosen by BIC among 1 to `max_components` components; see
+    `MixtureFitter` for how it is fitted. tau = inf is the whole neuron, and nothing is fitted for it.
+    """
+
+    def __init__(
+        self,
+        *,
+        tau: float = 2.5,
+        max_components: int = 3,
+        w_min: float = 0.05,
+        backend: str = "batched",
+        init: str = "quantile",
+        restarts: int = 2,
+        variance_floor: float = 1e-6,
+        tol: float = 1e-4,
+        max_iter: int = 200,
+        seed: int = 0,
+        n_jobs: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        """Fit ranges of half-width `tau` standard deviations around each component of weight `w_min` or more.
+
+        Raises:
+            ConfigError: an unknown name, or a number out of its range.
+        """
+        if not tau >= 0:
+            raise ConfigError(f"range.tau is {tau}, expected a number >= 0 (inf is the whole neuron).")
+        if not 0 <= w_min < 1:
+            raise ConfigError(f"range.w_min is {w_min}, expected a weight in [0, 1).")
+        self.tau, self.w_min = float(tau), float(w_min)
+        self.fitter = MixtureFitter(
+            max_components=max_components,
+            backend=backend,
+            init=init,
+            restarts=restarts,
+            variance_floor=variance_floor,
+            tol=tol,
+            max_iter=max_iter,
+            seed=seed,
+            n_jobs=n_jobs,
+            device=device,
+        )
+
+    def fit(self, activations: ActivationSet) -> ActivationRanges:
+        """Return up to `max_components` disjoint intervals per (concept, neuron).
+
+        A concept with fewer than two samples per component is skipped: its ranges are empty.
+        """
+        statistics, concepts = activations.statistics, len(activations.concepts)
+        skipped = self.fitter.skipped(statistics.count)
+        law = {}
+        if math.isinf(self.tau):
+            lower, upper = (np.full((concepts, 1, activations.values.shape[1]), bound) for bound in WHOLE)
+            for concept in skipped:
+                lower[concept], upper[concept] = EMPTY
+        else:
+            laws = self.fitter.fit(activations.values, activations.labels, concepts)
+            half = self.tau * np.sqrt(laws.variances)
+            heavy = (laws.weights >= self.w_min) & (laws.weights > 0)
+            lower, upper = merge(
+                np.where(heavy, laws.means - half, EMPTY[0]), np.where(heavy, laws.means + half, EMPTY[1])
+            )
+            law = describe(activations, laws.cdf)
+        return ActivationRanges(
+            name="mixture",
+            tau=self.tau,
+            lower=lower,
+            upper=upper,
+            concepts=activations.concepts,
+            statistics=statistics,
+            skipped=skipped,
+            law=law,
+        )
