@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,7 @@ class StoredStates:
     """Outputs of one block over a split, from which the rest of the model is replayed.
 
     Attributes:
+        layer: -1 stands for the embeddings, which every replay makes anew from the tokens: nothing is stored for them.
         parts: batches with their states `[sample, position, neuron]` in the model's dtype.
     """
 
@@ -82,12 +83,12 @@ class Extraction:
     """What one pass over a split gave.
 
     Attributes:
-        activations: per layer.
+        activations: per site.
         states: per layer that was asked to be kept.
         log_probabilities: of the unedited model `[sample, concept]`, or None where it was not run to its head.
     """
 
-    activations: dict[int, ActivationSet]
+    activations: dict[Site, ActivationSet]
     states: dict[int, StoredStates]
     log_probabilities: FloatArray | None
 
@@ -99,13 +100,13 @@ class ActivationExtractor(pl.LightningModule):
         self,
         loaded: LoadedModel,
         *,
-        layers: Sequence[int],
+        sites: Sequence[Site],
         labels: IntArray,
         concepts: int,
         keep: Sequence[int] = (),
         to_the_head: bool = True,
     ) -> None:
-        """Prepare to record `resid_post` of `layers`.
+        """Prepare to record `sites`.
 
         Args:
             labels: concept index of every sample of the split.
@@ -115,37 +116,37 @@ class ActivationExtractor(pl.LightningModule):
         super().__init__()
         self.model = loaded.model
         self.loaded = loaded
-        self.layers, self.keep, self.to_the_head = tuple(layers), frozenset(keep), to_the_head
+        self.sites, self.keep, self.to_the_head = tuple(sites), frozenset(keep), to_the_head
         self.last = len(blocks_of(self.model)) - 1
-        self.sites = {layer: Site(layer) for layer in sorted({*layers, *keep})}
+        self.watched = list(dict.fromkeys([*sites, *(Site(layer) for layer in sorted(self.keep) if layer >= 0)]))
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
         self.concepts = concepts
-        self.values: dict[int, Tensor] = {}
-        self.moments: dict[int, ConceptMoments] = {}
+        self.values: dict[Site, Tensor] = {}
+        self.moments: dict[Site, ConceptMoments] = {}
         self.parts: dict[int, list[tuple[Batch, Tensor]]] = {layer: [] for layer in self.keep}
         self.log_probs: Tensor | None = None
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         """Record one batch."""
         rows = torch.from_numpy(batch.rows)
-        with capture(self.model, self.sites.values()) as recorded:
+        with capture(self.model, self.watched) as recorded:
             if self.to_the_head:
                 self._record_predictions(self.loaded.head.logits(self.model, batch.inputs), rows)
             else:
-                run_body(self.model, batch.inputs, deepest=max(self.sites))
-        for layer, site in self.sites.items():
-            if layer in self.layers:
-                self._record_values(layer, recorded[site], batch, rows)
-            if layer in self.keep:
-                self.parts[layer].append(self._kept(layer, recorded[site], batch))
+                run_body(self.model, batch.inputs, deepest=max(site.layer for site in self.watched))
+        for site in self.sites:
+            self._record_values(site, recorded[site], batch, rows)
+        for layer in self.keep:
+            hidden = recorded[Site(layer)] if layer >= 0 else batch.inputs["input_ids"][..., None][..., :0]
+            self.parts[layer].append(self._kept(layer, hidden, batch))
 
-    def _record_values(self, layer: int, hidden: Tensor, batch: Batch, rows: Tensor) -> None:
+    def _record_values(self, site: Site, hidden: Tensor, batch: Batch, rows: Tensor) -> None:
         vectors = read_positions(hidden, batch.inputs["attention_mask"], self.loaded.record_position).detach()
-        if layer not in self.values:
-            self.values[layer] = torch.empty(len(self.labels), vectors.shape[1], dtype=torch.float32)
-            self.moments[layer] = ConceptMoments(self.concepts, vectors.shape[1], vectors.device)
-        self.values[layer][rows] = vectors.float().cpu()
-        self.moments[layer].update(vectors, self.labels[rows].to(vectors.device))
+        if site not in self.values:
+            self.values[site] = torch.empty(len(self.labels), vectors.shape[1], dtype=torch.float32)
+            self.moments[site] = ConceptMoments(self.concepts, vectors.shape[1], vectors.device)
+        self.values[site][rows] = vectors.float().cpu()
+        self.moments[site].update(vectors, self.labels[rows].to(vectors.device))
 
     def _record_predictions(self, logits: Tensor, rows: Tensor) -> None:
         log_probs = log_probabilities(logits).detach().cpu()
@@ -190,7 +191,7 @@ def extract(
     data: ConceptDataset,
     split: str,
     *,
-    layers: Sequence[int],
+    sites: Sequence[Site],
     trainer: TrainerConfig,
     keep: Sequence[int] = (),
     to_the_head: bool = True,
@@ -198,7 +199,7 @@ def extract(
     """Return the activations of one split at the record position, from one pass over it.
 
     Args:
-        layers: whose activations are wanted.
+        sites: whose activations are wanted.
         keep: layers whose states are kept for replay.
         to_the_head: whether the unedited predictions are wanted as well.
     Raises:
@@ -207,7 +208,7 @@ def extract(
     rows = data.rows(split)
     labels, ids = data.labels[rows], tuple(data.ids[row] for row in rows)
     module = ActivationExtractor(
-        loaded, layers=layers, labels=labels, concepts=len(data.concepts), keep=keep, to_the_head=to_the_head
+        loaded, sites=sites, labels=labels, concepts=len(data.concepts), keep=keep, to_the_head=to_the_head
     )
     batches = text_batches(loaded, [data.texts[row] for row in rows])
     make_trainer(trainer, f"activations of {split}").predict(module, datamodule=batches, return_predictions=False)
@@ -217,14 +218,21 @@ def extract(
         base["base_prediction"] = log_probs.argmax(1)
         base["base_confidence"] = np.exp(log_probs[np.arange(len(labels)), labels])
     activations = {}
-    for layer in layers:
-        site = Site(layer)
+    for site in sites:
         key = fingerprint([loaded.fingerprint, data.fingerprint, split, str(site)])
-        statistics = module.moments[layer].statistics()
-        activations[layer] = ActivationSet(
-            site, module.values[layer].numpy(), labels, data.concepts, ids, statistics, key, **base
+        statistics = module.moments[site].statistics()
+        activations[site] = ActivationSet(
+            site, module.values[site].numpy(), labels, data.concepts, ids, statistics, key, **base
         )
     return Extraction(activations, {layer: module.stored_states(layer) for layer in keep}, log_probs)
+
+
+def with_labels(activations: ActivationSet, labels: IntArray, what: str) -> ActivationSet:
+    """Return the same activations under other labels, with their own moments; `what` enters the fingerprint."""
+    statistics = statistics_of(activations.values, labels, len(activations.concepts))
+    return replace(
+        activations, labels=labels, statistics=statistics, fingerprint=fingerprint([activations.fingerprint, what])
+    )
 
 
 def only_correct(activations: ActivationSet) -> ActivationSet:
@@ -241,8 +249,3 @@ def only_correct(activations: ActivationSet) -> ActivationSet:
         statistics_of(values, labels, len(activations.concepts)),
         fingerprint([activations.fingerprint, "correct"]),
     )
-
-
-def as_arrays(activations: Mapping[int, ActivationSet]) -> dict[str, Any]:
-    """Return the values of several layers by site name, for a safetensors file."""
-    return {str(entry.site): entry.values for entry in activations.values()}

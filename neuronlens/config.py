@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.errors import ConfigError, nearest, unknown
-from neuronlens.schema import Config, check
+from neuronlens.schema import Config, check, everywhere
 
 FORMAT_VERSION = 1  # raised when a stored stage changes its meaning, so that no old file is found again
 
@@ -85,8 +85,45 @@ def resolve(composed: DictConfig) -> Config:
     assert isinstance(config, Config)
     check(config)
     for group in ("saliency", "range"):
-        build(getattr(config, group), where=group)
+        for node in nodes(config, group).values():
+            build(node, where=group)
     return config
+
+
+def nodes(config: Config, group: str) -> dict[str, dict[str, Any]]:
+    """Return the `saliency` or `range` nodes that a run uses, by option name; the composed one where none is named.
+
+    An option that is also the composed group keeps the overrides typed for it.
+
+    Raises:
+        ConfigError: a name that is no option of the group.
+    """
+    composed = getattr(config, group)
+    own = option_of(config, group)
+    found = {}
+    for name in everywhere(config, group):
+        if name is None or name == own:
+            found[own] = composed
+        elif name in option_names(group):
+            found[name] = OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{name}.yaml"))
+        else:
+            raise ConfigError(unknown(f"{group} option", name, option_names(group)))
+    return found
+
+
+def option_of(config: Config, group: str) -> str:
+    """Return the name of the option that a composed `saliency` or `range` node came from."""
+    target = str(getattr(config, group).get("_target_"))
+    for name in option_names(group):
+        if OmegaConf.load(config_dir() / group / f"{name}.yaml").get("_target_") == target:
+            return name
+    return target.rpartition(".")[0].rpartition(".")[2] or target
+
+
+def takes(node: Mapping[str, Any], argument: str) -> bool:
+    """Return whether the constructor that a node names takes an argument of this name."""
+    module_name, _, attribute = str(node.get("_target_")).rpartition(".")
+    return argument in inspect.signature(getattr(importlib.import_module(module_name), attribute)).parameters
 
 
 def _refuse_unknown(node: DictConfig, typed: DictConfig, prefix: str = "") -> None:

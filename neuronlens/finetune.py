@@ -147,7 +147,7 @@ def _prefix_samples(
     rows = data.rows("train")
     prefix_layer = len(blocks_of(loaded.model)) - _blocks(tune) - 1
     module = ActivationExtractor(
-        loaded, layers=(), labels=data.labels[rows], concepts=len(data.concepts), keep=[prefix_layer], to_the_head=False
+        loaded, sites=(), labels=data.labels[rows], concepts=len(data.concepts), keep=[prefix_layer], to_the_head=False
     )
     batches = text_batches(loaded, [data.texts[row] for row in rows])
     make_trainer(trainer, "states of the frozen prefix").predict(module, datamodule=batches, return_predictions=False)

@@ -241,11 +241,15 @@ class ResultTable:
     Attributes:
         rows: the columns of SPEC section 8; missing knobs are null.
         matched: collateral at matched erasure, one row per (method x level x concept).
-        comparison: paired differences at matched erasure, one row per (method pair x level).
+        comparison: range methods against the neuron mask of the same edit, one row per (method x level).
+        methods: every method against one baseline, best first, one row per (method x level).
+        operating_points: what was chosen on select and its figures on test; empty where nothing was.
         base: accuracy and confidence of the unedited model, over all test samples.
     """
 
     rows: pd.DataFrame
     matched: pd.DataFrame
     comparison: pd.DataFrame
+    methods: pd.DataFrame
+    operating_points: pd.DataFrame
     base: Mapping[str, float]

@@ -8,8 +8,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,122 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from neuronlens.config import fingerprint
+from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import OutputError
-from neuronlens.evaluation.metrics import MEASURES, BaseOutcomes, measure
-from neuronlens.evaluation.sweep import Cell, Outcomes
-from neuronlens.records import (
-    ActivationRanges,
-    ActivationSet,
-    ConceptDataset,
-    FloatArray,
-    IntArray,
-    NeuronRanking,
-    ResultTable,
-    Site,
-)
-from neuronlens.schema import Config
+from neuronlens.records import ConceptDataset, FloatArray, IntArray, ResultTable, Site
 from neuronlens.store import read_tensors, write_atomically, write_json, write_tensors
 
-KNOBS = (
-    *("run_id", "model", "dataset", "layer", "site", "saliency", "top_fraction", "range", "tau", "gate", "edit"),
-    *("strength", "edit_positions", "concept", "seed", "n_concept", "n_complement"),
-)
-COLUMNS = (
-    *KNOBS,
-    *MEASURES,
-    *(f"{name}_{end}" for name in MEASURES for end in ("low", "high")),
-    *("n_neurons", "skipped", "cell_id"),
-)
 LIBRARIES = ("torch", "transformers", "pytorch-lightning", "scikit-learn", "numpy", "datasets", "hydra-core", "wandb")
 SHOWN_NEURONS = 8  # salient neurons per concept whose values a run folder keeps, for the histograms
-
-
-@dataclass(frozen=True)
-class LayerSweep:
-    """One layer's sweep, before it becomes rows."""
-
-    site: Site
-    saliency: str
-    cells: Sequence[Cell]
-    skipped: Mapping[Cell, str]
-    n_neurons: Mapping[Cell, int]
-    outcomes: Outcomes
-
-
-def result_rows(
-    config: Config,
-    *,
-    run_id: str,
-    data: ConceptDataset,
-    sweeps: Sequence[LayerSweep],
-    base: BaseOutcomes,
-    labels: IntArray,
-    fingerprints: Mapping[str, str],
-) -> pd.DataFrame:
-    """Return one row per (cell x concept) in the columns of SPEC section 8, the unedited model first.
-
-    A skipped cell has its reason in `skipped` and null measures; knobs that play no part are null.
-
-    Args:
-        fingerprints: of the model, the data and how ranking and ranges are fitted; with a cell's knobs they make its id.
-    """
-    options: dict[str, Any] = {
-        "level": config.evaluation.level,
-        "resamples": config.evaluation.bootstrap,
-        "seed": config.seed,
-    }
-    shared = {
-        "run_id": run_id,
-        "model": config.model.name,
-        "dataset": data.name,
-        "edit_positions": config.intervention.edit_positions,
-        "seed": config.seed,
-    }
-    rows: list[dict[str, Any]] = []
-    unedited = Outcomes(
-        base.gold[None], base.correct[None], np.zeros((1, len(labels))), np.zeros((1, len(labels)), bool)
-    )
-    for concept, name in enumerate(data.concepts):
-        member = labels == concept
-        found = measure(unedited, np.array([0]), base, member, **options)
-        sizes = {"concept": name, "n_concept": int(member.sum()), "n_complement": int((~member).sum())}
-        identity = {"edit": "none", "cell_id": fingerprint([fingerprints, "none", name]), "edit_positions": None}
-        rows.append(shared | sizes | {key: value[0] for key, value in found.items()} | identity)
-    for sweep in sweeps:
-        index = {cell: place for place, cell in enumerate(sweep.cells)}
-        for concept, name in enumerate(data.concepts):
-            member = labels == concept
-            own = [cell for cell in (*sweep.cells, *sweep.skipped) if cell[1] == concept]
-            places = np.array([index[cell] for cell in own if cell in index], dtype=int)
-            found = measure(sweep.outcomes, places, base, member, **options) if len(places) else {}
-            order = {place: number for number, place in enumerate(places)}
-            for cell in own:
-                row = shared | {"concept": name, "n_concept": int(member.sum()), "n_complement": int((~member).sum())}
-                row |= _knob_columns(sweep, cell)
-                row["cell_id"] = fingerprint([fingerprints, str(sweep.site), cell[0], shared["edit_positions"], name])
-                if cell in index:
-                    row |= {key: value[order[index[cell]]] for key, value in found.items()}
-                else:
-                    row["skipped"] = sweep.skipped[cell]
-                rows.append(row)
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"layer": "Int64", "n_neurons": "Int64"})
-
-
-def _knob_columns(sweep: LayerSweep, cell: Cell) -> dict[str, Any]:
-    knobs = cell[0]
-    return {
-        "layer": sweep.site.layer,
-        "site": sweep.site.name,
-        "saliency": sweep.saliency,
-        "top_fraction": knobs.top_fraction,
-        "range": knobs.range,
-        "tau": knobs.tau,
-        "gate": knobs.gate,
-        "edit": knobs.edit,
-        "strength": knobs.strength,
-        "n_neurons": sweep.n_neurons[cell],
-    }
 
 
 class RunFolder:
@@ -169,6 +59,9 @@ class RunFolder:
         write_atomically(self.path / "results.csv", table.rows.to_csv(index=False).encode())
         self._write_table("matched", table.matched)
         self._write_table("comparison", table.comparison)
+        self._write_table("methods", table.methods)
+        if len(table.operating_points):
+            self._write_table("operating_points", table.operating_points)
         write_json(self.path / "base.json", table.base)
 
     def read_results(self) -> ResultTable:
@@ -179,12 +72,15 @@ class RunFolder:
         """
         try:
             base = json.loads((self.path / "base.json").read_text())
-            tables = [pd.read_parquet(self.path / f"{name}.parquet") for name in ("results", "matched", "comparison")]
+            names = ("results", "matched", "comparison", "methods")
+            tables = [pd.read_parquet(self.path / f"{name}.parquet") for name in names]
+            chosen = self.path / "operating_points.parquet"
+            points = pd.read_parquet(chosen) if chosen.is_file() else pd.DataFrame()
         except (OSError, ValueError) as error:
             raise OutputError(
                 f"'{self.path}' is not the folder of a finished run: {error}. Expected results.parquet and base.json in it."
             ) from error
-        return ResultTable(tables[0], tables[1], tables[2], base)
+        return ResultTable(*tables, points, base)
 
     def write_samples(self, data: ConceptDataset, base: Mapping[str, tuple[IntArray, FloatArray]]) -> None:
         """Write one row per example used: id, split, label, text, base prediction and gold confidence (null if not run)."""
@@ -207,39 +103,31 @@ class RunFolder:
             )
         self._write_table("samples", pd.concat([frame for frame in frames if len(frame)], ignore_index=True))
 
-    def write_fitted(
-        self,
-        rankings: Mapping[int, NeuronRanking],
-        ranges: Mapping[int, Mapping[float | None, ActivationRanges]],
-        activations: Mapping[int, ActivationSet],
-    ) -> None:
+    def write_fitted(self, fitted: Mapping[Site, Fitted]) -> None:
         """Write rankings, ranges with their statistics, and the fit values of every concept's most salient neurons."""
-        write_tensors(self.path / "ranking.safetensors", {str(Site(layer)): r.scores for layer, r in rankings.items()})
+        rankings: dict[str, NDArray[Any]] = {}
         bounds: dict[str, NDArray[Any]] = {}
-        described = []
-        for layer, by_tau in ranges.items():
-            for tau, fitted in by_tau.items():
-                name = f"{Site(layer)}/tau={tau}"
-                bounds |= {f"{name}/lower": fitted.lower, f"{name}/upper": fitted.upper}
-                skipped = {fitted.concepts[concept]: reason for concept, reason in fitted.skipped.items()}
-                described.append({"name": name, "range": fitted.name, "tau": tau, "skipped": skipped})
-            moments = next(iter(by_tau.values())).statistics
-            for field in ("count", "mean", "variance"):
-                bounds[f"{Site(layer)}/{field}"] = getattr(moments, field)
-        write_tensors(self.path / "ranges.safetensors", bounds)
-        concepts = next(iter(rankings.values())).concepts
-        layout = {
-            "lower, upper": "[concept, interval, neuron]",
-            "count": "[concept]",
-            "mean, variance": "[concept, neuron]",
-        }
-        write_json(self.path / "ranges.json", {"concepts": concepts, "ranges": described, "layout": layout})
         shown: dict[str, NDArray[Any]] = {}
-        for layer, found in activations.items():
-            neurons = np.unique(rankings[layer].order[:, :SHOWN_NEURONS])
-            shown |= {f"{found.site}/values": found.values[:, neurons], f"{found.site}/neurons": neurons}
-            shown[f"{found.site}/labels"] = found.labels
+        described = []
+        for site, found in fitted.items():
+            rankings |= {f"{site}/{name}": ranking.scores for name, ranking in found.rankings.items()}
+            for (range_name, tau), ranges in found.ranges.items():
+                name = f"{site}/{range_name}" + ("" if tau is None else f"/tau={tau}")
+                bounds |= {f"{name}/lower": ranges.lower, f"{name}/upper": ranges.upper}
+                skipped = {ranges.concepts[concept]: reason for concept, reason in ranges.skipped.items()}
+                described.append({"name": name, "site": str(site), "range": range_name, "tau": tau, "skipped": skipped})
+            moments = found.activations.statistics
+            bounds |= {f"{site}/{field}": getattr(moments, field) for field in ("count", "mean", "variance")}
+            orders = [ranking.order[:, :SHOWN_NEURONS] for ranking in found.rankings.values()]
+            neurons = np.unique(np.concatenate(orders, axis=1)) if orders else np.arange(0)
+            shown |= {f"{site}/values": found.activations.values[:, neurons], f"{site}/neurons": neurons}
+            shown[f"{site}/labels"] = found.activations.labels
+        write_tensors(self.path / "ranking.safetensors", rankings)
+        write_tensors(self.path / "ranges.safetensors", bounds)
         write_tensors(self.path / "neurons.safetensors", shown)
+        concepts = next(iter(fitted.values())).activations.concepts
+        layout = {"lower, upper": "[concept, interval, neuron]", "count": "[concept]", "mean, variance": "[concept, neuron]"}
+        write_json(self.path / "ranges.json", {"concepts": concepts, "ranges": described, "layout": layout})
 
     def read_fitted(
         self,
@@ -247,6 +135,16 @@ class RunFolder:
         """Return ranking, ranges and shown neurons by name, and the description in ranges.json."""
         arrays = [read_tensors(self.path / f"{name}.safetensors") for name in ("ranking", "ranges", "neurons")]
         return arrays[0], arrays[1], arrays[2], json.loads((self.path / "ranges.json").read_text())
+
+    def write_diagnostics(self, neurons: pd.DataFrame, overlap: pd.DataFrame) -> None:
+        """Write what ranges do on held-out samples per (concept, neuron), and how salient sets overlap."""
+        self._write_table("diagnostics", neurons)
+        self._write_table("overlap", overlap)
+
+    def read_overlap(self) -> pd.DataFrame:
+        """Return the overlap of salient sets, empty where diagnostics were off."""
+        path = self.path / "overlap.parquet"
+        return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the run folder."""

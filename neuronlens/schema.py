@@ -9,11 +9,19 @@ from typing import Any
 from neuronlens.errors import ConfigError, unknown
 
 SITES = ("resid_post", "mlp_out", "attn_out", "mlp_neurons")
-GATES = ("range", "neuron")
-EDITS = ("zero", "mean", "complement_mean")
+GATES = ("range", "neuron", "outside", "joint")
+PROJECTIONS = ("leace", "directional_ablation")
+EDITS = (
+    *("zero", "mean", "complement_mean", "dampen", "dampen_distance", "aura"),
+    *("mean_shift", "gaussian_transport", "linear_transport", *PROJECTIONS),
+)
+CONTROLS = ("none", "random_neurons", "shuffled_labels", "other_concept")
+LAYER_MODES = ("each", "together", "incremental")
+SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all")
 RECORD_POSITIONS = ("cls", "last", "mean", "max")
 HEADS = ("seq_cls",)
+COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
 
 @dataclass
@@ -84,41 +92,62 @@ class ModelConfig:
 
 @dataclass
 class LayersConfig:
-    """Which layers are edited: a number (negatives from the end), `last`, `all` or a list; and the site in the block."""
+    """Which layers are edited (a number, negatives from the end, `last`, `all` or a list), where in the block, and how.
+
+    `mode`: each layer on its own; all `together`, fitted at once; or `incremental`, each layer fitted with the earlier
+    layers' edits active.
+    """
 
     select: Any = "last"
     site: str = "resid_post"
+    mode: str = "each"
 
 
 @dataclass
 class InterventionConfig:
-    """The edit that is made where `sweep` does not list values of its own."""
+    """The edit that is made where `sweep` does not list values of its own; `beta` is dampening's, `control` a baseline's."""
 
     gate: str = "range"
     edit: str = "zero"
     top_fraction: float = 0.3
     top_count: int | None = None
+    scope: str = "layer"
     strength: float = 1.0
     edit_positions: str = "record"
+    beta: float = 0.125
+    covariance: str = "ledoit_wolf"
+    control: str = "none"
 
 
 @dataclass
-class SweepConfig:
-    """Lists swept inside one run, where a cell is nearly free; null takes the single value of its own group."""
+class GridConfig:
+    """Lists whose every combination is a cell; null takes the sweep's own list, or the single value of the knob's group."""
 
+    saliency: list[str] | None = None
+    range: list[str] | None = None
     top_fraction: list[float] | None = None
     tau: list[float] | None = None
     gate: list[str] | None = None
     edit: list[str] | None = None
     strength: list[float] | None = None
+    control: list[str] | None = None
+
+
+@dataclass
+class SweepConfig(GridConfig):
+    """Lists swept inside one run, where a cell is nearly free; `methods` are grids of their own, swept one after the other."""
+
     layers: list[Any] | None = None
+    methods: list[GridConfig] = field(default_factory=list)
 
 
 @dataclass
 class EvaluationConfig:
-    """What statistics are fitted on, and how measures get their intervals."""
+    """What statistics are fitted on, how measures get their intervals, and whether an operating point is chosen."""
 
     fit_on: str = "all"
+    select: str = "none"
+    diagnostics: bool = True
     bootstrap: int = 1000
     level: float = 0.95
     erasure_levels: list[float] = field(default_factory=lambda: [0.2, 0.4, 0.6, 0.8])
@@ -174,16 +203,32 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 
-def swept(config: Config, knob: str) -> list[Any]:
-    """Return the values a knob takes in this run: the sweep's list, or the one value of the knob's own group."""
-    values = getattr(config.sweep, knob)
-    if values is not None:
-        return list(dict.fromkeys(values))
+def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any]:
+    """Return the values a knob takes: the grid's list, else the sweep's, else the one value of the knob's own group.
+
+    `saliency` and `range` are option names here; None stands for the composed group itself.
+    """
+    for owner in (grid, config.sweep):
+        values = getattr(owner, knob, None)
+        if values is not None:
+            return list(dict.fromkeys(values))
     if knob == "layers":
         return [config.layers.select]
+    if knob in ("saliency", "range"):
+        return [None]
     if knob == "tau":
         return [config.range.get("tau")]
     return [getattr(config.intervention, knob)]
+
+
+def grids(config: Config) -> list[GridConfig]:
+    """Return the grids a sweep runs through: its methods, or itself where it lists none."""
+    return list(config.sweep.methods) or [config.sweep]
+
+
+def everywhere(config: Config, knob: str) -> list[Any]:
+    """Return every value that a knob takes in any grid, each once."""
+    return list(dict.fromkeys(value for grid in grids(config) for value in swept(config, knob, grid)))
 
 
 def check(config: Config) -> None:
@@ -192,17 +237,25 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: the first value found wrong, with what was expected.
     """
-    for knob in (entry.name for entry in fields(SweepConfig)):
-        if getattr(config.sweep, knob) is not None and not getattr(config.sweep, knob):
-            raise ConfigError(f"sweep.{knob} is an empty list. Give at least one value, or null for the single value.")
+    for grid in (config.sweep, *config.sweep.methods):
+        for entry in fields(GridConfig):
+            if getattr(grid, entry.name) == []:
+                raise ConfigError(f"sweep.{entry.name} is an empty list. Give at least one value, or null.")
+    if config.sweep.layers == []:
+        raise ConfigError("sweep.layers is an empty list. Give at least one layer, or null.")
     for kind, names, known in (
-        ("gate", swept(config, "gate"), GATES),
-        ("edit", swept(config, "edit"), EDITS),
+        ("gate", everywhere(config, "gate"), GATES),
+        ("edit", everywhere(config, "edit"), EDITS),
+        ("control", everywhere(config, "control"), CONTROLS),
         ("edit_positions", [config.intervention.edit_positions], EDIT_POSITIONS),
+        ("scope", [config.intervention.scope], SCOPES),
+        ("covariance", [config.intervention.covariance], COVARIANCES),
         ("layers.site", [config.layers.site], SITES),
+        ("layers.mode", [config.layers.mode], LAYER_MODES),
         ("model.head", [config.model.head], HEADS),
         ("logger.kind", [config.logger.kind], ("wandb", "csv")),
         ("evaluation.fit_on", [config.evaluation.fit_on], ("all", "correct")),
+        ("evaluation.select", [config.evaluation.select], ("none", "matched_erasure")),
         ("dataset.rare_concepts", [config.dataset.rare_concepts], ("error", "drop")),
         ("model.dtype", [config.model.dtype], ("float32", "float64", "bfloat16", "float16")),
         ("model.record_position", [config.model.record_position or "cls"], RECORD_POSITIONS),
@@ -210,12 +263,13 @@ def check(config: Config) -> None:
         for name in names:
             if name not in known:
                 raise ConfigError(unknown(kind, str(name), known))
-    for fraction in swept(config, "top_fraction"):
+    for fraction in everywhere(config, "top_fraction"):
         _require("top_fraction", fraction, 0.0 <= fraction <= 1.0, "a fraction in [0, 1]")
-    for tau in swept(config, "tau"):
+    for tau in everywhere(config, "tau"):
         _require("tau", tau, tau is None or tau >= 0, "a number >= 0 (inf is the whole neuron)")
-    for strength in swept(config, "strength"):
+    for strength in everywhere(config, "strength"):
         _require("strength", strength, math.isfinite(strength), "a finite number")
+    _require("intervention.beta", config.intervention.beta, 0 <= config.intervention.beta < 1, "a factor in [0, 1)")
     if config.intervention.top_count is not None:
         _require("intervention.top_count", config.intervention.top_count, config.intervention.top_count >= 0, ">= 0")
     _check_numbers(config)
@@ -225,6 +279,14 @@ def check(config: Config) -> None:
             f"edit_positions 'record' needs one position to edit, and model.record_position is '{record}', which pools "
             "them all. Next: intervention.edit_positions=all, or model.record_position=cls or last."
         )
+    needs_select = "joint" in everywhere(config, "gate") or config.evaluation.select != "none"
+    if needs_select and config.dataset.samples_per_concept.select < 2:
+        raise ConfigError(
+            "The joint gate's threshold and evaluation.select are chosen on the select split, and "
+            f"dataset.samples_per_concept.select is {config.dataset.samples_per_concept.select}, expected at least 2."
+        )
+    if config.intervention.scope == "model" and config.layers.mode != "together":
+        raise ConfigError("intervention.scope=model ranks all layers as one. Next: layers.mode=together.")
 
 
 def _check_numbers(config: Config) -> None:

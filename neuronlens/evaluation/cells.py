@@ -1,34 +1,99 @@
-"""The grid of a sweep: which knobs are combined, and which cells one layer's sweep holds."""
+"""The grid of a sweep: which knobs are combined, and which combinations make no sense."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
+from neuronlens.config import nodes, option_of, takes
 from neuronlens.edits.build import Knobs
-from neuronlens.schema import Config, swept
+from neuronlens.edits.fitting import DEFAULT_TAU
+from neuronlens.errors import ConfigError
+from neuronlens.schema import PROJECTIONS, Config, GridConfig, grids, swept
 
 
-def grid(config: Config, range_name: str) -> list[Knobs]:
-    """Return every combination of the swept knobs, each once; the neuron gate has no range and no tau."""
-    if config.intervention.top_count is not None and config.sweep.top_fraction is None:
-        selections: list[tuple[float | None, int | None]] = [(None, config.intervention.top_count)]
-    else:
-        selections = [(float(fraction), None) for fraction in swept(config, "top_fraction")]
+def grid(config: Config) -> list[Knobs]:
+    """Return every combination of the swept knobs in every grid, each once; knobs that play no part are None.
+
+    The gates `neuron` and `joint` have no range and no tau; an edit that mixes neurons has no ranking unless the joint
+    gate reads one, and is combined with these two gates alone.
+
+    Raises:
+        ConfigError: a grid combines an edit that mixes neurons with gates that are per neuron only.
+    """
+    found: list[Knobs] = []
+    for method in grids(config):
+        found += _combinations(config, method)
+    return list(dict.fromkeys(found))
+
+
+def _combinations(config: Config, method: GridConfig) -> list[Knobs]:
+    gates, edits = swept(config, "gate", method), swept(config, "edit", method)
+    for edit in edits:
+        if edit in PROJECTIONS and not {"neuron", "joint"} & set(gates):
+            raise ConfigError(
+                f"Edit '{edit}' mixes neurons, so a gate per neuron ({', '.join(gates)}) means nothing for it. "
+                "Next: intervention.gate=neuron or joint."
+            )
     combined = []
-    for gate, edit, strength, (fraction, count) in itertools.product(
-        swept(config, "gate"), swept(config, "edit"), swept(config, "strength"), selections
+    ranges = nodes(config, "range")
+    for gate, edit, strength, control in itertools.product(
+        gates, edits, swept(config, "strength", method), swept(config, "control", method)
     ):
-        for tau in swept(config, "tau") if gate != "neuron" else [None]:
-            width = None if tau is None else float(tau)
+        if edit in PROJECTIONS and gate not in ("neuron", "joint"):
+            continue
+        ranked = not (edit in PROJECTIONS and gate == "neuron")
+        for saliency, selection, (name, tau) in itertools.product(
+            _names(config, method, "saliency") if ranked else [None],
+            _selections(config, method) if ranked else [(None, None)],
+            _widths(config, method, ranges) if gate in ("range", "outside") else [(None, None)],
+        ):
             combined.append(
                 Knobs(
-                    top_fraction=fraction,
-                    top_count=count,
-                    range=None if gate == "neuron" else range_name,
-                    tau=width,
+                    saliency=saliency,
+                    top_fraction=selection[0],
+                    top_count=selection[1],
+                    range=name,
+                    tau=tau,
                     gate=gate,
                     edit=edit,
                     strength=float(strength),
+                    control=None if control == "none" else control,
                 )
             )
-    return list(dict.fromkeys(combined))
+    return [knobs for knobs in combined if _differs(knobs)]
+
+
+def _differs(knobs: Knobs) -> bool:
+    """Return whether a control changes anything: another concept's ranges need ranges, random neurons a selection."""
+    if knobs.control == "other_concept":
+        return knobs.range is not None
+    if knobs.control == "random_neurons":
+        return knobs.saliency is not None
+    return True
+
+
+def _names(config: Config, method: GridConfig, group: str) -> list[str]:
+    return list(dict.fromkeys(name or option_of(config, group) for name in swept(config, group, method)))
+
+
+def _selections(config: Config, method: GridConfig) -> list[tuple[float | None, int | None]]:
+    listed = method.top_fraction is not None or config.sweep.top_fraction is not None
+    if config.intervention.top_count is not None and not listed:
+        return [(None, config.intervention.top_count)]
+    return [(float(fraction), None) for fraction in swept(config, "top_fraction", method)]
+
+
+def _widths(
+    config: Config, method: GridConfig, ranges: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str | None, float | None]]:
+    found: list[tuple[str | None, float | None]] = []
+    for name in _names(config, method, "range"):
+        node = ranges[name]
+        if not takes(node, "tau"):
+            found.append((name, None))
+            continue
+        default = node.get("tau", DEFAULT_TAU)
+        found += [(name, float(default if tau is None else tau)) for tau in swept(config, "tau", method)]
+    return list(dict.fromkeys(found))

@@ -1,9 +1,11 @@
-"""Runs the cells of a sweep over one layer's stored states, several cells in each forward."""
+"""Runs the cells of a sweep over stored states, several cells in each forward."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,15 +15,13 @@ from torch.utils.data import DataLoader
 
 from neuronlens.activations import StoredStates
 from neuronlens.data.datamodule import Batch
-from neuronlens.edits.build import EditBuilder, Knobs
+from neuronlens.edits.build import Cell, Edit, mixes_neurons
 from neuronlens.errors import ConfigError
-from neuronlens.hooks.contexts import position_mask
+from neuronlens.hooks.contexts import edited, position_mask
 from neuronlens.hooks.replay import replay
 from neuronlens.models.heads import log_probabilities
-from neuronlens.records import BoolArray, FloatArray, IntArray, LoadedModel
+from neuronlens.records import BoolArray, FloatArray, IntArray, LoadedModel, Site
 from neuronlens.trainer import TrainerConfig, make_trainer
-
-Cell = tuple[Knobs, int]
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,18 @@ class Outcomes:
     flipped: BoolArray
 
 
+class BuildsEdits(Protocol):
+    """What makes a batch of edits at one site out of cells: an `EditBuilder`, or one builder per cell."""
+
+    def batch(self, cells: Sequence[Cell]) -> Edit:
+        """Return the edits of several cells of one kind."""
+
+
 @dataclass(frozen=True)
 class WorkItem:
     """Some cells over one stored batch: one forward's worth."""
 
-    cells: slice
+    cells: list[int]
     batch: Batch
     states: Tensor
 
@@ -57,7 +64,7 @@ class SweepEvaluator(pl.LightningModule):
         self,
         loaded: LoadedModel,
         states: StoredStates,
-        builder: EditBuilder,
+        builders: Mapping[Site, BuildsEdits],
         cells: Sequence[Cell],
         *,
         labels: IntArray,
@@ -68,6 +75,8 @@ class SweepEvaluator(pl.LightningModule):
         """Prepare to evaluate `cells` on the samples behind `states`.
 
         Args:
+            states: outputs of the layer that `hooks.replay.starts_at` names for the first site.
+            builders: by site, in the order of the model; a cell edits all of them at once.
             edit_positions: `record` or `all`.
             tokens_per_forward: rows x positions that one forward may hold; sets how many cells share it.
         Raises:
@@ -75,13 +84,15 @@ class SweepEvaluator(pl.LightningModule):
         """
         super().__init__()
         self.model = loaded.model
-        self.loaded, self.states, self.builder, self.cells = loaded, states, builder, list(cells)
+        self.loaded, self.states, self.cells = loaded, states, list(cells)
+        self.builders = dict(builders)
+        self.at_start = [site for site in builders if site == Site(states.layer)]
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
         self.base = torch.from_numpy(base_log_probabilities)
         self.base_prediction = self.base.argmax(-1)
         self.positions = loaded.record_position if edit_positions == "record" else "all"
         self.tokens_per_forward = tokens_per_forward
-        self.shrunk = all(state.shape[1] == 1 for _, state in states.parts)
+        self.shrunk = all(batch.inputs["input_ids"].shape[1] == 1 for batch, _ in states.parts)
         if self.shrunk and self.positions not in ("all", loaded.head.reads):
             raise ConfigError(
                 f"An edit at position '{self.positions}' of the last layer cannot reach the head, which reads "
@@ -96,12 +107,13 @@ class SweepEvaluator(pl.LightningModule):
         )
 
     def predict_dataloader(self) -> DataLoader[WorkItem]:
-        """Return the forwards to run, each stored batch's together."""
+        """Return the forwards to run, each stored batch's together, cells that mix neurons apart from the others."""
+        kinds = [[i for i, cell in enumerate(self.cells) if mixes_neurons(cell) == mixes] for mixes in (False, True)]
         items = []
         for batch, states in self.states.parts:
-            share = max(1, self.tokens_per_forward // (states.shape[0] * states.shape[1]))
-            for start in range(0, len(self.cells), share):
-                items.append(WorkItem(slice(start, min(start + share, len(self.cells))), batch, states))
+            share = max(1, self.tokens_per_forward // batch.inputs["input_ids"].numel())
+            for cells in kinds:
+                items += [WorkItem(cells[at : at + share], batch, states) for at in range(0, len(cells), share)]
         return DataLoader(items, batch_size=None)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, item: WorkItem, device: torch.device, dataloader_idx: int) -> WorkItem:
@@ -110,28 +122,35 @@ class SweepEvaluator(pl.LightningModule):
 
     def predict_step(self, item: WorkItem, batch_idx: int) -> None:
         """Evaluate one item's cells and keep the outcomes."""
-        edit = self.builder.batch(self.cells[item.cells]).to(item.states.device)
-        mask = None
-        if not self.shrunk:
-            mask = position_mask(item.batch.inputs["attention_mask"], item.states, self.positions)
-        logits = replay(self.model, self.states.layer, item.batch.inputs, edit(item.states[None], mask))
-        self._keep(log_probabilities(logits).cpu(), item)
+        cells = [self.cells[place] for place in item.cells]
+        self._keep(log_probabilities(self.run_cells(cells, item.batch, item.states)).cpu(), item)
 
-    def _keep(self, edited: Tensor, item: WorkItem) -> None:
+    def run_cells(self, cells: Sequence[Cell], batch: Batch, states: Tensor) -> Tensor:
+        """Return the logits `[cell, sample, class]` of some cells over one stored batch."""
+        edits = {site: builder.batch(cells).to(states.device) for site, builder in self.builders.items()}
+        hidden = states[None]
+        for site in self.at_start:
+            mask = None if self.shrunk else position_mask(batch.inputs["attention_mask"], states, self.positions)
+            hidden = edits.pop(site)(hidden, mask)
+        hidden = hidden.expand(len(cells), *hidden.shape[1:])
+        with edited(self.model, edits, positions=self.positions, cells=len(cells)) if edits else nullcontext():
+            return replay(self.model, self.states.layer, batch.inputs, hidden)
+
+    def _keep(self, edited_log_probs: Tensor, item: WorkItem) -> None:
         rows = torch.from_numpy(item.batch.rows)
         labels, base = self.labels[rows], self.base[rows]
-        prediction = edited.argmax(-1)
-        where = (item.cells, item.batch.rows)
-        gold = edited.gather(-1, labels.expand(edited.shape[0], -1)[..., None])[..., 0].exp()
+        prediction = edited_log_probs.argmax(-1)
+        where = np.ix_(item.cells, item.batch.rows)
+        gold = edited_log_probs.gather(-1, labels.expand(len(item.cells), -1)[..., None])[..., 0].exp()
         self.outcomes.gold[where] = gold.numpy()
         self.outcomes.correct[where] = (prediction == labels).numpy()
-        self.outcomes.kl[where] = (base.exp() * (base - edited)).sum(-1).numpy()
+        self.outcomes.kl[where] = (base.exp() * (base - edited_log_probs)).sum(-1).numpy()
         self.outcomes.flipped[where] = (prediction != self.base_prediction[rows]).numpy()
 
 
 def run_sweep(evaluator: SweepEvaluator, trainer: TrainerConfig) -> Outcomes:
     """Return the outcomes of all the evaluator's cells."""
-    stage = f"sweep at layer {evaluator.states.layer}"
     if evaluator.cells:
+        stage = f"sweep at {', '.join(map(str, evaluator.builders))}"
         make_trainer(trainer, stage).predict(evaluator, return_predictions=False)
     return evaluator.outcomes

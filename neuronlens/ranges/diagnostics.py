@@ -8,7 +8,7 @@ import numpy as np
 
 from neuronlens.errors import ShapeError
 from neuronlens.ranges.intervals import contains
-from neuronlens.records import BoolArray, ConceptStatistics, FloatArray, IntArray
+from neuronlens.records import ConceptStatistics, FloatArray, IntArray
 
 
 class Firing(NamedTuple):
@@ -59,18 +59,6 @@ def bhattacharyya(statistics: ConceptStatistics) -> FloatArray:
     safe = np.where(both_constant, 1.0, total)
     overlap = np.sqrt(2 * statistics.std[:, None] * statistics.std / safe) * np.exp(-(gap**2) / (4 * safe))
     return np.asarray(np.where(both_constant, gap == 0, overlap))
-
-
-def jaccard(selected: BoolArray) -> FloatArray:
-    """Return the overlap of each two concepts' salient sets `[concept, concept]`: shared over all; NaN for two empty ones.
-
-    Args:
-        selected: which neurons are salient `[concept, neuron]`.
-    """
-    chosen = selected.astype(np.int64)
-    shared = chosen @ chosen.T
-    size = chosen.sum(axis=1)
-    return _share(shared, size[:, None] + size - shared)
 
 
 def _share(part: IntArray, whole: IntArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,26 +32,27 @@ class GaussianRange:
 
     def fit(self, activations: ActivationSet) -> ActivationRanges:
         """Return one interval per (concept, neuron); a concept with fewer than two samples is skipped."""
+        return self.fit_widths(activations, [self.tau])[0]
+
+    def fit_widths(self, activations: ActivationSet, taus: Sequence[float]) -> list[ActivationRanges]:
+        """Return the ranges of several widths from one fit."""
         statistics = activations.statistics
-        if math.isinf(self.tau):
-            lower, upper = (np.full_like(statistics.mean, bound) for bound in WHOLE)
-        else:
-            half = self.tau * statistics.std
-            lower, upper = statistics.mean - half, statistics.mean + half
         skipped = {
             int(concept): f"{count} samples to fit a range on, expected at least 2"
             for concept, count in enumerate(statistics.count)
             if count < 2
         }
-        for concept in skipped:
-            lower[concept], upper[concept] = EMPTY
-        return ActivationRanges(
-            name="gaussian",
-            tau=self.tau,
-            lower=lower[:, None],
-            upper=upper[:, None],
-            concepts=activations.concepts,
-            statistics=statistics,
-            skipped=skipped,
-            law=describe(activations, normal_cdf(statistics)),
-        )
+        law = describe(activations, normal_cdf(statistics))
+        fitted = []
+        for tau in taus:
+            if math.isinf(tau):
+                lower, upper = (np.full_like(statistics.mean, bound) for bound in WHOLE)
+            else:
+                lower, upper = statistics.mean - tau * statistics.std, statistics.mean + tau * statistics.std
+            for concept in skipped:
+                lower[concept], upper[concept] = EMPTY
+            bounds = lower[:, None], upper[:, None]
+            fitted.append(
+                ActivationRanges("gaussian", float(tau), *bounds, activations.concepts, statistics, skipped, law)
+            )
+        return fitted

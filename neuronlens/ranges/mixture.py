@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -285,28 +285,29 @@ class MixtureRange:
 
         A concept with fewer than two samples per component is skipped: its ranges are empty.
         """
+        return self.fit_widths(activations, [self.tau])[0]
+
+    def fit_widths(self, activations: ActivationSet, taus: Sequence[float]) -> list[ActivationRanges]:
+        """Return the ranges of several widths from one fit."""
         statistics, concepts = activations.statistics, len(activations.concepts)
         skipped = self.fitter.skipped(statistics.count)
-        law = {}
-        if math.isinf(self.tau):
-            lower, upper = (np.full((concepts, 1, activations.values.shape[1]), bound) for bound in WHOLE)
-            for concept in skipped:
-                lower[concept], upper[concept] = EMPTY
-        else:
+        laws = None
+        if not all(math.isinf(tau) for tau in taus):
             laws = self.fitter.fit(activations.values, activations.labels, concepts)
-            half = self.tau * np.sqrt(laws.variances)
-            heavy = (laws.weights >= self.w_min) & (laws.weights > 0)
-            lower, upper = merge(
-                np.where(heavy, laws.means - half, EMPTY[0]), np.where(heavy, laws.means + half, EMPTY[1])
+        law = {} if laws is None else describe(activations, laws.cdf)
+        fitted = []
+        for tau in taus:
+            if laws is None or math.isinf(tau):
+                lower, upper = (np.full((concepts, 1, activations.values.shape[1]), bound) for bound in WHOLE)
+                for concept in skipped:
+                    lower[concept], upper[concept] = EMPTY
+            else:
+                half = tau * np.sqrt(laws.variances)
+                heavy = (laws.weights >= self.w_min) & (laws.weights > 0)
+                lower, upper = merge(
+                    np.where(heavy, laws.means - half, EMPTY[0]), np.where(heavy, laws.means + half, EMPTY[1])
+                )
+            fitted.append(
+                ActivationRanges("mixture", float(tau), lower, upper, activations.concepts, statistics, skipped, law)
             )
-            law = describe(activations, laws.cdf)
-        return ActivationRanges(
-            name="mixture",
-            tau=self.tau,
-            lower=lower,
-            upper=upper,
-            concepts=activations.concepts,
-            statistics=statistics,
-            skipped=skipped,
-            law=law,
-        )
+        return fitted

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from neuronlens.edits.outside import complement
 from torch import Tensor
 
 from neuronlens.edits.gated import GatedEdit, apply_gated
-from neuronlens.edits.outside import complement
 from neuronlens.errors import ShapeError
 from neuronlens.ranges.intervals import EMPTY, WHOLE
 

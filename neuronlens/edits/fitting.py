@@ -1,0 +1,75 @@
+"""What a site's fit split gives: rankings and ranges by name, under the true labels and under a control's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from neuronlens.activations import with_labels
+from neuronlens.config import build, nodes, takes
+from neuronlens.errors import ActivationError
+from neuronlens.records import ActivationRanges, ActivationSet, NeuronRanking
+from neuronlens.schema import Config, everywhere
+
+DEFAULT_TAU = 2.5
+"""The width of a range whose node and sweep name none."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Rankings and ranges at one site.
+
+    Attributes:
+        activations: the samples they were fitted on.
+        rankings: by saliency name.
+        ranges: by (range name, tau); tau is None for a range without one.
+        failed: name of a ranking or range that the data refused -> the reason, for the results (TRAPS 10).
+    """
+
+    activations: ActivationSet
+    rankings: Mapping[str, NeuronRanking]
+    ranges: Mapping[tuple[str, float | None], ActivationRanges]
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+def fit_site(config: Config, activations: ActivationSet) -> Fitted:
+    """Return every ranking and range that the run's grids name, fitted on these activations."""
+    rankings, ranges, failed = {}, {}, {}
+    for name, node in nodes(config, "saliency").items():
+        try:
+            rankings[name] = build(node, "saliency").rank(activations)
+        except ActivationError as error:
+            failed[name] = str(error)
+    for name, node in nodes(config, "range").items():
+        try:
+            for fitted in _fit_range(node, activations, widths(config, node)):
+                ranges[name, fitted.tau] = fitted
+        except ActivationError as error:
+            failed[name] = str(error)
+    return Fitted(activations, rankings, ranges, failed)
+
+
+def widths(config: Config, node: Mapping[str, Any]) -> list[float | None]:
+    """Return the taus at which a range is wanted, each once; [None] for a range that has none."""
+    if not takes(node, "tau"):
+        return [None]
+    default = node.get("tau", DEFAULT_TAU)
+    return list(dict.fromkeys(float(default if tau is None else tau) for tau in everywhere(config, "tau")))
+
+
+def _fit_range(node: Mapping[str, Any], activations: ActivationSet, taus: list[float | None]) -> list[ActivationRanges]:
+    estimator = build(node, "range")
+    if taus == [None]:
+        return [estimator.fit(activations)]
+    if hasattr(estimator, "fit_widths"):
+        return estimator.fit_widths(activations, taus)
+    return [build(node, "range", tau=tau).fit(activations) for tau in taus]
+
+
+def shuffled_labels(activations: ActivationSet, seed: int) -> ActivationSet:
+    """Return the activations with their labels dealt anew: a control that keeps everything but the concept."""
+    order = np.random.default_rng([seed, len(activations.labels)]).permutation(len(activations.labels))
+    return with_labels(activations, activations.labels[order], f"shuffled {seed}")

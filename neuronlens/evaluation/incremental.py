@@ -1,0 +1,142 @@
+"""Fits layer by layer with the earlier layers' edits active: each cell has activations, rankings and ranges of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from neuronlens.activations import StoredStates, with_labels
+from neuronlens.edits.build import Cell, Edit, EditBuilder, mixes_neurons
+from neuronlens.edits.gated import GatedEdit
+from neuronlens.edits.joint import DetectedEdit, Detector
+from neuronlens.edits.projections import ProjectionEdit
+from neuronlens.evaluation.sweep import BuildsEdits, SweepEvaluator
+from neuronlens.hooks.contexts import capture, read_positions
+from neuronlens.records import ActivationSet, LoadedModel, Site
+
+
+class PerCellBuilder:
+    """One builder per cell at a site, with the call of a builder for all."""
+
+    def __init__(self, builders: Mapping[Cell, EditBuilder]) -> None:
+        """Take the cells' builders."""
+        self.builders = dict(builders)
+
+    def batch(self, cells: Sequence[Cell]) -> Edit:
+        """Return the edits of several cells of one kind."""
+        return concatenate([self.builders[cell].batch([cell]) for cell in cells])
+
+    def skip_reason(self, cell: Cell) -> str | None:
+        """Return why this cell cannot be evaluated, or None."""
+        return self.builders[cell].skip_reason(cell)
+
+
+def concatenate(edits: Sequence[Edit]) -> Edit:
+    """Return several batches of one kind as one; fewer intervals or ranks are filled up with empty ones."""
+    if any(isinstance(edit, DetectedEdit) for edit in edits):
+        inner = [edit.edit if isinstance(edit, DetectedEdit) else edit for edit in edits]
+        together = concatenate(inner)
+        assert not isinstance(together, DetectedEdit)
+        found = [edit.detector if isinstance(edit, DetectedEdit) else None for edit in edits]
+        neurons = next(detector.linear.shape[1] for detector in found if detector is not None)
+        whole = Detector.stack([None], neurons)
+        detectors = [detector or whole for detector in found]
+        joined = (torch.cat([getattr(d, name) for d in detectors]) for name in ("quadratic", "linear", "offset"))
+        return DetectedEdit(together, Detector(*joined))
+    if isinstance(edits[0], ProjectionEdit):
+        return ProjectionEdit(
+            torch.cat([edit.bias for edit in edits]),  # type: ignore[union-attr]
+            _padded([edit.read for edit in edits], 0.0),  # type: ignore[union-attr]
+            _padded([edit.write for edit in edits], 0.0),  # type: ignore[union-attr]
+            torch.cat([edit.strength for edit in edits]),  # type: ignore[union-attr]
+        )
+    gated = [edit for edit in edits if isinstance(edit, GatedEdit)]
+    flags = [
+        edit.distance if edit.distance is not None else torch.zeros(len(edit.strength), dtype=bool) for edit in gated
+    ]
+    distance = torch.cat(flags)
+    return GatedEdit(
+        _padded([edit.lower for edit in gated], torch.inf),
+        _padded([edit.upper for edit in gated], -torch.inf),
+        *(torch.cat([getattr(edit, name) for edit in gated]) for name in ("scale", "shift", "strength")),
+        distance if distance.any() else None,
+    )
+
+
+def _padded(tensors: Sequence[torch.Tensor], fill: float) -> torch.Tensor:
+    width = max(tensor.shape[1] for tensor in tensors)
+    grown = [torch.nn.functional.pad(t, (0, 0, 0, width - t.shape[1]), value=fill) for t in tensors]
+    return torch.cat(grown)
+
+
+def activations_under(
+    loaded: LoadedModel,
+    states: StoredStates,
+    builders: Mapping[Site, BuildsEdits],
+    cells: Sequence[Cell],
+    plain: ActivationSet,
+    *,
+    edit_positions: str,
+    tokens_per_forward: int,
+) -> dict[Cell, ActivationSet]:
+    """Return, per cell, a site's activations on a split while the cell's edits at earlier sites are active.
+
+    Args:
+        states: of the split, at the layer the first site's replay starts from.
+        builders: of the earlier sites.
+        plain: the site's activations without any edit.
+    """
+    runner = SweepEvaluator(
+        loaded,
+        states,
+        builders,
+        cells,
+        labels=plain.labels,
+        base_log_probabilities=np.zeros((len(plain.labels), len(plain.concepts)), dtype=np.float32),
+        edit_positions=edit_positions,
+        tokens_per_forward=tokens_per_forward,
+    )
+    values = np.empty((len(cells), *plain.values.shape), dtype=np.float32)
+    for kind in (False, True):
+        own = [place for place, cell in enumerate(cells) if mixes_neurons(cell) == kind]
+        for batch, state in states.parts:
+            share = max(1, tokens_per_forward // batch.inputs["input_ids"].numel())
+            for start in range(0, len(own), share):
+                some = own[start : start + share]
+                with capture(loaded.model, [plain.site]) as recorded, torch.no_grad():
+                    runner.run_cells([cells[place] for place in some], batch, state)
+                mask = batch.inputs["attention_mask"].repeat(len(some), 1)
+                vectors = read_positions(recorded[plain.site], mask, loaded.record_position).float().cpu()
+                values[np.ix_(some, batch.rows)] = vectors.unflatten(0, (len(some), -1)).numpy()
+    return {cell: _other_values(plain, values[place], cell) for place, cell in enumerate(cells)}
+
+
+def _other_values(plain: ActivationSet, values: np.ndarray, cell: Cell) -> ActivationSet:
+    found = ActivationSet(
+        plain.site, values, plain.labels, plain.concepts, plain.ids, plain.statistics, plain.fingerprint
+    )
+    return with_labels(found, plain.labels, f"under {cell}")
+
+
+def fit_in_order(
+    sites: Sequence[Site],
+    cells: Sequence[Cell],
+    first: EditBuilder,
+    fit: Callable[[Mapping[Site, BuildsEdits], Site, Sequence[Cell]], Mapping[Cell, EditBuilder]],
+) -> tuple[dict[Site, BuildsEdits], dict[Cell, str]]:
+    """Return builders by site, each fitted with the earlier ones' edits active, and the cells that a fit skipped.
+
+    Args:
+        first: the first site's, fitted on the unedited model.
+        fit: gives the builders of one further site, per cell, under the builders so far.
+    """
+    builders: dict[Site, BuildsEdits] = {sites[0]: first}
+    skipped = {cell: reason for cell in cells if (reason := first.skip_reason(cell))}
+    for site in sites[1:]:
+        left = [cell for cell in cells if cell not in skipped]
+        found = PerCellBuilder(fit(builders, site, left))
+        skipped |= {cell: f"{site}: {reason}" for cell in left if (reason := found.skip_reason(cell))}
+        builders[site] = found
+    return builders, skipped

@@ -1,0 +1,165 @@
+"""Fits and sweeps one group of sites: a layer on its own, or several layers edited at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from neuronlens.activations import Extraction, only_correct
+from neuronlens.edits.build import Cell, EditBuilder
+from neuronlens.edits.fitting import Fitted, fit_site, shuffled_labels
+from neuronlens.evaluation.cells import grid
+from neuronlens.evaluation.incremental import activations_under, fit_in_order
+from neuronlens.evaluation.sweep import BuildsEdits, Outcomes, SweepEvaluator, run_sweep
+from neuronlens.hooks.replay import starts_at
+from neuronlens.records import ActivationSet, LoadedModel, Site
+from neuronlens.schema import Config, everywhere
+
+
+@dataclass(frozen=True)
+class Splits:
+    """One pass over each split: fit for ranking and ranges, select for what is chosen, test for what is reported."""
+
+    fit: Extraction
+    test: Extraction
+    select: Extraction | None
+
+
+@dataclass(frozen=True)
+class SiteSweep:
+    """One group's sweep, before it becomes rows.
+
+    Attributes:
+        sites: edited at once, in the order of the model.
+        cells: evaluated, in the order of the outcomes.
+        skipped: cell -> why it was not.
+        n_neurons: how many neurons a cell's edit may touch, over all sites.
+        outcomes: on the test split; `select` on the select split where an operating point is chosen.
+    """
+
+    sites: tuple[Site, ...]
+    mode: str
+    cells: Sequence[Cell]
+    skipped: Mapping[Cell, str]
+    n_neurons: Mapping[Cell, int]
+    outcomes: Outcomes
+    select: Outcomes | None
+
+
+def site_groups(config: Config, layers: Sequence[int]) -> list[tuple[Site, ...]]:
+    """Return the groups of sites that are edited at once: one per layer, or all layers together."""
+    sites = tuple(Site(layer, config.layers.site) for layer in sorted(layers))
+    return [(site,) for site in sites] if config.layers.mode == "each" else [sites]
+
+
+def fit_all(config: Config, fit: Extraction) -> dict[Site, Fitted]:
+    """Return what every site's fit split gives, on the correctly predicted samples where that is configured."""
+    correct = config.evaluation.fit_on == "correct"
+    return {site: fit_site(config, only_correct(f) if correct else f) for site, f in fit.activations.items()}
+
+
+def sweep_group(
+    config: Config, loaded: LoadedModel, sites: tuple[Site, ...], fitted: Mapping[Site, Fitted], splits: Splits
+) -> SiteSweep:
+    """Return the outcomes of every cell at one group of sites, cells that cannot be fitted set aside with their reason."""
+    concepts = len(splits.test.activations[sites[0]].concepts)
+    every = [(knobs, concept) for knobs in grid(config) for concept in range(concepts)]
+    own = {site: fitted[site] for site in sites}
+    plain = {site: _builder(config, site, own[site], splits, own) for site in sites}
+    if config.layers.mode == "incremental":
+        builders, skipped = _fit_incrementally(config, loaded, sites, every, plain[sites[0]], splits)
+    else:
+        builders = dict(plain)
+        skipped = {}
+        for cell in every:
+            reasons = (builder.skip_reason(cell) for builder in plain.values())
+            reason = next((reason for reason in reasons if reason), None)
+            if reason:
+                skipped[cell] = reason
+    cells = [cell for cell in every if cell not in skipped]
+    neurons = {cell: sum(builder.edited_neurons(cell) for builder in plain.values()) for cell in every}
+    choose = config.evaluation.select != "none" and splits.select is not None
+    return SiteSweep(
+        sites=sites,
+        mode=config.layers.mode,
+        cells=cells,
+        skipped=skipped,
+        n_neurons=neurons,
+        outcomes=_outcomes(config, loaded, splits.test, builders, cells),
+        select=_outcomes(config, loaded, splits.select, builders, cells) if choose and splits.select else None,
+    )
+
+
+def _builder(
+    config: Config, site: Site, fitted: Fitted, splits: Splits, group: Mapping[Site, Fitted]
+) -> EditBuilder:
+    fits = {"none": fitted}
+    if "shuffled_labels" in everywhere(config, "control"):
+        fits["shuffled_labels"] = fit_site(config, shuffled_labels(fitted.activations, config.seed))
+    together = {other.layer: found for other, found in group.items()}
+    return EditBuilder(
+        fits,
+        select=splits.select.activations[site] if splits.select is not None else None,
+        beta=config.intervention.beta,
+        covariance=config.intervention.covariance,
+        seed=config.seed,
+        ranked_with=together if config.intervention.scope == "model" else None,
+    )
+
+
+def _fit_incrementally(
+    config: Config,
+    loaded: LoadedModel,
+    sites: tuple[Site, ...],
+    cells: Sequence[Cell],
+    first: EditBuilder,
+    splits: Splits,
+) -> tuple[dict[Site, BuildsEdits], dict[Cell, str]]:
+    def fit(builders: Mapping[Site, BuildsEdits], site: Site, left: Sequence[Cell]) -> dict[Cell, EditBuilder]:
+        seen: dict[str, dict[Cell, ActivationSet]] = {}
+        for name, split in (("fit", splits.fit), ("select", splits.select)):
+            if split is not None:
+                seen[name] = activations_under(
+                    loaded,
+                    split.states[starts_at(sites[0])],
+                    builders,
+                    left,
+                    split.activations[site],
+                    edit_positions=config.intervention.edit_positions,
+                    tokens_per_forward=config.evaluation.tokens_per_forward,
+                )
+        found = {}
+        for cell in left:
+            fitted = fit_site(config, seen["fit"][cell])
+            select = seen["select"][cell] if "select" in seen else None
+            fits = {"none": fitted}
+            if cell[0].control == "shuffled_labels":
+                fits["shuffled_labels"] = fit_site(config, shuffled_labels(fitted.activations, config.seed))
+            found[cell] = EditBuilder(
+                fits,
+                select=select,
+                beta=config.intervention.beta,
+                covariance=config.intervention.covariance,
+                seed=config.seed,
+            )
+        return found
+
+    return fit_in_order(sites, cells, first, fit)
+
+
+def _outcomes(
+    config: Config, loaded: LoadedModel, split: Extraction, builders: Mapping[Site, BuildsEdits], cells: Sequence[Cell]
+) -> Outcomes:
+    assert split.log_probabilities is not None, "every split that is swept is run to the head"
+    sites = list(builders)
+    evaluator = SweepEvaluator(
+        loaded,
+        split.states[starts_at(sites[0])],
+        builders,
+        cells,
+        labels=split.activations[sites[0]].labels,
+        base_log_probabilities=split.log_probabilities,
+        edit_positions=config.intervention.edit_positions,
+        tokens_per_forward=config.evaluation.tokens_per_forward,
+    )
+    return run_sweep(evaluator, config.trainer)
