@@ -35,8 +35,9 @@ def complement(lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatA
     covered = np.concatenate([-edge, np.maximum.accumulate(high, axis=-2)], axis=-2)
     resumed = np.concatenate([low, edge], axis=-2)
     minus, plus = np.float32(-np.inf), np.float32(np.inf)
-    start = np.where(covered == minus, minus, np.nextafter(covered, plus))
-    end = np.where(resumed == plus, plus, np.nextafter(resumed, minus))
+    with np.errstate(over="ignore"):  # the next float32 above the largest one is infinity, as it should be
+        start = np.where(covered == minus, minus, np.nextafter(covered, plus))
+        end = np.where(resumed == plus, plus, np.nextafter(resumed, minus))
     first_unbounded = np.cumsum(resumed == plus, axis=-2) <= 1  # one gap reaches +inf, not one per empty interval
     gap = (start <= end) & (covered < plus) & (resumed > minus) & first_unbounded
     return np.where(gap, start, np.float32(EMPTY[0])), np.where(gap, end, np.float32(EMPTY[1]))
