@@ -105,7 +105,7 @@ def nodes(config: Config, group: str) -> dict[str, dict[str, Any]]:
         if name is None or name == own:
             found[own] = composed
         elif name in option_names(group):
-            found[name] = OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{name}.yaml"))
+            found[name] = _option(group, name)
         else:
             raise ConfigError(unknown(f"{group} option", name, option_names(group)))
     return found
@@ -115,9 +115,15 @@ def option_of(config: Config, group: str) -> str:
     """Return the name of the option that a composed `saliency` or `range` node came from."""
     target = str(getattr(config, group).get("_target_"))
     for name in option_names(group):
-        if OmegaConf.load(config_dir() / group / f"{name}.yaml").get("_target_") == target:
+        if _option(group, name).get("_target_") == target:
             return name
     return target.rpartition(".")[0].rpartition(".")[2] or target
+
+
+def _option(group: str, name: str) -> dict[str, Any]:
+    loaded = OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{name}.yaml"))
+    assert isinstance(loaded, dict), "an option's YAML is a mapping"
+    return {str(key): value for key, value in loaded.items()}
 
 
 def takes(node: Mapping[str, Any], argument: str) -> bool:

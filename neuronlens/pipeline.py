@@ -4,40 +4,36 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
-from neuronlens.activations import Extraction, extract, only_correct
-from neuronlens.config import build, fingerprint, plain
+from neuronlens.activations import Extraction, extract
+from neuronlens.config import fingerprint, plain
 from neuronlens.data.dataset import load_concepts
-from neuronlens.edits.build import EditBuilder
+from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import NeuronLensError
 from neuronlens.evaluation.cells import grid
+from neuronlens.evaluation.heldout import diagnose
+from neuronlens.evaluation.matched import compare_gates, matched_erasure, operating_points, rank_methods
 from neuronlens.evaluation.metrics import BaseOutcomes
-from neuronlens.evaluation.statistics import compare_gates, matched_erasure
-from neuronlens.evaluation.sweep import SweepEvaluator, run_sweep
+from neuronlens.evaluation.rows import on_select, result_rows
+from neuronlens.evaluation.runner import SiteSweep, Splits, fit_all, site_groups, sweep_group
 from neuronlens.finetune import finetuned
+from neuronlens.hooks.replay import starts_at
 from neuronlens.hooks.sites import resolve_layers
 from neuronlens.models.loading import ModelSource, load_model, locate
-from neuronlens.records import (
-    ActivationRanges,
-    ActivationSet,
-    ConceptDataset,
-    LoadedModel,
-    NeuronRanking,
-    ResultTable,
-    Site,
-)
+from neuronlens.records import ConceptDataset, IntArray, LoadedModel, ResultTable, Site
 from neuronlens.report.figures import draw
-from neuronlens.report.tables import console_table, headline, markdown, verdict, wide_console
-from neuronlens.results import LayerSweep, RunFolder, peak_memory_gib, provenance, result_rows
-from neuronlens.schema import Config, swept
+from neuronlens.report.tables import console_table, markdown, methods_table, summarise, verdict, wide_console
+from neuronlens.results import RunFolder, peak_memory_gib, provenance
+from neuronlens.schema import Config, everywhere, swept
 from neuronlens.store import Store
 from neuronlens.tracking import Tracker
 from neuronlens.trainer import quiet_libraries
@@ -55,6 +51,7 @@ def run(config: Config, path: Path) -> ResultTable:
         NeuronLensError: bad input, told before anything expensive where it can be.
     """
     folder, store, stages = RunFolder(path), Store(Path(config.paths.cache_dir)), Stages(config.trainer.progress)
+    grid(config)  # refuses combinations that mean nothing
     folder.claim()
     store.claim()
     with quiet_libraries(), _threads(config.trainer.threads), stages.total():
@@ -66,31 +63,23 @@ def run(config: Config, path: Path) -> ResultTable:
         with Tracker(config, path) as tracker:
             with stages("model"):
                 loaded, data = prepare_model(config, source, data, store)
+            groups = site_groups(config, layers)
             with stages("activations"):
-                fit, test = extract_both(config, loaded, data, layers)
+                splits = extract_splits(config, loaded, data, groups)
             with stages("ranking and ranges"):
-                fitted = {layer: fit_layer(config, fit.activations[layer]) for layer in layers}
+                fitted = fit_all(config, splits.fit)
             with stages("sweep"):
-                sweeps = [sweep_layer(config, loaded, fitted[layer], test, layer) for layer in layers]
+                sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
             with stages("measures"):
-                table, manifest = measure_all(config, folder, loaded, data, test, sweeps)
+                table, manifest = measure_all(config, folder, loaded, data, splits, sweeps)
             with stages("report"):
-                summary = write_run(config, folder, table, data, fit, test, fitted)
+                summary = write_run(config, folder, table, data, splits, fitted)
                 figures = draw(folder, table, level=config.evaluation.level, seed=config.seed)
                 tracker.log_results(table, summary, figures)
             tracker.log_timings(stages.seconds)
     folder.write_record("manifest.json", manifest | {"timings_s": stages.seconds, "peak_memory_gib": peak_memory_gib()})
     stages.conclude(table, config.range.get("tau"), path)
     return table
-
-
-@dataclass(frozen=True)
-class FittedLayer:
-    """What one layer's fit split gave: the samples used, the ranking, and the ranges by tau."""
-
-    activations: ActivationSet
-    ranking: NeuronRanking
-    ranges: Mapping[float | None, ActivationRanges]
 
 
 def _layers(config: Config, source: ModelSource) -> tuple[int, ...]:
@@ -109,55 +98,24 @@ def prepare_model(
     return loaded, replace(data, concepts=labels, labels=order[data.labels])
 
 
-def extract_both(
-    config: Config, loaded: LoadedModel, data: ConceptDataset, layers: tuple[int, ...]
-) -> tuple[Extraction, Extraction]:
-    """Return the fit split's activations, and the test split's with the states every cell starts from."""
-    with_predictions = config.evaluation.fit_on == "correct"
-    fit = extract(loaded, data, "fit", layers=layers, trainer=config.trainer, to_the_head=with_predictions)
-    test = extract(loaded, data, "test", layers=layers, trainer=config.trainer, keep=layers)
-    return fit, test
-
-
-def fit_layer(config: Config, activations: ActivationSet) -> FittedLayer:
-    """Return ranking and ranges fitted on one layer's activations."""
-    used = only_correct(activations) if config.evaluation.fit_on == "correct" else activations
-    ranking = build(config.saliency, "saliency").rank(used)
-    ranges = {}
-    for tau in swept(config, "tau"):
-        options = {} if tau is None else {"tau": float(tau)}
-        ranges[options.get("tau")] = build(config.range, "range", **options).fit(used)
-    return FittedLayer(used, ranking, ranges)
-
-
-def sweep_layer(config: Config, loaded: LoadedModel, fitted: FittedLayer, test: Extraction, layer: int) -> LayerSweep:
-    """Return the outcomes of every cell at one layer, cells that cannot be fitted set aside with their reason."""
-    assert test.log_probabilities is not None, "the test split is always run to the head"
-    builder = EditBuilder(fitted.ranking, fitted.ranges)
-    every = [
-        (knobs, concept)
-        for knobs in grid(config, _range_name(fitted))
-        for concept in range(len(fitted.ranking.concepts))
-    ]
-    reasons = {cell: builder.skip_reason(*cell) for cell in every}
-    cells = [cell for cell in every if reasons[cell] is None]
-    evaluator = SweepEvaluator(
-        loaded,
-        test.states[layer],
-        builder,
-        cells,
-        labels=test.activations[layer].labels,
-        base_log_probabilities=test.log_probabilities,
-        edit_positions=config.intervention.edit_positions,
-        tokens_per_forward=config.evaluation.tokens_per_forward,
+def extract_splits(
+    config: Config, loaded: LoadedModel, data: ConceptDataset, groups: Sequence[tuple[Site, ...]]
+) -> Splits:
+    """Return one pass over each split that the run needs, with the states that its cells start from."""
+    sites = [site for group in groups for site in group]
+    starts = sorted({starts_at(group[0]) for group in groups})
+    incremental = config.layers.mode == "incremental"
+    options: dict[str, Any] = {"sites": sites, "trainer": config.trainer}
+    correct = config.evaluation.fit_on == "correct"
+    fit = extract(
+        loaded, data, "fit", keep=starts if incremental else (), to_the_head=correct or incremental, **options
     )
-    skipped = {cell: reason for cell, reason in reasons.items() if reason is not None}
-    counts = {cell: int(builder.selected(cell[0])[cell[1]].sum()) for cell in every}
-    return LayerSweep(Site(layer), fitted.ranking.name, cells, skipped, counts, run_sweep(evaluator, config.trainer))
-
-
-def _range_name(fitted: FittedLayer) -> str:
-    return next(iter(fitted.ranges.values())).name
+    chosen = config.evaluation.select != "none"
+    select = None
+    if chosen or "joint" in everywhere(config, "gate"):
+        keep = starts if chosen or incremental else ()
+        select = extract(loaded, data, "select", keep=keep, to_the_head=chosen or incremental, **options)
+    return Splits(fit, extract(loaded, data, "test", keep=starts, **options), select)
 
 
 def measure_all(
@@ -165,29 +123,36 @@ def measure_all(
     folder: RunFolder,
     loaded: LoadedModel,
     data: ConceptDataset,
-    test: Extraction,
-    sweeps: list[LayerSweep],
+    splits: Splits,
+    sweeps: list[SiteSweep],
 ) -> tuple[ResultTable, dict[str, Any]]:
-    """Return the results table and the manifest without its timings."""
-    assert test.log_probabilities is not None, "the test split is always run to the head"
-    labels = next(iter(test.activations.values())).labels
-    base = BaseOutcomes.of(test.log_probabilities, labels)
-    fitting = fingerprint([config.saliency, config.range, config.evaluation.fit_on])
+    """Return the results tables and the manifest without its timings."""
+    fitting = fingerprint([config.saliency, config.range, config.evaluation.fit_on, config.intervention.beta])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
-    rows = result_rows(
-        config, run_id=folder.path.name, data=data, sweeps=sweeps, base=base, labels=labels, fingerprints=keys
-    )
+    shared: dict[str, Any] = {"run_id": folder.path.name, "data": data, "fingerprints": keys}
+    labels, base = _base(splits.test)
+    rows = result_rows(config, sweeps=sweeps, base=base, labels=labels, **shared)
+    points = pd.DataFrame()
+    if config.evaluation.select != "none" and splits.select is not None:
+        select_labels, select_base = _base(splits.select)
+        quick = replace(config, evaluation=replace(config.evaluation, bootstrap=0))
+        chosen_on = result_rows(quick, sweeps=on_select(sweeps), base=select_base, labels=select_labels, **shared)
+        points = operating_points(chosen_on, rows, config.evaluation.erasure_levels)
     matched = matched_erasure(rows, config.evaluation.erasure_levels)
-    options: dict[str, Any] = {
-        "level": config.evaluation.level,
-        "resamples": config.evaluation.bootstrap,
-        "seed": config.seed,
-    }
+    options: dict[str, Any] = {"level": config.evaluation.level, "seed": config.seed}
+    options["resamples"] = config.evaluation.bootstrap
+    compared = compare_gates(matched, **options), rank_methods(matched, **options)
     counts = {"n": len(labels), "concepts": len(data.concepts)}
     summary = {"accuracy": float(base.correct.mean()), "confidence": float(base.gold.mean()), **counts}
     manifest = {"config": plain(config), "fingerprints": keys, "seed": config.seed, "dropped_concepts": data.dropped}
     manifest |= {"model_folder": loaded.folder, "max_length": loaded.max_length, "concepts": data.concepts}
-    return ResultTable(rows, matched, compare_gates(matched, **options), summary), manifest | provenance()
+    return ResultTable(rows, matched, *compared, points, summary), manifest | provenance()
+
+
+def _base(split: Extraction) -> tuple[IntArray, BaseOutcomes]:
+    labels = next(iter(split.activations.values())).labels
+    assert split.log_probabilities is not None, "splits that are measured are run to the head"
+    return labels, BaseOutcomes.of(split.log_probabilities, labels)
 
 
 def write_run(
@@ -195,39 +160,24 @@ def write_run(
     folder: RunFolder,
     table: ResultTable,
     data: ConceptDataset,
-    fit: Extraction,
-    test: Extraction,
-    fitted: Mapping[int, FittedLayer],
+    splits: Splits,
+    fitted: Mapping[Site, Fitted],
 ) -> dict[str, Any]:
     """Write the run folder's tables and arrays, and return its summary."""
     tau = config.range.get("tau")
     folder.write_results(table)
     base = {}
-    for split, extraction in (("fit", fit), ("test", test)):
-        first = next(iter(extraction.activations.values()))
-        if first.base_prediction is not None and first.base_confidence is not None:
+    for split, extraction in (("fit", splits.fit), ("select", splits.select), ("test", splits.test)):
+        first = next(iter(extraction.activations.values())) if extraction is not None else None
+        if first is not None and first.base_prediction is not None and first.base_confidence is not None:
             base[split] = (first.base_prediction, first.base_confidence)
     folder.write_samples(data, base)
-    folder.write_fitted(
-        {layer: entry.ranking for layer, entry in fitted.items()},
-        {layer: entry.ranges for layer, entry in fitted.items()},
-        {layer: entry.activations for layer, entry in fitted.items()},
-    )
+    folder.write_fitted(fitted)
+    if config.evaluation.diagnostics:
+        fraction = config.intervention.top_fraction
+        folder.write_diagnostics(*diagnose(fitted, splits.test.activations, top_fraction=fraction))
     folder.write_text("table.md", markdown(table, tau))
-    cells = len(table.rows) // len(data.concepts) - 1
-    summary = {
-        "base": dict(table.base),
-        "cells_per_concept": cells,
-        "skipped": int(table.rows["skipped"].notna().sum()),
-        "verdict": verdict(table, tau),
-        "matched_erasure": {
-            f"layer{row['layer']}/{row['edit']}/{row['level']:g}": {
-                name: row[f"complement_accuracy_drop_{name}"]
-                for name in ("range", "neuron", "difference", "low", "high")
-            }
-            for row in headline(table, tau)
-        },
-    }
+    summary = summarise(table, tau, len(data.concepts))
     folder.write_record("summary.json", summary)
     return summary
 
@@ -271,8 +221,11 @@ class Stages:
             f"\nUnedited model: accuracy [bold]{base['accuracy']:.3f}[/bold], gold confidence {base['confidence']:.3f} "
             f"({base['n']} test samples, {base['concepts']} concepts)\n"
         )
-        self.console.print(console_table(table, tau))
-        self.console.print(verdict(table, tau) + "\n")
+        if len(table.comparison):
+            self.console.print(console_table(table, tau))
+            self.console.print(verdict(table, tau) + "\n")
+        if len(table.methods) and table.methods["edit"].nunique() + table.methods["gate"].nunique() > 4:
+            self.console.print(methods_table(table))
         for name, what in (
             ("table.md", "every cell, and the comparison at every tau"),
             ("figures/tradeoff.png", "erasure against collateral"),

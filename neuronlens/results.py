@@ -80,7 +80,7 @@ class RunFolder:
             raise OutputError(
                 f"'{self.path}' is not the folder of a finished run: {error}. Expected results.parquet and base.json in it."
             ) from error
-        return ResultTable(*tables, points, base)
+        return ResultTable(tables[0], tables[1], tables[2], tables[3], points, base)
 
     def write_samples(self, data: ConceptDataset, base: Mapping[str, tuple[IntArray, FloatArray]]) -> None:
         """Write one row per example used: id, split, label, text, base prediction and gold confidence (null if not run)."""
@@ -126,7 +126,11 @@ class RunFolder:
         write_tensors(self.path / "ranges.safetensors", bounds)
         write_tensors(self.path / "neurons.safetensors", shown)
         concepts = next(iter(fitted.values())).activations.concepts
-        layout = {"lower, upper": "[concept, interval, neuron]", "count": "[concept]", "mean, variance": "[concept, neuron]"}
+        layout = {
+            "lower, upper": "[concept, interval, neuron]",
+            "count": "[concept]",
+            "mean, variance": "[concept, neuron]",
+        }
         write_json(self.path / "ranges.json", {"concepts": concepts, "ranges": described, "layout": layout})
 
     def read_fitted(

@@ -9,6 +9,7 @@ from typing import Any
 
 from neuronlens.config import plain
 from neuronlens.records import ResultTable
+from neuronlens.report.tables import method_name
 from neuronlens.schema import Config
 
 CHART_MEASURES = (
@@ -66,7 +67,7 @@ class Tracker:
 
         rows = table.rows.astype(object).where(table.rows.notna(), None)
         edited = table.rows[table.rows["edit"] != "none"]
-        knobs = ["layer", "edit", "gate", "tau", "strength", "top_fraction"]
+        knobs = ["layers", "site", "saliency", "edit", "gate", "range", "tau", "control", "strength", "top_fraction"]
         means = edited.groupby(knobs, dropna=False)[list(CHART_MEASURES)].mean().reset_index()
         means["method"] = [
             f"{row.edit}, {row.gate}" + (f" tau {row.tau:g}" if row.tau == row.tau else "")

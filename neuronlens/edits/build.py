@@ -135,7 +135,7 @@ class EditBuilder:
         if count < 2:
             return f"{count} samples to fit on, expected at least 2"
         for name in (knobs.saliency, knobs.range):
-            if name in fitted.failed:
+            if name is not None and name in fitted.failed:
                 return f"{name}: {fitted.failed[name]}"
         if knobs.range is not None:
             ranges = fitted.ranges[knobs.range, knobs.tau]
@@ -186,8 +186,8 @@ class EditBuilder:
             scale[place], shift[place] = self._target(cell)  # type: ignore[misc]
         strength = torch.tensor([knobs.strength for knobs, _ in cells], dtype=torch.float32)
         distance = torch.tensor([knobs.edit == "dampen_distance" for knobs, _ in cells])
-        arrays = (torch.from_numpy(array) for array in (lower, upper, scale, shift))
-        return GatedEdit(*arrays, strength, distance if distance.any() else None)
+        low, high, factor, offset = (torch.from_numpy(array) for array in (lower, upper, scale, shift))
+        return GatedEdit(low, high, factor, offset, strength, distance if distance.any() else None)
 
     def _range_concept(self, cell: Cell) -> int:
         knobs, concept = cell

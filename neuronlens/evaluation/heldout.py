@@ -45,9 +45,18 @@ def diagnose(
                 for concept, name in enumerate(test.concepts):
                     chosen = ranking.order[concept, :count]
                     columns = {key: values[concept, chosen] for key, values in law.items()}
-                    columns |= {"firing_concept": fired.coverage[concept, chosen], "purity": fired.purity[concept, chosen]}
+                    columns |= {
+                        "firing_concept": fired.coverage[concept, chosen],
+                        "purity": fired.purity[concept, chosen],
+                    }
                     columns |= {"firing_rest": fired.rest[concept, chosen], "overlap": others[concept, chosen]}
-                    identity = {"site": str(site), "saliency": saliency, "range": range_name, "tau": tau, "concept": name}
+                    identity = {
+                        "site": str(site),
+                        "saliency": saliency,
+                        "range": range_name,
+                        "tau": tau,
+                        "concept": name,
+                    }
                     n = int((test.labels == concept).sum())
                     frame = pd.DataFrame({"neuron": chosen, "place": np.arange(count), "n": n, **columns})
                     neurons.append(frame.assign(**identity))

@@ -53,15 +53,15 @@ def concatenate(edits: Sequence[Edit]) -> Edit:
             torch.cat([edit.strength for edit in edits]),  # type: ignore[union-attr]
         )
     gated = [edit for edit in edits if isinstance(edit, GatedEdit)]
-    flags = [
-        edit.distance if edit.distance is not None else torch.zeros(len(edit.strength), dtype=bool) for edit in gated
-    ]
-    distance = torch.cat(flags)
+    never = [torch.zeros(len(edit.strength), dtype=torch.bool) for edit in gated]
+    distance = torch.cat([no if edit.distance is None else edit.distance for edit, no in zip(gated, never, strict=True)])
     return GatedEdit(
-        _padded([edit.lower for edit in gated], torch.inf),
-        _padded([edit.upper for edit in gated], -torch.inf),
-        *(torch.cat([getattr(edit, name) for edit in gated]) for name in ("scale", "shift", "strength")),
-        distance if distance.any() else None,
+        lower=_padded([edit.lower for edit in gated], torch.inf),
+        upper=_padded([edit.upper for edit in gated], -torch.inf),
+        scale=torch.cat([edit.scale for edit in gated]),
+        shift=torch.cat([edit.shift for edit in gated]),
+        strength=torch.cat([edit.strength for edit in gated]),
+        distance=distance if distance.any() else None,
     )
 
 
@@ -109,7 +109,7 @@ def activations_under(
                     runner.run_cells([cells[place] for place in some], batch, state)
                 mask = batch.inputs["attention_mask"].repeat(len(some), 1)
                 vectors = read_positions(recorded[plain.site], mask, loaded.record_position).float().cpu()
-                values[np.ix_(some, batch.rows)] = vectors.unflatten(0, (len(some), -1)).numpy()
+                values[np.ix_(np.asarray(some), batch.rows)] = vectors.unflatten(0, (len(some), -1)).numpy()
     return {cell: _other_values(plain, values[place], cell) for place, cell in enumerate(cells)}
 
 

@@ -126,8 +126,10 @@ def compare_gates(matched: pd.DataFrame, *, level: float, resamples: int, seed: 
 
 def _join(ours: pd.DataFrame, baseline: pd.DataFrame, on: list[str]) -> pd.DataFrame:
     """Return ours beside the baseline's collateral (`_neuron`), joined where `on` agrees, null with null."""
-    keyed = [table.assign(_key=table[on].astype(object).where(table[on].notna(), None).apply(tuple, axis=1))
-             for table in (ours, baseline)]
+    keyed = [
+        table.assign(_key=table[on].astype(object).where(table[on].notna(), None).apply(tuple, axis=1))
+        for table in (ours, baseline)
+    ]
     renamed = keyed[1][["_key", *COLLATERAL]].rename(columns={name: f"{name}_neuron" for name in COLLATERAL})
     return keyed[0].merge(renamed, on="_key").drop(columns="_key")
 
@@ -147,7 +149,9 @@ def rank_methods(matched: pd.DataFrame, *, level: float, resamples: int, seed: i
     zero = (matched["gate"] == "neuron") & (matched["edit"] == "zero") & matched["control"].isna()
     at = [*WHERE, "level", "concept"]
     baseline = matched[zero].drop_duplicates(at)
-    filled = _join(matched, baseline, at) if len(baseline) else matched.assign(**{f"{n}_neuron": np.nan for n in COLLATERAL})
+    filled = (
+        _join(matched, baseline, at) if len(baseline) else matched.assign(**{f"{n}_neuron": np.nan for n in COLLATERAL})
+    )
     found = []
     for key, group in filled.groupby([*METHOD, "level"], dropna=False, sort=False):
         row = dict(zip([*METHOD, "level"], key, strict=True))

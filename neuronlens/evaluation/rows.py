@@ -71,8 +71,8 @@ def result_rows(
             found = measure(sweep.outcomes, index, base, member, **options) if done else {}
             for cell in (*done, *(cell for cell in sweep.skipped if cell[1] == concept)):
                 row = shared | sizes | _knob_columns(sweep, cell) | {"edit_positions": positions}
-                identity = [fingerprints, sweep.mode, [str(site) for site in sweep.sites], cell[0], positions, name]
-                row["cell_id"], row["skipped"] = fingerprint(identity), sweep.skipped.get(cell)
+                own_id = [fingerprints, sweep.mode, [str(site) for site in sweep.sites], cell[0], positions, name]
+                row["cell_id"], row["skipped"] = fingerprint(own_id), sweep.skipped.get(cell)
                 if cell in places:
                     at = int(np.flatnonzero(index == places[cell])[0])
                     row |= {key: value[at] for key, value in found.items()}
@@ -84,7 +84,8 @@ def _knob_columns(sweep: SiteSweep, cell: Cell) -> dict[str, Any]:
     knobs = cell[0]
     return {
         "layer": sweep.sites[-1].layer,
-        "layers": "+".join(str(site.layer) for site in sweep.sites) + (" incremental" if sweep.mode == "incremental" else ""),
+        "layers": "+".join(str(site.layer) for site in sweep.sites)
+        + (" incremental" if sweep.mode == "incremental" else ""),
         "site": sweep.sites[0].name,
         "saliency": knobs.saliency,
         "top_fraction": knobs.top_fraction,

@@ -90,9 +90,7 @@ def sweep_group(
     )
 
 
-def _builder(
-    config: Config, site: Site, fitted: Fitted, splits: Splits, group: Mapping[Site, Fitted]
-) -> EditBuilder:
+def _builder(config: Config, site: Site, fitted: Fitted, splits: Splits, group: Mapping[Site, Fitted]) -> EditBuilder:
     fits = {"none": fitted}
     if "shuffled_labels" in everywhere(config, "control"):
         fits["shuffled_labels"] = fit_site(config, shuffled_labels(fitted.activations, config.seed))

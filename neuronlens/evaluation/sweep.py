@@ -140,7 +140,7 @@ class SweepEvaluator(pl.LightningModule):
         rows = torch.from_numpy(item.batch.rows)
         labels, base = self.labels[rows], self.base[rows]
         prediction = edited_log_probs.argmax(-1)
-        where = np.ix_(item.cells, item.batch.rows)
+        where = np.ix_(np.asarray(item.cells), item.batch.rows)
         gold = edited_log_probs.gather(-1, labels.expand(len(item.cells), -1)[..., None])[..., 0].exp()
         self.outcomes.gold[where] = gold.numpy()
         self.outcomes.correct[where] = (prediction == labels).numpy()

@@ -94,6 +94,75 @@ def verdict(table: ResultTable, tau: float | None) -> str:
     return "At matched erasure, in the others' " + "; in their ".join(told) + "."
 
 
+METHOD_HEADINGS = ("method", "erased", "in", "accuracy", "confidence", "KL", "confidence - neuron mask [95 %]", "wins")
+
+
+def method_name(row: dict[str, Any]) -> str:
+    """Return a method as people say it: `range (mixture, tau 2.5) mask, complement_mean`."""
+    parts = [str(row["gate"])]
+    if pd.notna(row["range"]):
+        parts.append(f"({row['range']}" + (f" {row['tau']:g})" if pd.notna(row["tau"]) else ")"))
+    parts.append(str(row["edit"]))
+    if pd.notna(row["strength"]) and row["strength"] != 1:
+        parts.append(f"x {row['strength']:g}")
+    if pd.notna(row["control"]):
+        parts.append(f"[{row['control']}]")
+    return " ".join(parts)
+
+
+def method_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return method rows as text under `METHOD_HEADINGS`; the order is the table's, best first."""
+    several = len({(row["layers"], row["site"]) for row in rows}) > 1
+    saliencies = len({row["saliency"] for row in rows if pd.notna(row["saliency"])}) > 1
+    lines = []
+    for row in rows:
+        name = f"{row['site']}.{row['layers']}: " * several + method_name(row)
+        name += f", {row['saliency']}" if saliencies and pd.notna(row["saliency"]) else ""
+        reached = f"{row['reached_range']} of {row['concepts']}"
+        if not row["reached_range"]:
+            lines.append([name, f"{row['level']:.0%}", reached, "-", "-", "-", "-", "-"])
+            continue
+        own = [f"{row[measure]:.3f}" for measure in (*COLLATERAL, "kl")]
+        measure = "complement_confidence_drop"
+        difference, wins = "-", "-"
+        if row["n_concepts"]:
+            low, high = row[f"{measure}_low"], row[f"{measure}_high"]
+            difference = f"{row[f'{measure}_difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+            wins = f"{row[f'{measure}_wins']} of {row['n_concepts']}"
+        lines.append([name, f"{row['level']:.0%}", reached, *own, difference, wins])
+    return lines
+
+
+def methods_table(table: ResultTable) -> Table:
+    """Return every method at matched erasure for a terminal, best first."""
+    shown = Table(
+        title="Every method where it erases the same share: what it costs the others, best first", title_justify="left"
+    )
+    for place, heading in enumerate(METHOD_HEADINGS):
+        shown.add_column(heading, justify="left" if place == 0 else "right", no_wrap=place > 0)
+    for line in method_cells(table.methods.to_dict("records")):
+        shown.add_row(*line)
+    return shown
+
+
+def summarise(table: ResultTable, tau: float | None, concepts: int) -> dict[str, Any]:
+    """Return the numbers of `summary.json`, by which runs are sorted."""
+    names = ("range", "neuron", "difference", "low", "high", "wins")
+    return {
+        "base": dict(table.base),
+        "cells_per_concept": len(table.rows) // concepts - 1,
+        "skipped": int(table.rows["skipped"].notna().sum()),
+        "verdict": verdict(table, tau),
+        "matched_erasure": {
+            f"{row['site']}.{row['layers']}/{row['edit']}/{row['level']:g}/{spoken}": {
+                name: row[f"{measure}_{name}"] for name in names
+            }
+            for row in headline(table, tau)
+            for measure, spoken in COLLATERAL.items()
+        },
+    }
+
+
 def markdown_table(headings: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table.
 
@@ -121,6 +190,11 @@ def markdown(table: ResultTable, tau: float | None) -> str:
         "concepts' accuracy or gold confidence there, means over the concepts that both methods bring so far; a negative "
         "difference means that the range spares more. Intervals are bootstrapped over concepts, paired.",
         markdown_table(list(HEADINGS), comparison_cells(rows, with_tau=True)),
+        "## Every method at matched erasure, best first",
+        "Means over the concepts `in` which the method erases that much; differences are paired with the plain neuron mask "
+        "(zero) over the concepts that both reach. Methods that reach fewer than half the concepts stand last.",
+        markdown_table(list(METHOD_HEADINGS), method_cells(table.methods.to_dict("records"))),
+        *_operating_points(table.operating_points),
         "## Every cell, mean over concepts",
         _means(table.rows),
     ]
@@ -133,8 +207,44 @@ def markdown(table: ResultTable, tau: float | None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _operating_points(points: pd.DataFrame) -> list[str]:
+    if points.empty:
+        return []
+    found = points[points["cell_id"].notna()] if "cell_id" in points else points.iloc[:0]
+    knobs = ["layers", "saliency", "range", "gate", "edit", "control", "level"]
+    lines = []
+    for key, group in points.groupby(knobs, dropna=False, sort=False):
+        own = group[group.index.isin(found.index)]
+        values = [f"{own[name].mean():.3f}" if len(own) else "-" for name in ("tau", "top_fraction", "strength")]
+        values += [f"{own[name].mean():.3f}" if len(own) else "-" for name in _CHOSEN]
+        lines.append([*(_knob(value) for value in key), f"{len(own)} of {len(group)}", *values])
+    headings = [
+        *knobs,
+        "chosen in",
+        "tau",
+        "top fraction",
+        "strength",
+        "erased on select",
+        *(n.replace("_", " ") for n in _CHOSEN[1:]),
+    ]
+    return [
+        "## Operating points chosen on select, figures on test",
+        "For each concept the cell that erases the level on select at the lowest cost there; means over concepts.",
+        markdown_table(headings, lines),
+    ]
+
+
+_CHOSEN = [
+    "select_concept_accuracy_drop",
+    "concept_accuracy_drop",
+    "complement_accuracy_drop",
+    "complement_confidence_drop",
+    "kl",
+]
+
+
 def _means(rows: pd.DataFrame) -> str:
-    knobs = ["layer", "edit", "gate", "tau", "strength", "top_fraction"]
+    knobs = ["layers", "edit", "gate", "range", "tau", "control", "strength", "top_fraction"]
     measures = ["concept_accuracy_drop", "complement_accuracy_drop", "concept_confidence_drop"]
     measures += ["complement_confidence_drop", "selectivity", "kl"]
     means = rows[rows["edit"] != "none"].groupby(knobs, dropna=False, sort=True)[measures].mean().reset_index()
@@ -147,5 +257,5 @@ def _means(rows: pd.DataFrame) -> str:
 
 def _knob(value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return value.replace("|", "/")
     return "-" if pd.isna(value) else f"{value:g}"

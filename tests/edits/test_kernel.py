@@ -10,12 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from neuronlens.edits.outside import complement
 from torch import Tensor
 
 from neuronlens.edits.gated import GatedEdit, apply_gated
 from neuronlens.errors import ShapeError
-from neuronlens.ranges.intervals import EMPTY, WHOLE
+from neuronlens.ranges.intervals import EMPTY, WHOLE, complement
 
 CELLS, SAMPLES, POSITIONS, NEURONS = 3, 2, 2, 3
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64])
@@ -247,3 +246,6 @@ def test_complement_keeps_its_input_and_any_leading_dimensions():
     down = {x: float(np.nextafter(np.float32(x), np.float32(-np.inf))) for x in (1.0, 2.0, 5.0)}
     assert gaps[0] == [(-np.inf, down[1.0]), (up[2.0], down[5.0]), (up[6.0], np.inf)]
     assert gaps[1] == [(up[0.0], down[2.0]), (up[2.0], np.inf)]
+    low, high = complement(np.array([[-np.inf]]), np.array([[np.inf]]))  # of everything: nothing, not even infinity
+    assert low.tolist() == [[EMPTY[0]]] * 2
+    assert high.tolist() == [[EMPTY[1]]] * 2

@@ -16,6 +16,7 @@ from neuronlens.activations import statistics_of
 from neuronlens.edits.leace import COVARIANCES, LeaceFitter, leace
 from neuronlens.edits.projections import ProjectionEdit, directional_ablation, identity
 from neuronlens.errors import ActivationError, ConfigError, ShapeError
+from neuronlens.records import ConceptStatistics
 
 
 def mixture(count: int = 400, neurons: int = 12, concepts: int = 4, seed: int = 0):
@@ -149,8 +150,10 @@ def test_directional_ablation_removes_the_component_through_the_origin():
 
 def test_no_direction_is_the_identity_with_a_reason_and_no_samples_an_error():
     values, _ = mixture(10)
-    twice = np.concatenate([values, values[::-1]])
-    found = directional_ablation(statistics_of(twice, np.repeat([0, 1], 10), 2), 0)
+    mean = values[:2].astype(np.float64)
+    mean[1] = mean[0] * (1 + 1e-14)  # apart by a rounding error, which is no direction
+    statistics = ConceptStatistics(np.array([5, 5]), mean, np.ones_like(mean), np.abs(mean))
+    found = directional_ablation(statistics, 0)
     assert "coincide" in found.reason
     assert np.array_equal(found(values), values)
     with pytest.raises(ActivationError, match="0 of the others"):
@@ -208,6 +211,15 @@ def test_finite_in_finite_out_and_strength_0_keeps_every_bit(array, dtype, stren
     assert torch.isfinite(result).all()
     assert torch.equal(hidden.view(torch.uint8), before.view(torch.uint8))
     assert torch.equal(result[1].view(torch.uint8), hidden[0].view(torch.uint8))
+
+
+def test_what_is_left_alone_keeps_its_bits_even_where_the_sums_overflow():
+    values, labels = mixture(60)
+    edit = ProjectionEdit.stack([leace(values, labels), identity(12, "for the test")], [0.0, 1.0])
+    hidden = torch.full((1, 1, 2, 12), 3e38)
+    hidden[0, 0, 1, 3] = torch.inf
+    hidden[0, 0, 1, 4] = -0.0
+    assert torch.equal(edit(hidden).view(torch.int32), hidden.expand(2, -1, -1, -1).view(torch.int32))
 
 
 def test_batches_that_do_not_fit_are_refused():

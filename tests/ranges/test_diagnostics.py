@@ -8,7 +8,7 @@ import scipy.integrate
 import scipy.stats
 
 from neuronlens.errors import ShapeError
-from neuronlens.ranges.diagnostics import bhattacharyya, firing, jaccard
+from neuronlens.ranges.diagnostics import bhattacharyya, firing
 from neuronlens.ranges.intervals import EMPTY
 from tests.ranges.activations import activation_set
 
@@ -59,9 +59,3 @@ def test_bhattacharyya_is_the_integral_of_the_root_of_the_product() -> None:
 def test_constants_overlap_only_with_themselves() -> None:
     statistics = activation_set([[1.0], [1.0]], [[2.0], [2.0]], [[1.0], [3.0]]).statistics
     np.testing.assert_array_equal(bhattacharyya(statistics)[:, :, 0], [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
-
-
-def test_jaccard_is_shared_over_all() -> None:
-    sets = [{0, 1}, {1, 2, 3}, set()]
-    selected = np.array([[neuron in chosen for neuron in range(5)] for chosen in sets])
-    np.testing.assert_allclose(jaccard(selected), [[1, 1 / 4, 0], [1 / 4, 1, 0], [0, 0, np.nan]])
