@@ -168,7 +168,7 @@ def test_tau_inf_is_the_whole_neuron_and_tau_zero_the_means() -> None:
 def test_blocks_of_neurons_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     activations = mixed(5, neurons=23)
     whole = MixtureRange().fit(activations)
-    monkeypatch.setattr(mixture_module, "BLOCK_ELEMENTS", 3 * 150 * 4)
+    monkeypatch.setitem(mixture_module.BLOCK_ELEMENTS, "cpu", 3 * 150 * 4)
     pieces = MixtureRange().fit(activations)
     np.testing.assert_allclose(pieces.lower, whole.lower)
     np.testing.assert_allclose(pieces.upper, whole.upper)
