@@ -12,6 +12,7 @@ from benchmarks.measure import entry, median_seconds
 from neuronlens.activations import ActivationExtractor, Extraction, extract, text_batches
 from neuronlens.data.dataset import load_concepts
 from neuronlens.edits.build import EditBuilder, Knobs
+from neuronlens.edits.fitting import Fitted
 from neuronlens.evaluation.sweep import SweepEvaluator, run_sweep
 from neuronlens.models.loading import load_untrained, locate
 from neuronlens.ranges.gaussian import GaussianRange
@@ -38,7 +39,7 @@ class Workload:
 
     def extract(self, split: str, layer: int) -> Extraction:
         """Return one layer's activations and states."""
-        return extract(self.loaded, self.data, split, layers=[layer], keep=[layer], trainer=self.config.trainer)
+        return extract(self.loaded, self.data, split, sites=[nl.Site(layer)], keep=[layer], trainer=self.config.trainer)
 
     def plain(self, layer: int | None = None) -> None:
         """Run every batch through the whole model, zeroing half of a block's neurons by a hook where asked."""
@@ -60,17 +61,18 @@ class Workload:
 
 def _evaluator(work: Workload, layer: int, positions: str, cells: int) -> SweepEvaluator:
     fit, test = work.extract("fit", layer), work.extract("test", layer)
-    found = fit.activations[layer]
-    builder = EditBuilder(MaxSaliency().rank(found), {2.5: GaussianRange(tau=2.5).fit(found)})
-    knobs = [Knobs(0.05 * step, None, "gaussian", 2.5, "range", "zero", 1.0) for step in range(1, 20)]
+    found = fit.activations[nl.Site(layer)]
+    ranges = {("gaussian", 2.5): GaussianRange(tau=2.5).fit(found)}
+    builder = EditBuilder({"none": Fitted(found, {"max": MaxSaliency().rank(found)}, ranges)})
+    knobs = [Knobs("max", 0.05 * step, None, "gaussian", 2.5, "range", "zero", 1.0) for step in range(1, 20)]
     grid = [(entry, concept) for entry in knobs for concept in range(20)][:cells]
     assert test.log_probabilities is not None
     return SweepEvaluator(
         work.loaded,
         test.states[layer],
-        builder,
+        {nl.Site(layer): builder},
         grid,
-        labels=test.activations[layer].labels,
+        labels=test.activations[nl.Site(layer)].labels,
         base_log_probabilities=test.log_probabilities,
         edit_positions=positions,
         tokens_per_forward=work.config.evaluation.tokens_per_forward,
@@ -107,7 +109,9 @@ def _extraction(work: Workload, repeats: int) -> list[dict[str, Any]]:
     labels = work.data.labels[work.data.rows("test")]
 
     def run(layer: int, to_the_head: bool) -> None:
-        module = ActivationExtractor(work.loaded, layers=[layer], labels=labels, concepts=20, to_the_head=to_the_head)
+        module = ActivationExtractor(
+            work.loaded, sites=[nl.Site(layer)], labels=labels, concepts=20, to_the_head=to_the_head
+        )
         make_trainer(work.config.trainer, "bench").predict(module, datamodule=work.module, return_predictions=False)
 
     last_s, early_s, plain_s = median_seconds(

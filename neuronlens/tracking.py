@@ -9,7 +9,6 @@ from typing import Any
 
 from neuronlens.config import plain
 from neuronlens.records import ResultTable
-from neuronlens.report.tables import method_name
 from neuronlens.schema import Config
 
 CHART_MEASURES = (

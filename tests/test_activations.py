@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from neuronlens.activations import ActivationExtractor, ConceptMoments, extract, statistics_of, text_batches
 from neuronlens.hooks.replay import replay
 from neuronlens.models.heads import SequenceClassification
-from neuronlens.records import ConceptDataset, LoadedModel
+from neuronlens.records import ConceptDataset, LoadedModel, Site
 from neuronlens.schema import TrainerConfig
 from neuronlens.trainer import make_trainer
 from tests.conftest import CONCEPTS, texts_of, tiny_model, tiny_tokenizer
@@ -57,10 +57,10 @@ def _by_hand(model: LoadedModel, texts: list[str], layer: int) -> tuple[np.ndarr
 @pytest.mark.parametrize("layer", [0, 2])
 def test_values_predictions_and_moments_equal_a_run_by_hand(family: str, layer: int) -> None:
     model, data = loaded(family), dataset()
-    found = extract(model, data, "fit", layers=[layer], trainer=CPU)
+    found = extract(model, data, "fit", sites=[Site(layer)], trainer=CPU)
     rows = data.rows("fit")
     values, logits = _by_hand(model, [data.texts[row] for row in rows], layer)
-    ours = found.activations[layer]
+    ours = found.activations[Site(layer)]
     np.testing.assert_allclose(ours.values, values, rtol=1e-4, atol=1e-5)
     assert ours.base_prediction is not None
     np.testing.assert_array_equal(ours.base_prediction, logits.argmax(1))
@@ -99,14 +99,14 @@ def test_streamed_moments_do_not_depend_on_the_batches(sizes: list[int], seed: i
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_trap_1_batch_size_does_not_count(family: str) -> None:
     one, many = loaded(family, batch_size=1), loaded(family, batch_size=8)
-    a, b = (extract(model, dataset(), "fit", layers=[1], trainer=CPU) for model in (one, many))
-    np.testing.assert_allclose(a.activations[1].values, b.activations[1].values, rtol=1e-4, atol=1e-5)
+    a, b = (extract(model, dataset(), "fit", sites=[Site(1)], trainer=CPU) for model in (one, many))
+    np.testing.assert_allclose(a.activations[Site(1)].values, b.activations[Site(1)].values, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_stored_states_replay_to_the_plain_predictions(family: str) -> None:
     model, data = loaded(family), dataset()
-    found = extract(model, data, "test", layers=[0, 2], keep=[0, 2], trainer=CPU)
+    found = extract(model, data, "test", sites=[Site(0), Site(2)], keep=[0, 2], trainer=CPU)
     assert found.log_probabilities is not None
     for layer in (0, 2):
         for batch, states in found.states[layer].parts:
@@ -122,7 +122,7 @@ def test_trap_25_the_base_model_runs_once_per_split_however_many_layers() -> Non
     batches = len(text_batches(model, [data.texts[row] for row in data.rows("test")]).batches)
     forwards = []
     handle = model.model.register_forward_hook(lambda *_: forwards.append(1))
-    extract(model, data, "test", layers=[0, 1, 2], keep=[0, 1, 2], trainer=CPU)
+    extract(model, data, "test", sites=[Site(0), Site(1), Site(2)], keep=[0, 1, 2], trainer=CPU)
     handle.remove()
     assert len(forwards) == batches
 
@@ -131,37 +131,39 @@ def test_a_lower_layer_does_not_pay_for_the_blocks_above() -> None:
     model, data = loaded("bert"), dataset()
     ran = []
     handle = model.model.bert.encoder.layer[1].register_forward_hook(lambda *_: ran.append(1))
-    extract(model, data, "fit", layers=[0], trainer=CPU, to_the_head=False)
+    extract(model, data, "fit", sites=[Site(0)], trainer=CPU, to_the_head=False)
     assert not ran
-    extract(model, data, "fit", layers=[1], trainer=CPU, to_the_head=False)
+    extract(model, data, "fit", sites=[Site(1)], trainer=CPU, to_the_head=False)
     handle.remove()
     assert ran
 
 
 @pytest.mark.parametrize("change", ["model", "data", "split", "layer"])
 def test_trap_23_the_fingerprint_of_activations_covers_its_inputs(change: str) -> None:
-    base = extract(loaded("bert"), dataset(), "fit", layers=[0], trainer=CPU).activations[0].fingerprint
+    base = extract(loaded("bert"), dataset(), "fit", sites=[Site(0)], trainer=CPU).activations[Site(0)].fingerprint
     other = extract(
         loaded("bert", fingerprint="other") if change == "model" else loaded("bert"),
         dataset(seed=1) if change == "data" else dataset(),
         "test" if change == "split" else "fit",
-        layers=[1 if change == "layer" else 0],
+        sites=[Site(1 if change == "layer" else 0)],
         trainer=CPU,
     )
     assert next(iter(other.activations.values())).fingerprint != base
-    assert extract(loaded("bert"), dataset(), "fit", layers=[0], trainer=CPU).activations[0].fingerprint == base
+    assert (
+        extract(loaded("bert"), dataset(), "fit", sites=[Site(0)], trainer=CPU).activations[Site(0)].fingerprint == base
+    )
 
 
 def test_trap_5_extraction_leaves_no_trace() -> None:
     model = loaded("bert")
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
-    module = ActivationExtractor(model, layers=[1], labels=np.zeros(4, dtype=int), concepts=1)
+    module = ActivationExtractor(model, sites=[Site(1)], labels=np.zeros(4, dtype=int), concepts=1)
     make_trainer(CPU, "t").predict(module, datamodule=text_batches(model, texts_of(0, 4, 0)), return_predictions=False)
     assert all(torch.equal(model.model.state_dict()[name], tensor) for name, tensor in before.items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.model.modules())
 
 
 def test_moments_of_stored_values_equal_the_streamed_ones() -> None:
-    found = extract(loaded("bert"), dataset(), "fit", layers=[1], trainer=CPU).activations[1]
+    found = extract(loaded("bert"), dataset(), "fit", sites=[Site(1)], trainer=CPU).activations[Site(1)]
     again = statistics_of(found.values, found.labels, 4)
     np.testing.assert_allclose(again.variance, found.statistics.variance, rtol=1e-5, atol=1e-9)

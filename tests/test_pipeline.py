@@ -16,8 +16,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from neuronlens.config import compose
 from neuronlens.errors import ModelError, NeuronLensError
 from neuronlens.evaluation.metrics import MEASURES
+from neuronlens.evaluation.rows import COLUMNS
 from neuronlens.pipeline import run
-from neuronlens.results import COLUMNS, RunFolder
+from neuronlens.results import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +306,6 @@ def test_what_only_the_model_can_tell_is_told_in_one_sentence(
 def test_fitted_arrays_say_what_was_edited(finished: Path) -> None:
     ranges, ranking = load_file(finished / "ranges.safetensors"), load_file(finished / "ranking.safetensors")
     mean, std = ranges["resid_post.2/mean"], np.sqrt(ranges["resid_post.2/variance"])
-    np.testing.assert_allclose(ranges["resid_post.2/tau=2.5/lower"][:, 0], mean - 2.5 * std)
-    assert ranking["resid_post.2"].shape == mean.shape == (4, 16)
+    np.testing.assert_allclose(ranges["resid_post.2/gaussian/tau=2.5/lower"][:, 0], mean - 2.5 * std)
+    assert ranking["resid_post.2/max"].shape == mean.shape == (4, 16)
     assert json.loads((finished / "ranges.json").read_text())["concepts"] == ["apple", "bridge", "cloud", "drum"]

@@ -186,8 +186,14 @@ class EditBuilder:
             scale[place], shift[place] = self._target(cell)  # type: ignore[misc]
         strength = torch.tensor([knobs.strength for knobs, _ in cells], dtype=torch.float32)
         distance = torch.tensor([knobs.edit == "dampen_distance" for knobs, _ in cells])
-        low, high, factor, offset = (torch.from_numpy(array) for array in (lower, upper, scale, shift))
-        return GatedEdit(low, high, factor, offset, strength, distance if distance.any() else None)
+        return GatedEdit(
+            lower=torch.from_numpy(lower),
+            upper=torch.from_numpy(upper),
+            scale=torch.from_numpy(scale),
+            shift=torch.from_numpy(shift),
+            strength=strength,
+            distance=distance if distance.any() else None,
+        )
 
     def _range_concept(self, cell: Cell) -> int:
         knobs, concept = cell

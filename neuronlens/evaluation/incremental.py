@@ -54,7 +54,9 @@ def concatenate(edits: Sequence[Edit]) -> Edit:
         )
     gated = [edit for edit in edits if isinstance(edit, GatedEdit)]
     never = [torch.zeros(len(edit.strength), dtype=torch.bool) for edit in gated]
-    distance = torch.cat([no if edit.distance is None else edit.distance for edit, no in zip(gated, never, strict=True)])
+    distance = torch.cat(
+        [no if edit.distance is None else edit.distance for edit, no in zip(gated, never, strict=True)]
+    )
     return GatedEdit(
         lower=_padded([edit.lower for edit in gated], torch.inf),
         upper=_padded([edit.upper for edit in gated], -torch.inf),

@@ -19,6 +19,19 @@ METHOD = [*WHERE, "saliency", "range", "tau", "gate", "edit", "control", "streng
 COLLATERAL = ["complement_accuracy_drop", "complement_confidence_drop", "kl"]
 
 
+def method_name(row: dict[str, Any]) -> str:
+    """Return a method as people say it: `range (mixture, tau 2.5) mask, complement_mean`."""
+    parts = [str(row["gate"])]
+    if pd.notna(row["range"]):
+        parts.append(f"({row['range']}" + (f" {row['tau']:g})" if pd.notna(row["tau"]) else ")"))
+    parts.append(str(row["edit"]))
+    if pd.notna(row["strength"]) and row["strength"] != 1:
+        parts.append(f"x {row['strength']:g}")
+    if pd.notna(row["control"]):
+        parts.append(f"[{row['control']}]")
+    return " ".join(parts)
+
+
 def at_erasure(drops: FloatArray, collateral: FloatArray, wanted: float) -> FloatArray:
     """Return the collateral where a method's curve first reaches a concept drop, linear between its points.
 

@@ -9,8 +9,7 @@ that stops hands its slot to the next in the queue, so that no problem pays for 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -19,10 +18,8 @@ from torch import Tensor
 
 from neuronlens.errors import ConfigError, ShapeError
 
-# Elements [slot, component, sample] in flight. On a CPU below torch's grain of 32,768, so that no operation waits at a
-# barrier between its threads and everything stays in a core's cache (the threads take whole problems instead); on a GPU
-# enough to fill it.
-IN_FLIGHT = {"cpu": 32_768, "cuda": 30_000_000}
+# Elements [slot, component, sample] in flight: few enough for a CPU core's cache, many enough to fill a GPU.
+IN_FLIGHT = {"cpu": 65_536, "cuda": 30_000_000}
 # Problems that have stopped wait for their slot to be cleared until they are this share of those in flight, one in ...
 LANDING_SHARE = 8
 # What scikit-learn adds to every component's mass, so that an empty one divides by something.
@@ -92,9 +89,10 @@ class Problems(NamedTuple):
     """The data of one-dimensional fits.
 
     Attributes:
-        samples: `[problem, sample]` float64, finite; columns from a problem's count on are padding.
+        samples: `[problem, sample]` float64, finite; columns from a problem's count on are padding. (float32 works, where
+            a rough answer will do.)
         counts: values of each problem `[problem]`, int64, at least 1.
-        multiplicity: how many samples each value stands for `[problem, sample]`, float64; None where each is one.
+        multiplicity: how many samples each value stands for `[problem, sample]`, as `samples`; None where each is one.
     """
 
     samples: Tensor
@@ -116,7 +114,7 @@ def fit_em(
     """Return the mixtures that EM reaches from `start`, on the device of the samples.
 
     A problem stops once its mean log-likelihood changes by less than `tol` between two steps, or after `max_iter`.
-    Problems do not influence each other. On a CPU, `torch.get_num_threads()` threads share them out.
+    Problems do not influence each other.
 
     Args:
         start: where EM begins, `[problem, component]`.
@@ -140,31 +138,17 @@ def fit_em(
         iterations=torch.empty_like(counts),
         converged=torch.empty_like(counts, dtype=torch.bool),
     )
-
-    def solve(queue: Tensor, width: int) -> None:
-        _solve(problems, width, start, queue, fit, tol, max_iter, variance_floor)
-
-    workers = _workers(samples)
-    shares = ((rows[share::workers], width) for rows, width in similar_counts(counts) for share in range(workers))
-    _in_threads(solve, shares, workers)
+    for rows, width in similar_counts(counts):
+        _solve(problems, width, start, rows, fit, tol, max_iter, variance_floor)
     return fit
 
 
 def mean_log_density(problems: Problems, mixture: Mixture) -> Tensor:
     """Return the mean log-density of each problem's samples under its mixture `[problem]`, nats."""
     result = torch.empty_like(problems.samples[:, 0])
-
-    def score(rows: Tensor, width: int) -> None:
-        flight = _load(problems, width, mixture, rows)
-        result[rows] = _mean_log_density(flight)
-
-    components = mixture.means.shape[1]
-    shares = (
-        (part, width)
-        for rows, width in similar_counts(problems.counts)
-        for part in rows.split(_room(problems.samples, width, components))
-    )
-    _in_threads(score, shares, _workers(problems.samples))
+    for rows, width in similar_counts(problems.counts):
+        for part in rows.split(_room(problems.samples, width, mixture.means.shape[1])):
+            result[part] = _mean_log_density(_load(problems, width, mixture, part))
     return result
 
 
@@ -176,20 +160,9 @@ def similar_counts(counts: Tensor) -> Iterator[tuple[Tensor, int]]:
         yield rows, int(counts[rows].max())
 
 
-def _workers(samples: Tensor) -> int:
-    return torch.get_num_threads() if samples.device.type == "cpu" else 1
-
-
 def _room(samples: Tensor, width: int, components: int) -> int:
     """Return how many problems fit in flight at once."""
     return max(IN_FLIGHT[samples.device.type] // (components * width), 4)
-
-
-def _in_threads(work: Callable[[Tensor, int], None], shares: Iterable[tuple[Tensor, int]], workers: int) -> None:
-    """Call `work` on every share; torch lets go of the interpreter while it computes, so threads do run at once."""
-    with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(lambda share: work(*share), shares):
-            pass
 
 
 def _solve(
@@ -226,17 +199,17 @@ def _load(problems: Problems, width: int, start: Mixture, rows: Tensor) -> _Flig
     samples, counts, multiplicity = problems.rows(rows, width)
     inside = multiplicity
     if inside is None and bool((problems.counts < width).any()):
-        inside = (torch.arange(width, device=samples.device) < counts[:, None]).double()
+        inside = (torch.arange(width, device=samples.device) < counts[:, None]).to(samples.dtype)
     weights, means, variances = (part[rows, :, None] for part in start)
     return _Flight(
         problem=rows,
         values=samples[:, None],
         inside=None if inside is None else inside[:, None],
-        count=counts.double() if multiplicity is None else multiplicity.sum(dim=1),
+        count=counts.to(samples.dtype) if multiplicity is None else multiplicity.sum(dim=1),
         weights=weights,
         means=means,
         variances=variances,
-        bound=torch.full_like(counts, -math.inf, dtype=torch.float64),
+        bound=torch.full_like(counts, -math.inf, dtype=samples.dtype),
         steps=torch.zeros_like(counts),
         running=torch.ones_like(counts, dtype=torch.bool),
         converged=torch.zeros_like(counts, dtype=torch.bool),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +24,8 @@ from neuronlens.ranges.starts import INITS, Sorted, quantile_start, race, sort_s
 from neuronlens.records import ActivationRanges, ActivationSet, FloatArray, IntArray
 
 BACKENDS = ("batched", "sklearn")
-# Samples copied, sorted and summed at a time, float64: bounds the memory of a fit whatever the width of the layer.
-BLOCK_ELEMENTS = 8_000_000
+# Samples fitted at a time, float64: bounds the memory whatever the width of the layer, and gives each thread its share.
+BLOCK_ELEMENTS = {"cpu": 600_000, "cuda": 30_000_000}
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,11 @@ class MixtureFitter:
         Raises:
             ConfigError: an unknown name, or a number out of its range.
         """
-        for kind, name, known in (("range.backend", self.backend, BACKENDS), ("range.init", self.init, INITS)):
+        for kind, name, known in (
+            ("range.backend", self.backend, BACKENDS),
+            ("range.init", self.init, INITS),
+            ("range.device", self._device_type, tuple(BLOCK_ELEMENTS)),
+        ):
             if name not in known:
                 raise ConfigError(unknown(kind, name, known))
         for name, least in (("max_components", 1), ("max_iter", 1), ("restarts", 0)):
@@ -127,9 +132,22 @@ class MixtureFitter:
             bic=np.full(shape, np.nan),
         )
         fitted = np.flatnonzero(np.bincount(labels, minlength=concepts) >= self.min_samples)
-        for neurons, problems in _blocks(values, labels, fitted, self.device):
-            self._fit_block(problems, np.ix_(fitted, neurons), laws)
+        rows = [np.flatnonzero(labels == concept) for concept in fitted]
+
+        def fit_block(neurons: IntArray) -> None:
+            self._fit_block(_gather(values, rows, neurons, self.device), np.ix_(fitted, neurons), laws)
+
+        if len(fitted):
+            width = max(BLOCK_ELEMENTS[self._device_type] // sum(len(row) for row in rows), 1)
+            everything = np.arange(values.shape[1])
+            blocks = [everything[begin : begin + width] for begin in range(0, len(everything), width)]
+            threads = torch.get_num_threads() if (self.backend, self._device_type) == ("batched", "cpu") else 1
+            _in_threads(fit_block, blocks, threads)
         return laws
+
+    @property
+    def _device_type(self) -> str:
+        return self.device.partition(":")[0]
 
     def _fit_block(self, problems: Problems, place: tuple[IntArray, ...], laws: MixtureLaws) -> None:
         """Fit every number of components to some problems; write the best into `laws` at (concepts, neurons) `place`."""
@@ -211,27 +229,38 @@ def fit_one(
     return model.weights_, model.means_[:, 0], model.covariances_[:, 0, 0], float(model.score(samples[:, None]))
 
 
-def _blocks(
-    values: FloatArray, labels: IntArray, concepts: IntArray, device: str
-) -> Iterator[tuple[IntArray, Problems]]:
-    """Yield (neurons, problems), the problems in (concept, neuron) order: all concepts of as many neurons as fit."""
-    if not len(concepts):
+def _in_threads(work: Callable[[IntArray], None], blocks: Sequence[IntArray], threads: int) -> None:
+    """Call `work` on every block of neurons, in threads of which each computes alone.
+
+    Torch lets go of the interpreter while it computes, so threads do run at once; and sharing out whole blocks spares the
+    barrier that torch's own threads would wait at in every operation.
+    """
+    if threads == 1:
+        for block in blocks:
+            work(block)
         return
-    rows = [np.flatnonzero(labels == concept) for concept in concepts]
-    longest = max(len(row) for row in rows)
-    width = max(BLOCK_ELEMENTS // (len(concepts) * longest), 1)
-    for begin in range(0, values.shape[1], width):
-        neurons = np.arange(begin, min(begin + width, values.shape[1]))
-        samples = np.zeros((len(concepts), len(neurons), longest))
-        for place, row in enumerate(rows):
-            samples[place, :, : len(row)] = values[np.ix_(row, neurons)].T
-        counts = np.repeat([len(row) for row in rows], len(neurons))
-        yield (
-            neurons,
-            Problems(
-                torch.as_tensor(samples.reshape(-1, longest), device=device), torch.as_tensor(counts, device=device)
-            ),
-        )
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, blocks):
+                pass
+    finally:
+        # The setting is each thread's own, but also what later threads begin with.
+        torch.set_num_threads(threads)
+
+
+def _gather(values: FloatArray, rows: Sequence[IntArray], neurons: IntArray, device: str) -> Problems:
+    """Return the problems of some neurons in (concept, neuron) order, padded to the largest concept.
+
+    Args:
+        rows: the samples of each concept.
+    """
+    samples = np.zeros((len(rows), len(neurons), max(len(row) for row in rows)))
+    for place, row in enumerate(rows):
+        samples[place, :, : len(row)] = values[np.ix_(row, neurons)].T
+    counts = np.repeat([len(row) for row in rows], len(neurons))
+    return Problems(
+        torch.as_tensor(samples.reshape(len(counts), -1), device=device), torch.as_tensor(counts, device=device)
+    )
 
 
 class MixtureRange:

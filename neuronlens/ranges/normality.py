@@ -19,9 +19,9 @@ from neuronlens.records import ActivationSet, ConceptStatistics, FloatArray
 Cdf = Callable[[int, FloatArray], FloatArray]
 
 # Nodes of the spline through log p of the Kolmogorov-Smirnov law, and where they lie in units of statistic * sqrt(n).
-SPLINE_NODES, SPLINE_FROM, SPLINE_TO = 400, 0.3, 4.0
-# Below this many samples the law has kinks that a spline would smooth.
-SPLINE_MIN_SAMPLES = 30
+SPLINE_NODES, SPLINE_FROM, SPLINE_TO = 200, 0.3, 4.0
+# Below this many samples the law has kinks that a spline would smooth; below this many values it does not pay.
+SPLINE_MIN_SAMPLES, SPLINE_MIN_VALUES = 30, 32
 
 
 def describe(activations: ActivationSet, cdf: Cdf) -> dict[str, FloatArray]:
@@ -93,7 +93,7 @@ def ks_p(statistic: FloatArray, n: int) -> FloatArray:
     statistic = np.asarray(statistic, dtype=np.float64)
     scaled = statistic * np.sqrt(n)
     inside = (scaled > SPLINE_FROM) & (scaled < SPLINE_TO)
-    if n < SPLINE_MIN_SAMPLES or inside.sum() <= SPLINE_NODES:
+    if n < SPLINE_MIN_SAMPLES or inside.sum() < SPLINE_MIN_VALUES:
         inside = np.zeros_like(inside)
     p = np.full(statistic.shape, np.nan)
     p[inside] = np.exp(_log_p(n)(scaled[inside]))

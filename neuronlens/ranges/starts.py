@@ -13,7 +13,7 @@ from neuronlens.errors import ConfigError, unknown
 from neuronlens.ranges.em import Mixture, Problems, fit_em, mean_log_density
 
 INITS = ("quantile", "kmeans++")
-LLOYD_STEPS = 30
+LLOYD_STEPS = 12
 # The race is run on a digest of each problem: its outermost samples, and between them the means of equal runs.
 DIGEST, DIGEST_TAIL = 96, 16
 RACE_STEPS, RACE_TOL = 20, 1e-3
@@ -37,14 +37,15 @@ class Sorted(NamedTuple):
 def race(
     problems: Problems, data: Sorted, components: int, *, init: str, restarts: int, seed: int, variance_floor: float
 ) -> Mixture:
-    """Return the most likely of several starts after a few EM steps, one mixture per problem.
+    """Return the most likely of several starts after a few EM steps, one mixture per problem, float64.
 
     Every start runs on a digest of at most `DIGEST` points, where a step costs a fraction of one on the samples; then the
-    log-likelihood of all samples decides. Ties go to the start named first.
+    log-likelihood of all samples decides. Ties go to the start named first. All of it in float32, around each problem's
+    mean: a start need not be exact.
 
     Args:
         data: `sort_samples(problems)`.
-        init: `quantile` races the starts that are read off the data: equal blocks, k-means from them and from evenly
+        init: `quantile` races the starts that are read off the data: k-means from blocks of equal count, k-means from evenly
             spaced centres, a core with its tails. `kmeans++` races those and `restarts` random ones.
         seed: of the random starts; the draws of a problem depend on it and the problem's place alone.
     Raises:
@@ -52,11 +53,14 @@ def race(
     """
     if init not in INITS:
         raise ConfigError(unknown("range.init", init, INITS))
+    centre = data.centre[:, None]
     digest = _digest(data)
+    rough = problems._replace(samples=(problems.samples - centre).float())
     best, best_score = None, None
     for start in _starts(data, components, init, restarts, seed, variance_floor):
-        run = fit_em(digest, start, tol=RACE_TOL, max_iter=RACE_STEPS, variance_floor=variance_floor).mixture
-        score = mean_log_density(problems, run)
+        near = Mixture(start.weights.float(), (start.means - centre).float(), start.variances.float())
+        run = fit_em(digest, near, tol=RACE_TOL, max_iter=RACE_STEPS, variance_floor=variance_floor).mixture
+        score = mean_log_density(rough, run)
         if best is None or best_score is None:
             best, best_score = run, score
             continue
@@ -64,7 +68,9 @@ def race(
         best = Mixture(*(torch.where(ahead[:, None], new, old) for new, old in zip(run, best, strict=True)))
         best_score = torch.where(ahead, score, best_score)
     assert best is not None
-    return best
+    weights, means, variances = (part.double() for part in best)
+    # Weights that round to 1 in float32 do so less well in float64, and scikit-learn asks for it.
+    return Mixture(weights / weights.sum(dim=1, keepdim=True), means + centre, variances)
 
 
 def sort_samples(problems: Problems) -> Sorted:
@@ -140,10 +146,8 @@ def spread_centres(data: Sorted, components: int, generator: torch.Generator) ->
 def _starts(
     data: Sorted, components: int, init: str, restarts: int, seed: int, variance_floor: float
 ) -> Iterator[Mixture]:
-    """Yield the starts of a race: equal blocks, k-means from them and from both ends, core and tails, k-means++."""
-    equal = quantile_start(data, components, variance_floor)
-    yield equal
-    yield kmeans_start(data, equal.means, variance_floor)
+    """Yield the starts of a race: k-means from equal blocks and from evenly spaced centres, core and tails, k-means++."""
+    yield kmeans_start(data, quantile_start(data, components, variance_floor).means, variance_floor)
     last = data.values.gather(1, data.counts[:, None] - 1)
     steps = torch.linspace(0, 1, components, dtype=torch.float64, device=last.device)
     yield kmeans_start(data, data.values[:, :1] + steps * (last - data.values[:, :1]), variance_floor)
@@ -155,15 +159,18 @@ def _starts(
 
 
 def _digest(data: Sorted) -> Problems:
-    """Return at most `DIGEST` points per problem that stand for its samples: the outermost ones, and means of runs."""
+    """Return at most `DIGEST` points per problem that stand for its samples: the outermost ones, and means of runs.
+
+    In float32, around the problem's mean.
+    """
     counts = data.counts[:, None]
     place = torch.arange(min(DIGEST, data.values.shape[1]) + 1, device=counts.device)
     middle = DIGEST_TAIL + (counts - 2 * DIGEST_TAIL) * (place - DIGEST_TAIL) // (DIGEST - 2 * DIGEST_TAIL)
     ends = torch.where(place >= DIGEST - DIGEST_TAIL, counts - (DIGEST - place), middle)
     ends = torch.where((place <= DIGEST_TAIL) | (counts <= DIGEST), torch.minimum(place, counts), ends)
     mass = ends.diff(dim=1)
-    means = data.first.gather(1, ends).diff(dim=1) / mass.clamp(min=1) + data.centre[:, None]
-    return Problems(means, torch.full_like(data.counts, means.shape[1]), mass.double())
+    means = data.first.gather(1, ends).diff(dim=1) / mass.clamp(min=1)
+    return Problems(means.float(), torch.full_like(data.counts, means.shape[1]), mass.float())
 
 
 def _cuts_between(data: Sorted, centres: Tensor) -> Tensor:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import norm
 
+from neuronlens.evaluation.matched import curves, method_name
 from neuronlens.evaluation.statistics import mean_interval
-from neuronlens.records import FloatArray, ResultTable
+from neuronlens.records import BoolArray, FloatArray, ResultTable
 from neuronlens.report.tables import COLLATERAL
 from neuronlens.results import RunFolder
 
@@ -22,17 +24,36 @@ RANGE_COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#332288", "#cc79a7", "#999999
 SHOWN_CONCEPTS = 6
 
 
+@dataclass(frozen=True)
+class Salient:
+    """One concept's most salient neuron: its values on the fit split, its intervals and its Gaussian (mean, deviation)."""
+
+    title: str
+    name: str
+    column: FloatArray
+    member: BoolArray
+    bounds: list[FloatArray]
+    law: tuple[float, float]
+
+
 def draw(folder: RunFolder, table: ResultTable, *, level: float, seed: int) -> list[Path]:
     """Draw every figure of a run and return their paths.
 
     Args:
         level: of the intervals over concepts.
     """
+    figures = {
+        "tradeoff": tradeoff(table.rows, level=level, seed=seed),
+        "neurons": neurons(folder),
+        "qq": quantiles(folder),
+    }
+    overlap = folder.read_overlap()
+    if len(overlap):
+        figures["overlap"] = overlaps(overlap)
+    if len(table.methods) > 4:
+        figures["methods"] = methods(table.methods)
     drawn = []
-    for name, figure in (
-        ("tradeoff", tradeoff(table.rows, level=level, seed=seed)),
-        ("neurons", neurons(folder)),
-    ):
+    for name, figure in figures.items():
         path = folder.figures / f"{name}.png"
         figure.savefig(path, dpi=150)
         drawn.append(path)
@@ -40,40 +61,43 @@ def draw(folder: RunFolder, table: ResultTable, *, level: float, seed: int) -> l
 
 
 def tradeoff(rows: pd.DataFrame, *, level: float, seed: int) -> Figure:
-    """Return erasure against collateral: a curve per method, a column per (layer, edit), a row per collateral measure.
+    """Return erasure against collateral: a curve per method, a column per (layers, edit), a row per collateral measure.
 
     Points are means over concepts, bars their bootstrap intervals over concepts; a curve grows with the dose, which is
     the number of neurons edited or, where that is fixed, the strength.
     """
-    edited = rows[(rows["edit"] != "none") & rows["skipped"].isna()]
-    panels = list(edited.groupby(["layer", "edit"], sort=True))
+    panels = list(curves(rows).groupby(["layers", "edit"], sort=True))
     columns = max(len(panels), 1)
-    figure = Figure(figsize=(5.0 * columns, 7.2), layout="constrained")
+    figure = Figure(figsize=(max(5.0 * columns, 6), 7.2), layout="constrained")
     axes = figure.subplots(len(COLLATERAL), columns, squeeze=False, sharex="col", sharey="row")
-    for measure, spoken, line in zip(COLLATERAL, COLLATERAL.values(), axes, strict=True):
-        for axis, ((layer, edit), panel) in zip(line, panels, strict=False):
+    for line, (measure, spoken) in zip(axes, COLLATERAL.items(), strict=True):
+        for axis, (_, panel) in zip(line, panels, strict=False):
             _tradeoff_panel(axis, panel, measure, level, seed)
-            if axis is axes[0][list(line).index(axis)]:
-                axis.set_title(f"{edit.replace('_', ' ')}, layer {layer}")
         line[0].set_ylabel(f"complement {spoken} drop\n(cost to the others, lower is better)")
+    for axis, ((layers, edit), _) in zip(axes[0], panels, strict=False):
+        axis.set_title(f"{edit.replace('_', ' ')}, layer {layers}")
+        axis.legend(loc="upper left", fontsize=7)
     for axis in axes[-1]:
         axis.set_xlabel("concept accuracy drop (erasure, further right is more)")
-    if panels:
-        axes[0][0].legend(loc="upper left", fontsize=8)
     return figure
 
 
 def _tradeoff_panel(axis: Axes, panel: pd.DataFrame, measure: str, level: float, seed: int) -> None:
     colours = itertools.cycle(RANGE_COLOURS)
-    for (gate, tau), method in panel.groupby(["gate", "tau"], dropna=False, sort=True):
-        is_neuron = gate == "neuron"
-        label = f"{gate} mask" + ("" if pd.isna(tau) else f", tau {tau:g}")
+    apart = ["gate", "range", "tau", "control", "saliency"]
+    several = panel["saliency"].nunique() > 1
+    for key, method in panel.groupby(apart, dropna=False, sort=True):
+        gate, range_name, tau, control, saliency = key
+        is_neuron = gate == "neuron" and pd.isna(control)
+        named = pd.notna(range_name) and panel["range"].nunique() > 1
+        label = f"{gate} mask" + f", {range_name}" * named + ("" if pd.isna(tau) else f", tau {tau:g}")
+        label += ("" if pd.isna(control) else f" ({control})") + f", {saliency}" * (several and pd.notna(saliency))
         points = [
             [
                 mean_interval(point[name].to_numpy(), level=level, resamples=500, seed=seed)
                 for name in ("concept_accuracy_drop", measure)
             ]
-            for _, point in method.groupby(["strength", "n_neurons"], sort=True)
+            for _, point in method.groupby("dose", sort=True)
         ]
         mean, low, high = np.moveaxis(np.asarray(points), -1, 0)  # each [point, axis]
         axis.errorbar(
@@ -93,34 +117,110 @@ def _tradeoff_panel(axis: Axes, panel: pd.DataFrame, measure: str, level: float,
     axis.grid(alpha=0.25)
 
 
+def _salient(folder: RunFolder) -> list[Salient]:
+    """Return some concepts' most salient neuron at the last site run, with all that its panels show."""
+    ranking, ranges, shown, described = folder.read_fitted()
+    name = list(ranking)[-1] if ranking else ""
+    site, entries = name.rpartition("/")[0], described["ranges"]
+    own = [item for item in entries if item["site"] == site]
+    if not name or not own:
+        return []
+    order = np.argsort(-ranking[name], axis=1, kind="stable")
+    values, kept, labels = (shown[f"{site}/{part}"] for part in ("values", "neurons", "labels"))
+    found = []
+    for concept in _spread(len(described["concepts"]), SHOWN_CONCEPTS):
+        neuron = int(order[concept, 0])
+        column = values[:, np.flatnonzero(kept == neuron)[0]]
+        bounds = [ranges[f"{own[-1]['name']}/{end}"][concept, :, neuron] for end in ("lower", "upper")]
+        law = ranges[f"{site}/mean"][concept, neuron], float(np.sqrt(ranges[f"{site}/variance"][concept, neuron]))
+        title = f"{described['concepts'][concept]}: neuron {neuron}"
+        found.append(Salient(title, own[-1]["name"], column, labels == concept, bounds, law))
+    return found
+
+
+def _panels(salient: list[Salient], title: str) -> tuple[Figure, list[Axes]]:
+    lines = max(-(-len(salient) // 3), 1)
+    figure = Figure(figsize=(11, 3.1 * lines), layout="constrained")
+    axes = list(figure.subplots(lines, max(min(3, len(salient)), 1), squeeze=False).ravel())
+    for axis, entry in zip(axes, salient, strict=False):
+        axis.set_title(entry.title, fontsize=9)
+        axis.tick_params(labelsize=7)
+    for axis in axes[len(salient) :]:
+        axis.set_visible(False)
+    figure.suptitle(title, fontsize=10)
+    return figure, axes
+
+
 def neurons(folder: RunFolder) -> Figure:
-    """Return, for some concepts' most salient neuron at the last layer run, what it says for whom.
+    """Return, for some concepts' most salient neuron at the last site run, what it says for whom.
 
     Each panel shows the neuron's values for the concept and for the rest, the fitted Gaussian, and the range shaded.
     """
-    ranking, ranges, shown, described = folder.read_fitted()
-    site = list(ranking)[-1]
-    concepts = described["concepts"]
-    entry = [item for item in described["ranges"] if item["name"].startswith(f"{site}/")][-1]
-    order = np.argsort(-ranking[site], axis=1, kind="stable")
-    picked = _spread(len(concepts), SHOWN_CONCEPTS)
-    figure = Figure(figsize=(11, 3.1 * -(-len(picked) // 3)), layout="constrained")
-    axes = figure.subplots(-(-len(picked) // 3), min(3, len(picked)), squeeze=False).ravel()
-    values, kept, labels = shown[f"{site}/values"], shown[f"{site}/neurons"], shown[f"{site}/labels"]
-    for axis, concept in zip(axes, picked, strict=False):
-        neuron = int(order[concept, 0])
-        column = values[:, np.flatnonzero(kept == neuron)[0]]
-        bounds = [(ranges[f"{entry['name']}/{end}"][concept, :, neuron]) for end in ("lower", "upper")]
-        law = (ranges[f"{site}/mean"][concept, neuron], np.sqrt(ranges[f"{site}/variance"][concept, neuron]))
-        _neuron_panel(axis, column, labels == concept, bounds, law)
-        axis.set_title(f"{concepts[concept]}: neuron {neuron}", fontsize=9)
-    for axis in axes[len(picked) :]:
-        axis.set_visible(False)
-    axes[0].legend(fontsize=7, frameon=True)
-    width = "" if entry["tau"] is None else f", range at tau {entry['tau']:g}"
-    figure.suptitle(
-        f"Most salient neuron of {len(picked)} concepts at {site}: values on the fit split{width}", fontsize=10
+    salient = _salient(folder)
+    name = salient[0].name if salient else "nothing fitted"
+    figure, axes = _panels(salient, f"Most salient neuron of {len(salient)} concepts on the fit split; range {name}")
+    for axis, entry in zip(axes, salient, strict=False):
+        _neuron_panel(axis, entry)
+    if salient:
+        axes[0].legend(fontsize=7, frameon=True)
+    return figure
+
+
+def quantiles(folder: RunFolder) -> Figure:
+    """Return Q-Q plots of the same neurons: the concept's sorted values against the fitted Gaussian's quantiles."""
+    salient = _salient(folder)
+    figure, axes = _panels(
+        salient, "Q-Q: a concept's values against its fitted Gaussian; on the line where the law holds"
     )
+    for axis, entry in zip(axes, salient, strict=False):
+        values = np.sort(entry.column[entry.member])
+        if len(values):
+            expected = entry.law[0] + entry.law[1] * norm.ppf((np.arange(len(values)) + 0.5) / len(values))
+            axis.plot(expected, values, "o", markersize=2.5, color=RANGE_COLOURS[1])
+            ends = [float(min(expected[0], values[0])), float(max(expected[-1], values[-1]))]
+            axis.plot(ends, ends, color="0.5", linewidth=0.8)
+        axis.set_xlabel("Gaussian quantile", fontsize=8)
+        axis.set_ylabel("activation", fontsize=8)
+    return figure
+
+
+def overlaps(overlap: pd.DataFrame) -> Figure:
+    """Return heat maps of the Jaccard overlap of concepts' salient sets, one per (site, ranking)."""
+    panels = list(overlap.groupby(["site", "saliency"], sort=False))
+    figure = Figure(figsize=(6.4 * len(panels), 5.6), layout="constrained")
+    for axis, ((site, saliency), panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        square = panel.pivot(index="concept", columns="other", values="jaccard")
+        image = axis.imshow(square.to_numpy(), vmin=0, vmax=1, cmap="viridis")
+        axis.set_xticks(range(len(square)), square.columns, rotation=90, fontsize=7)
+        axis.set_yticks(range(len(square)), square.index, fontsize=7)
+        apart = square.to_numpy()[~np.eye(len(square), dtype=bool)]
+        mean = f"{np.nanmean(apart):.2f}" if np.isfinite(apart).any() else "-"
+        axis.set_title(f"{site}, {saliency}: shared salient neurons (mean {mean})", fontsize=9)
+        figure.colorbar(image, ax=axis, label="Jaccard overlap", shrink=0.8)
+    return figure
+
+
+def methods(table: pd.DataFrame) -> Figure:
+    """Return every method's confidence cost at matched erasure with its interval, best first, a panel per (place, level)."""
+    panels = list(table.groupby(["layers", "site", "level"], sort=False))
+    tallest = max(len(panel) for _, panel in panels)
+    figure = Figure(figsize=(5.6 * len(panels), 1.4 + 0.22 * tallest), layout="constrained")
+    for axis, ((layers, site, level), panel) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        shown = panel[panel["reached_range"] > 0].iloc[::-1]
+        measure, places = "complement_confidence_drop", np.arange(len(shown))
+        mean = shown[measure].to_numpy(dtype=float)
+        ends = [
+            mean - shown[f"{measure}_own_low"].to_numpy(dtype=float),
+            shown[f"{measure}_own_high"].to_numpy(dtype=float) - mean,
+        ]
+        colours = [NEURON_COLOUR if gate == "neuron" else RANGE_COLOURS[1] for gate in shown["gate"]]
+        axis.barh(places, mean, xerr=np.maximum(ends, 0), color=colours, error_kw={"elinewidth": 0.7})
+        labels = [f"{method_name(row)} ({row['reached_range']}/{row['concepts']})" for row in shown.to_dict("records")]
+        axis.set_yticks(places, labels, fontsize=6)
+        axis.set_title(f"{site}.{layers}, {level:.0%} erased", fontsize=9)
+        axis.set_xlabel("complement confidence drop (lower is better)", fontsize=8)
     return figure
 
 
@@ -128,25 +228,21 @@ def _spread(count: int, wanted: int) -> Sequence[int]:
     return [int(place) for place in np.unique(np.linspace(0, count - 1, min(count, wanted)).round())]
 
 
-def _neuron_panel(
-    axis: Axes, column: FloatArray, member: Any, bounds: list[FloatArray], law: tuple[float, float]
-) -> None:
-    edges = np.linspace(column.min(), column.max() + 1e-9, 41).tolist()
+def _neuron_panel(axis: Axes, entry: Salient) -> None:
+    edges = np.linspace(entry.column.min(), entry.column.max() + 1e-9, 41).tolist()
     for chosen, colour, alpha, label in (
-        (~member, "0.7", 1.0, "other concepts"),
-        (member, "#0072b2", 0.6, "the concept"),
+        (~entry.member, "0.7", 1.0, "other concepts"),
+        (entry.member, "#0072b2", 0.6, "the concept"),
     ):
         if chosen.any():
-            axis.hist(column[chosen], edges, density=True, color=colour, alpha=alpha, label=label)
-    mean, std = law
+            axis.hist(entry.column[chosen], edges, density=True, color=colour, alpha=alpha, label=label)
+    mean, std = entry.law
     if std > 0:
         grid = np.linspace(edges[0], edges[-1], 300)
-        density = np.exp(-0.5 * ((grid - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
-        axis.plot(grid, density, color="black", linewidth=1.2, label="fitted Gaussian")
-    for number, (low, high) in enumerate(zip(*bounds, strict=True)):
+        axis.plot(grid, norm.pdf(grid, mean, std), color="black", linewidth=1.2, label="fitted Gaussian")
+    for number, (low, high) in enumerate(zip(*entry.bounds, strict=True)):
         if low <= high:
             span = "the concept's range" if number == 0 else None
             axis.axvspan(max(low, edges[0]), min(high, edges[-1]), color="#009e73", alpha=0.15, label=span, linewidth=0)
     axis.set_xlabel("activation", fontsize=8)
     axis.set_ylabel("density", fontsize=8)
-    axis.tick_params(labelsize=7)

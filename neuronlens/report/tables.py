@@ -8,6 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from neuronlens.evaluation.matched import method_name
 from neuronlens.records import ResultTable
 
 COLLATERAL = {"complement_accuracy_drop": "accuracy", "complement_confidence_drop": "confidence"}
@@ -95,19 +96,6 @@ def verdict(table: ResultTable, tau: float | None) -> str:
 
 
 METHOD_HEADINGS = ("method", "erased", "in", "accuracy", "confidence", "KL", "confidence - neuron mask [95 %]", "wins")
-
-
-def method_name(row: dict[str, Any]) -> str:
-    """Return a method as people say it: `range (mixture, tau 2.5) mask, complement_mean`."""
-    parts = [str(row["gate"])]
-    if pd.notna(row["range"]):
-        parts.append(f"({row['range']}" + (f" {row['tau']:g})" if pd.notna(row["tau"]) else ")"))
-    parts.append(str(row["edit"]))
-    if pd.notna(row["strength"]) and row["strength"] != 1:
-        parts.append(f"x {row['strength']:g}")
-    if pd.notna(row["control"]):
-        parts.append(f"[{row['control']}]")
-    return " ".join(parts)
 
 
 def method_cells(rows: list[dict[str, Any]]) -> list[list[str]]:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from neuronlens.activations import statistics_of
+from neuronlens.edits import transports
 from neuronlens.edits.build import TARGETS, EditBuilder, Knobs
+from neuronlens.edits.fitting import Fitted, shuffled_labels
+from neuronlens.edits.gated import GatedEdit
+from neuronlens.edits.joint import DetectedEdit
+from neuronlens.edits.projections import ProjectionEdit
 from neuronlens.errors import ActivationError, ConfigError
 from neuronlens.ranges.gaussian import GaussianRange
 from neuronlens.records import ActivationSet, NeuronRanking, Site
 from neuronlens.saliency.max import MaxSaliency
-from neuronlens.schema import EDITS
+from neuronlens.schema import EDITS, PROJECTIONS
 
-KNOBS = Knobs(top_fraction=0.5, top_count=None, range="gaussian", tau=1.0, gate="range", edit="zero", strength=1.0)
+KNOBS = Knobs("max", 0.5, None, range="gaussian", tau=1.0, gate="range", edit="zero", strength=1.0)
 
 
 def activations(values: np.ndarray, labels: np.ndarray, concepts: int = 2) -> ActivationSet:
@@ -25,16 +32,22 @@ def activations(values: np.ndarray, labels: np.ndarray, concepts: int = 2) -> Ac
     return ActivationSet(Site(0), values, labels, names, ids, statistics_of(values, labels, concepts), "f")
 
 
+def fitted(found: ActivationSet, *taus: float) -> Fitted:
+    ranges = {("gaussian", tau): GaussianRange(tau=tau).fit(found) for tau in taus}
+    return Fitted(found, {"max": MaxSaliency().rank(found)}, ranges)
+
+
 @pytest.fixture
 def built(generator: np.random.Generator) -> tuple[ActivationSet, EditBuilder]:
     labels = np.arange(40) % 2
     found = activations(generator.normal(size=(40, 6)) + labels[:, None], labels)
-    ranges = {tau: GaussianRange(tau=tau).fit(found) for tau in (1.0, float("inf"))}
-    return found, EditBuilder(MaxSaliency().rank(found), ranges)
+    shuffled = fitted(shuffled_labels(found, 0), 1.0)
+    fits = {"none": fitted(found, 1.0, float("inf")), "shuffled_labels": shuffled}
+    return found, EditBuilder(fits, select=found)
 
 
 def test_every_named_edit_has_a_target() -> None:
-    assert set(TARGETS) == set(EDITS)
+    assert set(TARGETS) | set(PROJECTIONS) == set(EDITS)
 
 
 def test_trap_8_every_replacement_is_used(built: tuple[ActivationSet, EditBuilder]) -> None:
@@ -74,7 +87,7 @@ def test_trap_6_infinite_tau_with_a_dead_neuron_is_the_neuron_mask() -> None:
     point = GaussianRange(tau=2.0).fit(found)
     assert (point.lower == 0).all()
     assert (point.upper == 0).all()
-    builder = EditBuilder(MaxSaliency().rank(found), {float("inf"): whole})
+    builder = EditBuilder({"none": fitted(found, float("inf"))})
     infinite = builder.batch([(replace(KNOBS, tau=float("inf"), top_fraction=1.0), 0)])
     neuron = builder.batch([(replace(KNOBS, gate="neuron", top_fraction=1.0), 0)])
     assert (infinite.lower == neuron.lower).all()
@@ -84,11 +97,11 @@ def test_trap_6_infinite_tau_with_a_dead_neuron_is_the_neuron_mask() -> None:
 def test_trap_10_a_concept_with_one_or_no_sample_is_skipped_with_a_reason(generator: np.random.Generator) -> None:
     labels = np.array([0] * 8 + [1])
     found = activations(generator.normal(size=(9, 4)), labels, concepts=3)
-    builder = EditBuilder(MaxSaliency().rank(found), {1.0: GaussianRange(tau=1.0).fit(found)})
-    assert builder.skip_reason(KNOBS, 0) is None
+    builder = EditBuilder({"none": fitted(found, 1.0)})
+    assert builder.skip_reason((KNOBS, 0)) is None
     for concept, count in ((1, 1), (2, 0)):
         for gate in ("range", "neuron"):
-            assert f"{count} samples" in str(builder.skip_reason(replace(KNOBS, gate=gate), concept))
+            assert f"{count} samples" in str(builder.skip_reason((replace(KNOBS, gate=gate), concept)))
 
 
 def test_trap_9_nan_and_infinity_are_refused_with_neuron_and_sample_named() -> None:
@@ -114,3 +127,95 @@ def test_selection_refuses_what_cannot_be_selected() -> None:
     with pytest.raises(ActivationError, match="one of"):
         ranking.selected()
     assert ranking.selected(top_count=2)[0].tolist() == [True, True, False, False]  # ties by neuron index
+
+
+def _gated(builder: EditBuilder, knobs: Knobs, concept: int = 0) -> GatedEdit:
+    edit = builder.batch([(knobs, concept)])
+    assert isinstance(edit, GatedEdit)
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        ("dampen", lambda found: transports.dampen(found.statistics, 1, beta=0.125)),
+        ("aura", lambda found: transports.aura(found, 1)),
+        ("mean_shift", lambda found: transports.mean_shift(found.statistics, 1)),
+        ("gaussian_transport", lambda found: transports.gaussian_transport(found.statistics, 1)),
+        ("linear_transport", lambda found: transports.linear_transport(found, 1)),
+    ],
+)
+def test_trap_8_every_target_reaches_the_kernel(
+    edit: str, expected: Any, built: tuple[ActivationSet, EditBuilder]
+) -> None:
+    found, builder = built
+    batch = _gated(builder, replace(KNOBS, edit=edit), 1)
+    for ours, theirs in zip((batch.scale[0], batch.shift[0]), expected(found), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+    assert batch.distance is None
+    assert _gated(builder, replace(KNOBS, edit="dampen_distance")).distance is not None
+
+
+def test_the_outside_gate_is_the_complement_on_the_salient_neurons(built: tuple[ActivationSet, EditBuilder]) -> None:
+    _, builder = built
+    inner, outer = _gated(builder, KNOBS), _gated(builder, replace(KNOBS, gate="outside"))
+    values = torch.linspace(-5, 5, 1001)[None, :, None, None].expand(1, 1001, 1, 6).contiguous()
+    changed = [
+        (GatedEdit(e.lower, e.upper, e.scale, e.shift + 99, e.strength)(values) != values) for e in (inner, outer)
+    ]
+    salient = torch.from_numpy(builder.selected(KNOBS)[0])
+    assert (changed[0] ^ changed[1])[..., salient].all()
+    assert not (changed[0] | changed[1])[..., ~salient].any()
+
+
+def test_controls_change_what_they_say_and_nothing_else(built: tuple[ActivationSet, EditBuilder]) -> None:
+    found, builder = built
+    plain = _gated(builder, KNOBS)
+    random = replace(KNOBS, control="random_neurons")
+    assert builder.selected(random).sum() == builder.selected(KNOBS).sum()
+    assert (builder.selected(random) != builder.selected(KNOBS)).any()
+    other = _gated(builder, replace(KNOBS, control="other_concept"))
+    salient = builder.selected(KNOBS)[0]
+    theirs = GaussianRange(tau=1.0).fit(found)
+    np.testing.assert_allclose(other.lower[0, 0, salient], theirs.lower[1, 0, salient], rtol=1e-6)
+    np.testing.assert_allclose(plain.lower[0, 0, salient], theirs.lower[0, 0, salient], rtol=1e-6)
+    shuffled = _gated(builder, replace(KNOBS, control="shuffled_labels", edit="complement_mean"))
+    assert not np.allclose(shuffled.shift, _gated(builder, replace(KNOBS, edit="complement_mean")).shift)
+    again = shuffled_labels(found, 0)
+    assert np.bincount(again.labels).tolist() == np.bincount(found.labels).tolist()
+    assert (again.labels != found.labels).any()
+
+
+def test_projections_and_joint_gates_are_built(built: tuple[ActivationSet, EditBuilder]) -> None:
+    _, builder = built
+    free = replace(KNOBS, gate="neuron", range=None, tau=None, saliency=None, top_fraction=None)
+    for edit in PROJECTIONS:
+        assert isinstance(builder.batch([(replace(free, edit=edit), 0)]), ProjectionEdit)
+        assert builder.edited_neurons((replace(free, edit=edit), 0)) == 6
+    joint = replace(KNOBS, gate="joint", range=None, tau=None)
+    both = builder.batch([(joint, 0), (KNOBS, 0)])
+    assert isinstance(both, DetectedEdit)
+    hidden = torch.randn(1, 50, 1, 6)
+    allowed = both.detector(hidden)
+    assert allowed[1].all(), "a cell without a joint gate is let through"
+    assert not allowed[0].all()
+
+
+def test_the_scope_of_a_ranking_may_be_all_layers(generator: np.random.Generator) -> None:
+    labels = np.arange(40) % 2
+    layers = {}
+    for layer in (0, 1):
+        found = activations(generator.normal(scale=1 + 5 * layer, size=(40, 6)), labels)
+        layers[layer] = fitted(replace(found, site=Site(layer)), 1.0)
+    counts = [EditBuilder({"none": layers[at]}, ranked_with=layers).selected(KNOBS)[0].sum() for at in (0, 1)]
+    assert counts == [0, 6], "the larger layer's neurons outrank the smaller's"
+
+
+def test_a_singular_covariance_and_coinciding_means_are_skipped_with_a_reason() -> None:
+    found = activations(np.ones((10, 4)), np.arange(10) % 2)
+    builder = EditBuilder({"none": fitted(found, 1.0)})
+    free = replace(KNOBS, gate="neuron", range=None, tau=None)
+    assert "rank 0" in str(builder.skip_reason((replace(free, edit="leace"), 0)))
+    assert "coincide" in str(builder.skip_reason((replace(free, edit="directional_ablation"), 0)))
+    assert "select split" in str(builder.skip_reason((replace(free, gate="joint"), 0)))
+    assert builder.skip_reason((free, 0)) is None

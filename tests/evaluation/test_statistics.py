@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronlens.evaluation.statistics import (
+from neuronlens.evaluation.matched import (
     at_erasure,
     compare_gates,
-    dose_columns,
+    curves,
     matched_erasure,
-    mean_interval,
-    resample_counts,
+    operating_points,
+    rank_methods,
 )
+from neuronlens.evaluation.statistics import mean_interval, resample_counts
 
 
 def _rows(
@@ -24,7 +25,17 @@ def _rows(
     rows = []
     for (gate, tau), points in curves.items():
         for count, (drop, cost) in enumerate(points, 1):
-            row = {"layer": 5, "site": "resid_post", "saliency": "max", "gate": gate, "tau": tau, "edit": "zero"}
+            row = {
+                "layer": 5,
+                "layers": "5",
+                "control": None,
+                "top_fraction": 0.1 * count,
+                "site": "resid_post",
+                "saliency": "max",
+                "gate": gate,
+                "tau": tau,
+                "edit": "zero",
+            }
             row |= {"range": "gaussian" if gate == "range" else None, "edit_positions": "record", "strength": 1.0}
             row |= {"n_neurons": count, "concept": concept, "skipped": None, "base_concept_accuracy": base}
             row |= {"concept_accuracy_drop": drop, "complement_accuracy_drop": cost}
@@ -88,9 +99,11 @@ def test_a_concept_the_model_never_gets_right_has_no_erasure_to_match() -> None:
 
 def test_strength_is_the_dose_where_the_number_of_neurons_is_fixed() -> None:
     rows = _rows({("neuron", None): [(0.2, 0.1), (0.4, 0.2)]}, "c")
-    assert dose_columns(rows)[1] == ["n_neurons"]
-    fixed = rows.assign(n_neurons=5, strength=[0.5, 1.0])
-    assert dose_columns(fixed)[1] == ["strength"]
+    assert curves(rows)["dose"].tolist() == [1.0, 2.0]
+    fixed = rows.assign(n_neurons=5, top_fraction=0.3, strength=[0.5, 1.0])
+    assert curves(fixed)["dose"].tolist() == [0.5, 1.0]
+    mixing = rows.assign(edit="leace", strength=[0.5, 1.0])
+    assert curves(mixing)["dose"].tolist() == [0.5, 1.0]
     assert matched_erasure(fixed, [0.5])["complement_accuracy_drop"].tolist() == pytest.approx([0.2])
 
 
@@ -101,3 +114,33 @@ def test_resamples_are_the_same_every_time_and_differ_by_seed() -> None:
     mean, low, high = mean_interval(np.array([1.0, 2.0, 3.0]), level=0.95, resamples=200, seed=0)
     assert low <= mean == 2.0 <= high
     assert np.isnan(mean_interval(np.array([]), level=0.95, resamples=10, seed=0)[0])
+
+
+def test_methods_are_ranked_best_first_against_the_plain_neuron_mask() -> None:
+    costs = {("neuron", None): 0.4, ("range", 2.5): 0.1, ("range", 1.0): 0.2}
+    tables = []
+    for number in range(9):
+        table = _rows({key: [(0.8, cost + 0.01 * number)] for key, cost in costs.items()}, f"c{number}")
+        if number >= 3:  # the best one erases enough in three concepts only
+            table.loc[table["tau"] == 2.5, "concept_accuracy_drop"] = 0.1
+        tables.append(table)
+    found = rank_methods(matched_erasure(pd.concat(tables), [0.5]), level=0.95, resamples=300, seed=0)
+    assert found["tau"].fillna(0).tolist() == [1.0, 0.0, 2.5]
+    assert found["reached_range"].tolist() == [9, 9, 3]
+    best = found.iloc[0]
+    assert best["complement_accuracy_drop_difference"] == pytest.approx(0.5 * (0.2 - 0.4))
+    assert best["complement_accuracy_drop_wins"] == 9
+    assert found.iloc[1]["complement_accuracy_drop_difference"] == 0.0
+
+
+def test_trap_26_the_operating_point_is_chosen_on_select_and_reported_on_test() -> None:
+    rows = _rows({("range", 1.0): [(0.5, 0.3), (0.6, 0.2), (0.2, 0.0)]}, "c")
+    select = rows.assign(cell_id=["a", "b", "c"])
+    test = select.assign(concept_accuracy_drop=[0.9, 0.1, 0.8], complement_confidence_drop=[0.0, 0.7, 0.0])
+    found = operating_points(select, test, [0.5, 1.0])
+    assert found["level"].tolist() == [0.5, 1.0]
+    chosen = found.iloc[0]
+    assert chosen["cell_id"] == "b", "the cheapest on select that erases 0.4 there, though on test others look better"
+    assert (chosen["concept_accuracy_drop"], chosen["complement_confidence_drop"]) == (0.1, 0.7)
+    assert chosen["select_complement_confidence_drop"] == pytest.approx(0.4)
+    assert pd.isna(found.iloc[1].get("cell_id"))

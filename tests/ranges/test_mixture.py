@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from sklearn.mixture import GaussianMixture
 
 from neuronlens.errors import ConfigError
@@ -168,10 +169,36 @@ def test_tau_inf_is_the_whole_neuron_and_tau_zero_the_means() -> None:
 def test_blocks_of_neurons_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     activations = mixed(5, neurons=23)
     whole = MixtureRange().fit(activations)
-    monkeypatch.setattr(mixture_module, "BLOCK_ELEMENTS", 3 * 150 * 4)
+    monkeypatch.setitem(mixture_module.BLOCK_ELEMENTS, "cpu", 3 * 150 * 4)
     pieces = MixtureRange().fit(activations)
     np.testing.assert_allclose(pieces.lower, whole.lower)
     np.testing.assert_allclose(pieces.upper, whole.upper)
+
+
+def test_threads_change_neither_the_result_nor_torchs_own_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    activations = mixed(7, neurons=40)
+    monkeypatch.setitem(mixture_module.BLOCK_ELEMENTS, "cpu", 301 * 7)
+    before = torch.get_num_threads()
+    bounds = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            bounds.append(MixtureRange(init="kmeans++").fit(activations).lower)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(bounds[0], bounds[1], rtol=1e-9)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_ranges() -> None:
+    activations = mixed(8)
+    here, there = (MixtureRange(device=device).fit(activations) for device in ("cpu", "cuda"))
+    same = (is_empty(here.lower, here.upper) == is_empty(there.lower, there.upper)).all(axis=1)
+    assert same.mean() >= 0.99
+    np.testing.assert_allclose(
+        np.where(same[:, None], here.lower, 0), np.where(same[:, None], there.lower, 0), atol=1e-3
+    )
 
 
 def test_the_seed_and_the_number_of_restarts_matter_to_kmeans_plus_plus_alone() -> None:
@@ -196,6 +223,7 @@ def test_the_seed_and_the_number_of_restarts_matter_to_kmeans_plus_plus_alone() 
         ({"w_min": -0.1}, r"range\.w_min"),
         ({"backend": "batch"}, "Did you mean 'batched'"),
         ({"init": "quantil"}, "Did you mean 'quantile'"),
+        ({"device": "gpu"}, "Available: cpu, cuda"),
         ({"max_components": 0}, r"range\.max_components"),
         ({"max_iter": 0}, r"range\.max_iter"),
         ({"restarts": -1}, r"range\.restarts"),
