@@ -16,7 +16,7 @@ run: $(STAMP)  ## set up, run the main job on the embedded default (minutes), sa
 	$(BIN)/neuronlens run
 
 test: $(STAMP)  ## set up, pass every test, slow ones and those that download wheels included
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)  ## ruff and mypy, as pre-commit and CI run them
 	$(BIN)/ruff check .

@@ -53,7 +53,7 @@ def bench(problems: int = 3072 * CONCEPTS, *, repeats: int = 3, subset: int = 12
     return [
         {
             "name": "mixture_em",
-            "what": f"batched EM (4 starts raced per fit) against a loop of GaussianMixture.fit at its own start; {sizes}; "
+            "what": f"batched EM (3 starts raced per fit) against a loop of GaussianMixture.fit at its own start; {sizes}; "
             f"scikit-learn timed on {len(columns)} random problems in one process and scaled",
             "ours_s": ours_s,
             "other_s": other_s,

@@ -17,7 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from neuronlens.config import compose, config_dir, explain, option_names, register, resolve
 from neuronlens.errors import NeuronLensError, unknown
 
-GROUPS = ("model", "dataset", "layers", "saliency", "range", "intervention", "evaluation", "sweep", "trainer", "logger")
+GROUPS = (
+    *("model", "dataset", "layers", "saliency", "range", "intervention", "evaluation", "sweep", "trainer", "logger"),
+    "experiment",
+)
 USAGE = """\
 neuronlens [run|doctor|report] [hydra overrides]
 

@@ -99,7 +99,7 @@ def finetuned(
             f"model.finetune.blocks is {tune.blocks}; '{config.name}' has {source.layer_count} blocks and trains at most "
             f"{source.layer_count - 1}, from the stored states below them."
         )
-    untrained = load_untrained(config, source, data.concepts, tune.seed)
+    untrained = load_untrained(replace(config, record_position=None), source, data.concepts, tune.seed)
     key = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
     if not store.has("finetuned", key):
         _train(untrained, tune, data, trainer)

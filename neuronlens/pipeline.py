@@ -31,7 +31,7 @@ from neuronlens.hooks.sites import resolve_layers
 from neuronlens.models.loading import ModelSource, load_model, locate
 from neuronlens.records import ConceptDataset, IntArray, LoadedModel, ResultTable, Site
 from neuronlens.report.figures import draw
-from neuronlens.report.tables import console_table, markdown, methods_table, summarise, verdict, wide_console
+from neuronlens.report.tables import console_table, headline, markdown, methods_table, summarise, verdict, wide_console
 from neuronlens.results import RunFolder, peak_memory_gib, provenance
 from neuronlens.schema import Config, everywhere, swept
 from neuronlens.store import Store
@@ -39,6 +39,9 @@ from neuronlens.tracking import Tracker
 from neuronlens.trainer import quiet_libraries
 
 log = logging.getLogger(__name__)
+
+MOST_COMPARED = 12
+"""Comparisons of range with neuron masks that the console still lists; past that it shows the best methods."""
 
 
 def run(config: Config, path: Path) -> ResultTable:
@@ -221,11 +224,11 @@ class Stages:
             f"\nUnedited model: accuracy [bold]{base['accuracy']:.3f}[/bold], gold confidence {base['confidence']:.3f} "
             f"({base['n']} test samples, {base['concepts']} concepts)\n"
         )
-        if len(table.comparison):
+        if len(headline(table, tau)) > MOST_COMPARED:
+            self.console.print(methods_table(table))
+        elif len(table.comparison):
             self.console.print(console_table(table, tau))
             self.console.print(verdict(table, tau) + "\n")
-        if len(table.methods) and table.methods["edit"].nunique() + table.methods["gate"].nunique() > 4:
-            self.console.print(methods_table(table))
         for name, what in (
             ("table.md", "every cell, and the comparison at every tau"),
             ("figures/tradeoff.png", "erasure against collateral"),

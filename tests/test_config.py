@@ -10,6 +10,7 @@ import pytest
 
 from neuronlens.config import build, compose, config_dir, fingerprint, option_names
 from neuronlens.errors import ConfigError
+from neuronlens.evaluation.cells import grid
 from neuronlens.schema import swept
 
 GROUPS = ("model", "dataset", "layers", "saliency", "range", "intervention", "evaluation", "sweep", "trainer", "logger")
@@ -21,6 +22,14 @@ def test_every_yaml_composes_and_builds(group: str, name: str) -> None:
     path = [f"{group}.path=."] if name == "local" else []
     config = compose([f"{group}={name}", *path])
     assert getattr(config, group)
+
+
+@pytest.mark.parametrize("name", option_names("experiment"))
+def test_every_experiment_composes_and_its_grid_holds(name: str) -> None:
+    config = compose([f"experiment={name}"])
+    assert len(grid(config)) > 50
+    assert config.run_name == "methods-newsgroups20"
+    assert config.evaluation.erasure_levels == [0.5, 0.8]
 
 
 def test_every_group_has_options() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -16,9 +17,9 @@ HEADINGS = ("edit", "erased", "of the others", "range", "neuron", "difference [9
 
 
 def wide_console(*, quiet: bool = False) -> Console:
-    """Return a console that never squeezes a table below 104 columns, whatever it is piped into."""
+    """Return a console that never squeezes a table below 124 columns, whatever it is piped into."""
     console = Console(quiet=quiet)
-    console.width = max(console.width, 104)
+    console.width = max(console.width, 124)
     return console
 
 
@@ -95,16 +96,15 @@ def verdict(table: ResultTable, tau: float | None) -> str:
     return "At matched erasure, in the others' " + "; in their ".join(told) + "."
 
 
-METHOD_HEADINGS = ("method", "erased", "in", "accuracy", "confidence", "KL", "confidence - neuron mask [95 %]", "wins")
+METHOD_HEADINGS = ("method", "erased", "in", "accuracy", "confidence", "KL", "confidence - mask [95 %]", "wins")
 
 
 def method_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
     """Return method rows as text under `METHOD_HEADINGS`; the order is the table's, best first."""
-    several = len({(row["layers"], row["site"]) for row in rows}) > 1
     saliencies = len({row["saliency"] for row in rows if pd.notna(row["saliency"])}) > 1
     lines = []
     for row in rows:
-        name = f"{row['site']}.{row['layers']}: " * several + method_name(row)
+        name = f"{row['layers']}: {method_name(row)}"
         name += f", {row['saliency']}" if saliencies and pd.notna(row["saliency"]) else ""
         reached = f"{row['reached_range']} of {row['concepts']}"
         if not row["reached_range"]:
@@ -121,15 +121,18 @@ def method_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
     return lines
 
 
-def methods_table(table: ResultTable) -> Table:
-    """Return every method at matched erasure for a terminal, best first."""
-    shown = Table(
-        title="Every method where it erases the same share: what it costs the others, best first", title_justify="left"
-    )
+def methods_table(table: ResultTable, best: int = 6) -> Table:
+    """Return, for each place and level, the best methods at matched erasure and the plain neuron mask, for a terminal."""
+    title = "Where each method erases the same share of a concept: what it costs the others, best first"
+    shown = Table(title=title, title_justify="left")
     for place, heading in enumerate(METHOD_HEADINGS):
-        shown.add_column(heading, justify="left" if place == 0 else "right", no_wrap=place > 0)
-    for line in method_cells(table.methods.to_dict("records")):
-        shown.add_row(*line)
+        shown.add_column(heading, justify="left" if place == 0 else "right", no_wrap=True)
+    for _, group in table.methods.groupby(["layers", "site", "level"], sort=False):
+        plain = (group["gate"] == "neuron") & (group["edit"] == "zero") & group["control"].isna()
+        kept = group[(np.arange(len(group)) < best) | plain]
+        for line in method_cells(kept.to_dict("records")):
+            shown.add_row(*line)
+        shown.add_section()
     return shown
 
 
