@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from neuronlens import stored
 from neuronlens.config import fingerprint
 from neuronlens.data.datamodule import Batch, TextDataModule
 from neuronlens.hooks.contexts import capture, read_index, read_positions
@@ -19,6 +20,8 @@ from neuronlens.hooks.sites import blocks_of, family_of
 from neuronlens.models.heads import log_probabilities
 from neuronlens.records import ActivationSet, ConceptDataset, ConceptStatistics, FloatArray, IntArray, LoadedModel, Site
 from neuronlens.schema import TrainerConfig
+from neuronlens.store import Store
+from neuronlens.stored import Recorded, StoredStates
 from neuronlens.trainer import make_trainer
 
 
@@ -63,19 +66,6 @@ def statistics_of(values: FloatArray, labels: IntArray, concepts: int) -> Concep
     moments = ConceptMoments(concepts, values.shape[1])
     moments.update(torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(np.asarray(labels, dtype=np.int64)))
     return moments.statistics()
-
-
-@dataclass(frozen=True)
-class StoredStates:
-    """Outputs of one block over a split, from which the rest of the model is replayed.
-
-    Attributes:
-        layer: -1 stands for the embeddings, which every replay makes anew from the tokens: nothing is stored for them.
-        parts: batches with their states `[sample, position, neuron]` in the model's dtype.
-    """
-
-    layer: int
-    parts: list[tuple[Batch, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -195,36 +185,64 @@ def extract(
     trainer: TrainerConfig,
     keep: Sequence[int] = (),
     to_the_head: bool = True,
+    store: Store | None = None,
 ) -> Extraction:
-    """Return the activations of one split at the record position, from one pass over it.
+    """Return the activations of one split at the record position, from one pass over it or from the store.
 
     Args:
         sites: whose activations are wanted.
         keep: layers whose states are kept for replay.
         to_the_head: whether the unedited predictions are wanted as well.
+        store: where the pass is kept under the fingerprint of all that it rests on; None keeps nothing.
     Raises:
         ActivationError: NaN or infinity among them.
     """
+    inputs: dict[str, Any] = {"model": loaded.fingerprint, "data": data.fingerprint, "split": split, "keep": sorted(keep)}
+    inputs |= {"sites": [str(site) for site in sites], "head": to_the_head, "batch_size": loaded.batch_size}
+    key = fingerprint(inputs)
+    recorded = stored.load(store, key) if store is not None else None
+    if recorded is None:
+        recorded = _one_pass(loaded, data, split, sites, trainer, keep, to_the_head)
+    else:
+        store = None
     rows = data.rows(split)
     labels, ids = data.labels[rows], tuple(data.ids[row] for row in rows)
+    base: dict[str, Any] = {}
+    if recorded.log_probabilities is not None:
+        base["base_prediction"] = recorded.log_probabilities.argmax(1)
+        base["base_confidence"] = np.exp(recorded.log_probabilities[np.arange(len(labels)), labels])
+    activations = {}
+    for site in sites:
+        own = fingerprint([loaded.fingerprint, data.fingerprint, split, str(site)])
+        activations[site] = ActivationSet(
+            site, recorded.values[site], labels, data.concepts, ids, recorded.moments[site], own, **base
+        )
+    if store is not None:
+        stored.save(store, key, recorded, inputs)
+    return Extraction(activations, recorded.states, recorded.log_probabilities)
+
+
+def _one_pass(
+    loaded: LoadedModel,
+    data: ConceptDataset,
+    split: str,
+    sites: Sequence[Site],
+    trainer: TrainerConfig,
+    keep: Sequence[int],
+    to_the_head: bool,
+) -> Recorded:
+    rows = data.rows(split)
     module = ActivationExtractor(
-        loaded, sites=sites, labels=labels, concepts=len(data.concepts), keep=keep, to_the_head=to_the_head
+        loaded, sites=sites, labels=data.labels[rows], concepts=len(data.concepts), keep=keep, to_the_head=to_the_head
     )
     batches = text_batches(loaded, [data.texts[row] for row in rows])
     make_trainer(trainer, f"activations of {split}").predict(module, datamodule=batches, return_predictions=False)
-    log_probs = module.log_probs.numpy() if module.log_probs is not None else None
-    base: dict[str, Any] = {}
-    if log_probs is not None:
-        base["base_prediction"] = log_probs.argmax(1)
-        base["base_confidence"] = np.exp(log_probs[np.arange(len(labels)), labels])
-    activations = {}
-    for site in sites:
-        key = fingerprint([loaded.fingerprint, data.fingerprint, split, str(site)])
-        statistics = module.moments[site].statistics()
-        activations[site] = ActivationSet(
-            site, module.values[site].numpy(), labels, data.concepts, ids, statistics, key, **base
-        )
-    return Extraction(activations, {layer: module.stored_states(layer) for layer in keep}, log_probs)
+    return Recorded(
+        values={site: module.values[site].numpy() for site in sites},
+        moments={site: module.moments[site].statistics() for site in sites},
+        states={layer: module.stored_states(layer) for layer in keep},
+        log_probabilities=module.log_probs.numpy() if module.log_probs is not None else None,
+    )
 
 
 def with_labels(activations: ActivationSet, labels: IntArray, what: str) -> ActivationSet:

@@ -68,7 +68,7 @@ def run(config: Config, path: Path) -> ResultTable:
                 loaded, data = prepare_model(config, source, data, store)
             groups = site_groups(config, layers)
             with stages("activations"):
-                splits = extract_splits(config, loaded, data, groups)
+                splits = extract_splits(config, loaded, data, groups, store)
             with stages("ranking and ranges"):
                 fitted = fit_all(config, splits.fit)
             with stages("sweep"):
@@ -102,13 +102,13 @@ def prepare_model(
 
 
 def extract_splits(
-    config: Config, loaded: LoadedModel, data: ConceptDataset, groups: Sequence[tuple[Site, ...]]
+    config: Config, loaded: LoadedModel, data: ConceptDataset, groups: Sequence[tuple[Site, ...]], store: Store
 ) -> Splits:
     """Return one pass over each split that the run needs, with the states that its cells start from."""
     sites = [site for group in groups for site in group]
     starts = sorted({starts_at(group[0]) for group in groups})
     incremental = config.layers.mode == "incremental"
-    options: dict[str, Any] = {"sites": sites, "trainer": config.trainer}
+    options: dict[str, Any] = {"sites": sites, "trainer": config.trainer, "store": store}
     correct = config.evaluation.fit_on == "correct"
     fit = extract(
         loaded, data, "fit", keep=starts if incremental else (), to_the_head=correct or incremental, **options

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,7 @@ from neuronlens.hooks.replay import replay
 from neuronlens.models.heads import SequenceClassification
 from neuronlens.records import ConceptDataset, LoadedModel, Site
 from neuronlens.schema import TrainerConfig
+from neuronlens.store import Store
 from neuronlens.trainer import make_trainer
 from tests.conftest import CONCEPTS, texts_of, tiny_model, tiny_tokenizer
 
@@ -167,3 +171,33 @@ def test_moments_of_stored_values_equal_the_streamed_ones() -> None:
     found = extract(loaded("bert"), dataset(), "fit", sites=[Site(1)], trainer=CPU).activations[Site(1)]
     again = statistics_of(found.values, found.labels, 4)
     np.testing.assert_allclose(again.variance, found.statistics.variance, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_pass_is_kept_and_found_again_whole(tmp_path: Path, dtype: torch.dtype) -> None:
+    model, data, store = loaded("llama"), dataset(), Store(tmp_path)
+    model.model.to(dtype)
+    options: dict[str, Any] = {
+        "sites": [Site(0), Site(1, "mlp_out")],
+        "keep": [-1, 0, 2],
+        "trainer": CPU,
+        "store": store,
+    }
+    first = extract(model, data, "test", **options)
+    forwards: list[int] = []
+    handle = model.model.register_forward_hook(lambda *_: forwards.append(1))
+    again = extract(model, data, "test", **options)
+    assert not forwards, "found, not run"
+    for site, found in first.activations.items():
+        np.testing.assert_array_equal(found.values, again.activations[site].values)
+        np.testing.assert_array_equal(found.statistics.variance, again.activations[site].statistics.variance)
+        np.testing.assert_array_equal(found.base_prediction, again.activations[site].base_prediction)
+    for layer, kept in first.states.items():
+        for (batch, state), (other_batch, other) in zip(kept.parts, again.states[layer].parts, strict=True):
+            assert state.dtype == other.dtype
+            assert torch.equal(state, other)
+            np.testing.assert_array_equal(batch.rows, other_batch.rows)
+            assert all(torch.equal(tensor, other_batch.inputs[name]) for name, tensor in batch.inputs.items())
+    extract(model, data, "fit", **options)
+    handle.remove()
+    assert forwards, "another split is another pass"

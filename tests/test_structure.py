@@ -19,6 +19,7 @@ RANKS = [
     {"records", "store", "trainer"},
     {"hooks", "data"},
     {"models"},
+    {"stored"},
     {"activations"},
     {"finetune"},
     {"saliency", "ranges"},

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from neuronlens.activations import StoredStates, with_labels
+from neuronlens.activations import with_labels
 from neuronlens.edits.build import Cell, Edit, EditBuilder, mixes_neurons
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.joint import DetectedEdit, Detector
@@ -15,6 +15,7 @@ from neuronlens.edits.projections import ProjectionEdit
 from neuronlens.evaluation.sweep import BuildsEdits, SweepEvaluator
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.records import ActivationSet, LoadedModel, Site
+from neuronlens.stored import StoredStates
 
 
 class PerCellBuilder:

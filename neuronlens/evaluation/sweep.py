@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from neuronlens.activations import StoredStates
 from neuronlens.data.datamodule import Batch
 from neuronlens.edits.build import Cell, Edit, mixes_neurons
 from neuronlens.errors import ConfigError
@@ -21,6 +20,7 @@ from neuronlens.hooks.contexts import edited, position_mask
 from neuronlens.hooks.replay import replay
 from neuronlens.models.heads import log_probabilities
 from neuronlens.records import BoolArray, FloatArray, IntArray, LoadedModel, Site
+from neuronlens.stored import StoredStates
 from neuronlens.trainer import TrainerConfig, make_trainer
 
 
