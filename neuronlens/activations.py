@@ -146,13 +146,14 @@ class ActivationExtractor(pl.LightningModule):
 
     def _kept(self, layer: int, hidden: Tensor, batch: Batch) -> tuple[Batch, Tensor]:
         if layer < self.last:
-            return batch, hidden.detach()
+            return batch.to("cpu"), hidden.detach().cpu()
         mask = batch.inputs["attention_mask"]
         read = read_index(mask, self.loaded.head.reads)[:, None]
         inputs = {name: tensor.gather(1, read) for name, tensor in batch.inputs.items()}
         if "position_ids" in inputs:
             inputs["position_ids"] = torch.zeros_like(inputs["position_ids"])
-        return Batch(batch.rows, inputs), read_positions(hidden, mask, self.loaded.head.reads)[:, None].detach()
+        state = read_positions(hidden, mask, self.loaded.head.reads)[:, None].detach()
+        return Batch(batch.rows, inputs).to("cpu"), state.cpu()
 
     def stored_states(self, layer: int) -> StoredStates:
         """Return a kept layer's states; at the last layer as one part, since no position is padded."""
@@ -197,7 +198,12 @@ def extract(
     Raises:
         ActivationError: NaN or infinity among them.
     """
-    inputs: dict[str, Any] = {"model": loaded.fingerprint, "data": data.fingerprint, "split": split, "keep": sorted(keep)}
+    inputs: dict[str, Any] = {
+        "model": loaded.fingerprint,
+        "data": data.fingerprint,
+        "split": split,
+        "keep": sorted(keep),
+    }
     inputs |= {"sites": [str(site) for site in sites], "head": to_the_head, "batch_size": loaded.batch_size}
     key = fingerprint(inputs)
     recorded = stored.load(store, key) if store is not None else None

@@ -28,6 +28,9 @@ from transformers import (
     RobertaConfig,
 )
 
+from neuronlens.activations import statistics_of
+from neuronlens.records import ActivationSet, FloatArray, IntArray, Site
+
 WORDS = [f"w{number}" for number in range(60)]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
 CONCEPTS = ("apple", "bridge", "cloud", "drum")
@@ -171,3 +174,26 @@ def generator() -> np.random.Generator:
 def wheel_cache() -> Path:
     """The cache that `make run` uses too, so that a wheel is fetched once per checkout."""
     return Path(__file__).resolve().parent.parent / "outputs" / "cache"
+
+
+MakeActivations = Callable[..., ActivationSet]
+
+
+@pytest.fixture(scope="session")
+def make_activations() -> MakeActivations:
+    """A maker of activation sets from arrays, without a model."""
+
+    def make(values: FloatArray, labels: IntArray, concepts: int) -> ActivationSet:
+        narrow = np.asarray(values, dtype=np.float32)
+        labels = np.asarray(labels)
+        return ActivationSet(
+            site=Site(1),
+            values=narrow,
+            labels=labels,
+            concepts=tuple(f"c{index}" for index in range(concepts)),
+            ids=tuple(str(row) for row in range(len(labels))),
+            statistics=statistics_of(narrow, labels, concepts),
+            fingerprint="test",
+        )
+
+    return make
