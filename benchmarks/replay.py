@@ -11,11 +11,12 @@ import neuronlens as nl
 from benchmarks.measure import entry, median_seconds
 from neuronlens.activations import ActivationExtractor, Extraction, extract, text_batches
 from neuronlens.data.dataset import load_concepts
-from neuronlens.edits.build import EditBuilder, Knobs
+from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted
 from neuronlens.evaluation.sweep import SweepEvaluator, run_sweep
 from neuronlens.models.loading import load_untrained, locate
 from neuronlens.ranges.gaussian import GaussianRange
+from neuronlens.records import Knobs
 from neuronlens.saliency.max import MaxSaliency
 from neuronlens.store import Store
 from neuronlens.trainer import make_trainer, quiet_libraries

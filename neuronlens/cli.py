@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.config import compose, config_dir, explain, option_names, register, resolve
 from neuronlens.errors import NeuronLensError, unknown
+from neuronlens.evaluation.cells import grid
 
 GROUPS = (
     *("model", "dataset", "layers", "saliency", "range", "intervention", "evaluation", "sweep", "trainer", "logger"),
@@ -81,7 +82,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _run(overrides: list[str]) -> int:
     register()
     if not any(argument.startswith("-") for argument in overrides):
-        compose(overrides)  # refuse a bad override before Hydra makes a folder for it
+        grid(compose(overrides))  # refuse bad overrides before Hydra makes a folder for them
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [before[0][0], *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which tells them once
@@ -99,6 +100,7 @@ def _run(overrides: list[str]) -> int:
 def job(composed: DictConfig) -> None:
     """Run one job of a (multi)run in its own folder; the function Hydra's launchers call."""
     config = resolve(composed)
+    grid(config)
     from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
 
     run(config, Path(HydraConfig.get().runtime.output_dir))

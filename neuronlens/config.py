@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.errors import ConfigError, nearest, unknown
-from neuronlens.schema import Config, check, everywhere
+from neuronlens.schema import DEFAULT_TAU, Config, GridConfig, check, everywhere, grids, swept
 
 FORMAT_VERSION = 1  # raised when a stored stage changes its meaning, so that no old file is found again
 
@@ -126,6 +126,22 @@ def _option(group: str, name: str) -> dict[str, Any]:
     return {str(key): value for key, value in loaded.items()}
 
 
+def widths(config: Config, node: Mapping[str, Any], grid: GridConfig | None = None) -> list[float | None]:
+    """Return the taus at which a range is wanted, each once: the lists', else its own; [None] for a range without one.
+
+    Args:
+        grid: the one whose list counts; None for all of the run's.
+    """
+    if not takes(node, "tau"):
+        return [None]
+    found: list[float | None] = []
+    for one in grids(config) if grid is None else [grid]:
+        listed = one.tau is not None or config.sweep.tau is not None
+        own = float(node.get("tau", DEFAULT_TAU))
+        found += [float(tau) for tau in swept(config, "tau", one)] if listed else [own]
+    return list(dict.fromkeys(found))
+
+
 def takes(node: Mapping[str, Any], argument: str) -> bool:
     """Return whether the constructor that a node names takes an argument of this name."""
     module_name, _, attribute = str(node.get("_target_")).rpartition(".")
@@ -152,6 +168,11 @@ def explain(error: Exception) -> ConfigError:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return ConfigError(unknown(f"{group!s} option", name, error.options))
     found = re.search(r"Could not override '([^']+)'", str(error)) or re.search(r"full_key: (\S+)", text)
+    inner = re.search(r"Key '([^']+)' not in '(\w+)'", text)
+    if inner and inner[2] == "GridConfig":
+        return ConfigError(
+            unknown("key of sweep.methods", inner[1], [entry.name for entry in dataclasses.fields(GridConfig)])
+        )
     if found and ("not in" in text or "not in" in str(error)):
         return ConfigError(_unknown_key(str(found[1])))
     reason = " ".join(line.strip() for line in text.splitlines() if line.strip() and "object_type" not in line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from neuronlens.data.datamodule import collate, position_ids
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import NeuronLensError
 from neuronlens.hooks.contexts import capture, edited
-from neuronlens.hooks.replay import replay
+from neuronlens.hooks.replay import replay, starts_at
 from neuronlens.hooks.sites import family_of, resolve_layers
 from neuronlens.models.heads import log_probabilities
 from neuronlens.models.loading import load_for_inspection, locate
@@ -65,7 +65,8 @@ def examine(config: Config, console: Console | None = None) -> bool:
         chosen = swept(config, "layers")
         layers = resolve_layers(chosen if config.sweep.layers is not None else chosen[0], source.layer_count)
         loaded = load_for_inspection(config.model, source)
-        findings = list(check(loaded, layers, edit_positions=config.intervention.edit_positions))
+        sites = [Site(layer, config.layers.site) for layer in layers]
+        findings = list(check(loaded, sites, edit_positions=config.intervention.edit_positions))
     table = Table(title=f"{config.model.name}, head {config.model.head}", title_justify="left")
     for heading in ("check", "result", "detail"):
         table.add_column(heading)
@@ -79,15 +80,14 @@ def examine(config: Config, console: Console | None = None) -> bool:
     return not failed
 
 
-def check(loaded: LoadedModel, layers: tuple[int, ...], *, edit_positions: str) -> Iterator[Finding]:
+def check(loaded: LoadedModel, sites: Sequence[Site], *, edit_positions: str) -> Iterator[Finding]:
     """Give the outcome of every check, each in turn; one that raises counts as failed."""
     inputs = text_batches(loaded, TEXTS).batches[0].inputs
     before = state_digest(loaded)
     plain = _logits(loaded, inputs)
-    for layer in layers:
-        site = Site(layer)
+    for site in sites:
         yield _checked(f"hook fires at {site}", partial(_hook_fires, loaded, site, inputs))
-        yield _checked(f"identity replay at {site}", partial(_identity, loaded, layer, inputs, plain))
+        yield _checked(f"identity replay at {site}", partial(_identity, loaded, site, inputs, plain))
         yield _checked(
             f"edit at {site} reaches the logits",
             partial(_reaches, loaded, site, inputs, plain, edit_positions),
@@ -122,9 +122,11 @@ def _hook_fires(loaded: LoadedModel, site: Site, inputs: Mapping[str, Tensor]) -
     return shape[:2] == tuple(inputs["input_ids"].shape), f"recorded {list(shape)}"
 
 
-def _identity(loaded: LoadedModel, layer: int, inputs: Mapping[str, Tensor], plain: Tensor) -> tuple[bool, str]:
+def _identity(loaded: LoadedModel, site: Site, inputs: Mapping[str, Tensor], plain: Tensor) -> tuple[bool, str]:
+    start = starts_at(site)
+    stored = _captured(loaded, Site(start), inputs) if start >= 0 else inputs["input_ids"][..., None]
     with torch.no_grad():
-        replayed = replay(loaded.model, layer, inputs, _captured(loaded, Site(layer), inputs)[None])[0]
+        replayed = replay(loaded.model, start, inputs, stored[None])[0]
     difference = float((replayed - plain).abs().max())
     return difference == 0.0, f"largest difference {difference:g}, expected 0"
 
@@ -192,7 +194,7 @@ def state_digest(loaded: LoadedModel) -> str:
     digest = hashlib.sha256(loaded.model.config.to_json_string().encode())
     for name, tensor in [*loaded.model.named_parameters(), *loaded.model.named_buffers()]:
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

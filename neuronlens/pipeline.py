@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 
 from neuronlens.activations import Extraction, extract
-from neuronlens.config import fingerprint, plain
+from neuronlens.config import fingerprint, nodes, plain
 from neuronlens.data.dataset import load_concepts
 from neuronlens.edits.fitting import Fitted
-from neuronlens.errors import NeuronLensError
+from neuronlens.errors import ConfigError, NeuronLensError
 from neuronlens.evaluation.cells import grid
 from neuronlens.evaluation.heldout import diagnose
 from neuronlens.evaluation.matched import compare_gates, matched_erasure, operating_points, rank_methods
@@ -61,6 +61,7 @@ def run(config: Config, path: Path) -> ResultTable:
         with stages("model files"):
             source = locate(config.model, store)
             layers = _layers(config, source)
+            _check_count(config, source)
         with stages("data"):
             data = load_concepts(config.dataset, store)
         with Tracker(config, path) as tracker:
@@ -88,6 +89,12 @@ def run(config: Config, path: Path) -> ResultTable:
 def _layers(config: Config, source: ModelSource) -> tuple[int, ...]:
     chosen = swept(config, "layers")
     return resolve_layers(chosen if config.sweep.layers is not None else chosen[0], source.layer_count)
+
+
+def _check_count(config: Config, source: ModelSource) -> None:
+    count = config.intervention.top_count
+    if count is not None and config.layers.site != "mlp_neurons" and count > source.width:
+        raise ConfigError(f"intervention.top_count is {count}, expected 0 to {source.width}, the number of neurons.")
 
 
 def prepare_model(
@@ -130,7 +137,10 @@ def measure_all(
     sweeps: list[SiteSweep],
 ) -> tuple[ResultTable, dict[str, Any]]:
     """Return the results tables and the manifest without its timings."""
-    fitting = fingerprint([config.saliency, config.range, config.evaluation.fit_on, config.intervention.beta])
+    options_used = {"scope", "beta", "covariance"}
+    shared_knobs = {name: getattr(config.intervention, name) for name in sorted(options_used)}
+    nodes_used = [nodes(config, group) for group in ("saliency", "range")]
+    fitting = fingerprint([nodes_used, config.evaluation.fit_on, shared_knobs, config.seed])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     shared: dict[str, Any] = {"run_id": folder.path.name, "data": data, "fingerprints": keys}
     labels, base = _base(splits.test)

@@ -35,6 +35,24 @@ class Site(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Knobs:
+    """What a cell does, its concept apart. A knob that plays no part is None."""
+
+    saliency: str | None
+    top_fraction: float | None
+    top_count: int | None
+    range: str | None
+    tau: float | None
+    gate: str
+    edit: str
+    strength: float
+    control: str | None = None
+
+
+Cell = tuple[Knobs, int]
+
+
+@dataclass(frozen=True)
 class ConceptDataset:
     """Labelled texts in disjoint splits.
 

@@ -21,6 +21,7 @@ SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all")
 RECORD_POSITIONS = ("cls", "last", "mean", "max")
 HEADS = ("seq_cls",)
+DEFAULT_TAU = 2.5
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
 
@@ -258,6 +259,7 @@ def check(config: Config) -> None:
         ("evaluation.select", [config.evaluation.select], ("none", "matched_erasure")),
         ("dataset.rare_concepts", [config.dataset.rare_concepts], ("error", "drop")),
         ("model.dtype", [config.model.dtype], ("float32", "float64", "bfloat16", "float16")),
+        ("trainer.accelerator", [config.trainer.accelerator], ("auto", "cpu", "gpu", "cuda")),
         ("model.record_position", [config.model.record_position or "cls"], RECORD_POSITIONS),
     ):
         for name in names:
@@ -291,6 +293,10 @@ def check(config: Config) -> None:
 
 def _check_numbers(config: Config) -> None:
     samples, model, evaluation = config.dataset.samples_per_concept, config.model, config.evaluation
+    _require("seed", config.seed, config.seed >= 0, "a whole number >= 0")
+    _require("model.finetune.seed", model.finetune.seed, model.finetune.seed >= 0, "a whole number >= 0")
+    threads = config.trainer.threads
+    _require("trainer.threads", threads, threads is None or threads >= 1, "at least 1, or null")
     for split in ("fit", "test"):
         count = getattr(samples, split)
         _require(f"dataset.samples_per_concept.{split}", count, count >= 2, "at least 2")

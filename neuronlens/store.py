@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -61,8 +62,17 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON with sorted keys, atomically; dataclasses and arrays are unfolded."""
-    text = json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(_without_nan(plain(content)), indent=2, sort_keys=True, ensure_ascii=False)
     write_atomically(path, (text + "\n").encode())
+
+
+def _without_nan(value: Any) -> Any:
+    """Return JSON types with null for NaN, which JSON has no word for; infinity (a tau) is written as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    return [_without_nan(entry) for entry in value] if isinstance(value, list) else value
 
 
 class Store:

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 
+from neuronlens.errors import ConfigError
 from neuronlens.schema import TrainerConfig
 
 
@@ -34,10 +36,18 @@ def make_trainer(config: TrainerConfig, stage: str, **options: Any) -> pl.Traine
 
     Every process runs the whole of its own job on one device; several jobs run in parallel through Hydra's launchers, so
     no result depends on a number of processes.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
     """
+    has_gpu = torch.cuda.is_available()
+    if config.accelerator in ("gpu", "cuda") and not has_gpu:
+        raise ConfigError(
+            f"trainer.accelerator is '{config.accelerator}' and no CUDA device was found. Next: trainer=cpu."
+        )
     watched = config.progress and sys.stderr.isatty()
     return pl.Trainer(
-        accelerator=config.accelerator,
+        accelerator="gpu" if has_gpu and config.accelerator != "cpu" else "cpu",  # moments are float64: no MPS
         devices=1,
         logger=False,
         enable_checkpointing=False,

@@ -11,23 +11,25 @@ import torch
 from neuronlens import doctor
 from neuronlens.doctor import check
 from neuronlens.hooks.sites import FAMILIES
+from neuronlens.records import Site
 from tests.test_activations import loaded
 
 
-@pytest.mark.parametrize("family", ["bert", "llama", "gpt2"])
-def test_sound_models_pass_at_every_layer(family: str) -> None:
-    findings = list(check(loaded(family), (0, 1, 2), edit_positions="record"))
+@pytest.mark.parametrize("family", ["bert", "llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("name", ["resid_post", "mlp_neurons", "attn_out"])
+def test_sound_models_pass_at_every_layer(family: str, name: str) -> None:
+    findings = list(check(loaded(family), [Site(layer, name) for layer in range(3)], edit_positions="record"))
     assert len(findings) == 4 * 3 + 4
     assert all(finding.passed for finding in findings), [finding for finding in findings if not finding.passed]
 
 
 def _failed(model: Any, positions: str = "record") -> set[str]:
-    return {finding.name for finding in check(model, (1,), edit_positions=positions) if not finding.passed}
+    return {finding.name for finding in check(model, [Site(1)], edit_positions=positions) if not finding.passed}
 
 
 def test_an_edit_where_the_head_does_not_read_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     model = loaded("bert", record_position="last")
-    findings = {f.name: f.passed for f in check(model, (2,), edit_positions="record")}
+    findings = {f.name: f.passed for f in check(model, [Site(2)], edit_positions="record")}
     assert not findings["edit at resid_post.2 reaches the logits"]
 
 

@@ -98,6 +98,7 @@ def test_no_module_over_400_lines(path: Path) -> None:
 def test_trap_30_importing_changes_nothing() -> None:
     code = """
 import logging, os, random, sys, warnings
+import hydra, numpy, omegaconf
 def state():
     return dict(os.environ), sys.excepthook, logging.getLogger().handlers[:], random.getstate(), warnings.filters[:]
 before = state()

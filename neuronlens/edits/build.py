@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from neuronlens.edits import transports
-from neuronlens.edits.fitting import Fitted
+from neuronlens.edits.fitting import Fitted, shuffled_labels
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.joint import DetectedEdit, Detector, LikelihoodRatio, best_threshold, likelihood_ratio
 from neuronlens.edits.leace import LeaceFitter
 from neuronlens.edits.projections import Projection, ProjectionEdit, directional_ablation
 from neuronlens.errors import ActivationError, ConfigError, unknown
 from neuronlens.ranges.intervals import EMPTY, WHOLE, complement
-from neuronlens.records import ActivationSet, BoolArray, FloatArray, NeuronRanking
+from neuronlens.records import ActivationSet, BoolArray, Cell, FloatArray, Knobs, NeuronRanking
 from neuronlens.saliency.random_control import uniform_scores
 from neuronlens.saliency.scope import rank_together
 from neuronlens.schema import EDITS, GATES, PROJECTIONS
 
 Affine = tuple[FloatArray, FloatArray]
 Edit = GatedEdit | ProjectionEdit | DetectedEdit
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """What a cell does, its concept apart. A knob that plays no part is None."""
-
-    saliency: str | None
-    top_fraction: float | None
-    top_count: int | None
-    range: str | None
-    tau: float | None
-    gate: str
-    edit: str
-    strength: float
-    control: str | None = None
-
-
-Cell = tuple[Knobs, int]
 
 
 def _replacement(value: FloatArray) -> Affine:
@@ -72,7 +53,7 @@ class EditBuilder:
         beta: float = transports.BETA,
         covariance: str = "ledoit_wolf",
         seed: int = 0,
-        ranked_with: Mapping[int, Fitted] | None = None,
+        ranked_with: Mapping[str, Mapping[int, Fitted]] | None = None,
     ) -> None:
         """Take fits by control: `none` is required, `shuffled_labels` where that control is asked for.
 
@@ -81,7 +62,7 @@ class EditBuilder:
             beta: what dampening leaves.
             covariance: LEACE's.
             seed: of the random-neuron control.
-            ranked_with: fits by layer, this one's included, where neurons of all layers are ranked as one.
+            ranked_with: fits by control and layer, this one's included, where all layers are ranked as one.
         """
         self.fits, self.select, self.ranked_with = dict(fits), select, ranked_with
         self.beta, self.covariance, self.seed = beta, covariance, seed
@@ -95,8 +76,11 @@ class EditBuilder:
         """The concepts' names."""
         return self.fits["none"].activations.concepts
 
+    def _labelling(self, knobs: Knobs) -> str:
+        return "shuffled_labels" if knobs.control == "shuffled_labels" else "none"
+
     def _fitted(self, knobs: Knobs) -> Fitted:
-        return self.fits["shuffled_labels" if knobs.control == "shuffled_labels" else "none"]
+        return self.fits[self._labelling(knobs)]
 
     def _ranking(self, knobs: Knobs, fitted: Fitted) -> NeuronRanking:
         if knobs.control == "random_neurons":
@@ -115,7 +99,8 @@ class EditBuilder:
                 shape = fitted.activations.statistics.mean.shape
                 self._selected[key] = np.ones(shape, dtype=bool)
             elif self.ranked_with is not None:
-                layers = {layer: self._ranking(knobs, other) for layer, other in self.ranked_with.items()}
+                together = self.ranked_with[self._labelling(knobs)]
+                layers = {layer: self._ranking(knobs, other) for layer, other in together.items()}
                 self._selected[key] = rank_together(layers, **counts)[fitted.activations.site.layer]  # type: ignore[arg-type]
             else:
                 self._selected[key] = self._ranking(knobs, fitted).selected(**counts)  # type: ignore[arg-type]
@@ -224,7 +209,7 @@ class EditBuilder:
         return self._targets[key]
 
     def _eraser(self, knobs: Knobs) -> LeaceFitter:
-        control = "shuffled_labels" if knobs.control == "shuffled_labels" else "none"
+        control = self._labelling(knobs)
         if control not in self._erasers:
             self._erasers[control] = LeaceFitter(self._fitted(knobs).activations.values, covariance=self.covariance)
         return self._erasers[control]
@@ -237,11 +222,12 @@ class EditBuilder:
                 raise ActivationError(
                     "The joint gate's threshold is chosen on the select split, which was not recorded."
                 )
-            member = self.select.labels == concept
+            shuffled = knobs.control == "shuffled_labels"
+            member = (shuffled_labels(self.select, self.seed) if shuffled else self.select).labels == concept
             if member.all() or not member.any():
                 raise ActivationError("the select split holds the concept in all or in none of its samples")
             statistics = self._fitted(knobs).activations.statistics
-            ratio = likelihood_ratio(statistics, self._range_concept(cell), self.selected(knobs)[concept])
+            ratio = likelihood_ratio(statistics, concept, self.selected(knobs)[concept])
             self._gates[key] = ratio, best_threshold(ratio(self.select.values), member)
         return self._gates[key]
 

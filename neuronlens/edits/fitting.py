@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 
 from neuronlens.activations import with_labels
-from neuronlens.config import build, nodes, takes
+from neuronlens.config import build, nodes, widths
 from neuronlens.errors import ActivationError
 from neuronlens.records import ActivationRanges, ActivationSet, NeuronRanking
-from neuronlens.schema import Config, everywhere
-
-DEFAULT_TAU = 2.5
-"""The width of a range whose node and sweep name none."""
+from neuronlens.schema import Config
 
 
 @dataclass(frozen=True)
@@ -50,14 +47,6 @@ def fit_site(config: Config, activations: ActivationSet) -> Fitted:
         except ActivationError as error:
             failed[name] = str(error)
     return Fitted(activations, rankings, ranges, failed)
-
-
-def widths(config: Config, node: Mapping[str, Any]) -> list[float | None]:
-    """Return the taus at which a range is wanted, each once; [None] for a range that has none."""
-    if not takes(node, "tau"):
-        return [None]
-    default = node.get("tau", DEFAULT_TAU)
-    return list(dict.fromkeys(float(default if tau is None else tau) for tau in everywhere(config, "tau")))
 
 
 def _fit_range(node: Mapping[str, Any], activations: ActivationSet, taus: list[float | None]) -> list[ActivationRanges]:

@@ -6,10 +6,9 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from neuronlens.config import nodes, option_of, takes
-from neuronlens.edits.build import Knobs
-from neuronlens.edits.fitting import DEFAULT_TAU
+from neuronlens.config import nodes, option_of, widths
 from neuronlens.errors import ConfigError
+from neuronlens.records import Knobs
 from neuronlens.schema import PROJECTIONS, Config, GridConfig, grids, swept
 
 
@@ -25,6 +24,11 @@ def grid(config: Config) -> list[Knobs]:
     found: list[Knobs] = []
     for method in grids(config):
         found += _combinations(config, method)
+    if not found:
+        raise ConfigError(
+            "The sweep holds no cell: every combination of gate, edit and control means nothing. Next: a range gate for "
+            "control other_concept, or a ranking for random_neurons."
+        )
     return list(dict.fromkeys(found))
 
 
@@ -79,8 +83,8 @@ def _names(config: Config, method: GridConfig, group: str) -> list[str]:
 
 
 def _selections(config: Config, method: GridConfig) -> list[tuple[float | None, int | None]]:
-    listed = method.top_fraction is not None or config.sweep.top_fraction is not None
-    if config.intervention.top_count is not None and not listed:
+    own = method is not config.sweep and method.top_fraction is not None
+    if config.intervention.top_count is not None and not own:
         return [(None, config.intervention.top_count)]
     return [(float(fraction), None) for fraction in swept(config, "top_fraction", method)]
 
@@ -88,12 +92,4 @@ def _selections(config: Config, method: GridConfig) -> list[tuple[float | None, 
 def _widths(
     config: Config, method: GridConfig, ranges: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[str | None, float | None]]:
-    found: list[tuple[str | None, float | None]] = []
-    for name in _names(config, method, "range"):
-        node = ranges[name]
-        if not takes(node, "tau"):
-            found.append((name, None))
-            continue
-        default = node.get("tau", DEFAULT_TAU)
-        found += [(name, float(default if tau is None else tau)) for tau in swept(config, "tau", method)]
-    return list(dict.fromkeys(found))
+    return [(name, tau) for name in _names(config, method, "range") for tau in widths(config, ranges[name], method)]

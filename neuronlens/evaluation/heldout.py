@@ -35,7 +35,9 @@ def diagnose(
         law = describe(test, normal_cdf(statistics))
         with np.errstate(invalid="ignore"):
             similar = bhattacharyya(statistics)
-        others = (np.nansum(similar, axis=1) - 1) / max(len(test.concepts) - 1, 1)
+        similar[np.arange(len(similar)), np.arange(len(similar))] = np.nan
+        seen = np.isfinite(similar).sum(axis=1)
+        others = np.where(seen > 0, np.nansum(similar, axis=1) / np.maximum(seen, 1), np.nan)
         for saliency, ranking in found.rankings.items():
             selected = ranking.selected(top_fraction=top_fraction)
             overlaps.append(_overlap(site, saliency, jaccard(selected), test.concepts))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from neuronlens.activations import with_labels
-from neuronlens.edits.build import Cell, Edit, EditBuilder, mixes_neurons
+from neuronlens.edits.build import Edit, EditBuilder, mixes_neurons
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.joint import DetectedEdit, Detector
 from neuronlens.edits.projections import ProjectionEdit
 from neuronlens.evaluation.sweep import BuildsEdits, SweepEvaluator
 from neuronlens.hooks.contexts import capture, read_positions
-from neuronlens.records import ActivationSet, LoadedModel, Site
+from neuronlens.records import ActivationSet, Cell, FloatArray, LoadedModel, Site
 from neuronlens.stored import StoredStates
 
 
@@ -83,8 +85,10 @@ def activations_under(
     *,
     edit_positions: str,
     tokens_per_forward: int,
-) -> dict[Cell, ActivationSet]:
-    """Return, per cell, a site's activations on a split while the cell's edits at earlier sites are active.
+) -> dict[Cell, Callable[[], ActivationSet]]:
+    """Return, per cell, what makes a site's activations on a split while the cell's edits at earlier sites are active.
+
+    Making them raises ActivationError where an edit led to values that are no numbers.
 
     Args:
         states: of the split, at the layer the first site's replay starts from.
@@ -113,33 +117,34 @@ def activations_under(
                 mask = batch.inputs["attention_mask"].repeat(len(some), 1)
                 vectors = read_positions(recorded[plain.site], mask, loaded.record_position).float().cpu()
                 values[np.ix_(np.asarray(some), batch.rows)] = vectors.unflatten(0, (len(some), -1)).numpy()
-    return {cell: _other_values(plain, values[place], cell) for place, cell in enumerate(cells)}
+    return {cell: partial(_other_values, plain, values[place], cell) for place, cell in enumerate(cells)}
 
 
-def _other_values(plain: ActivationSet, values: np.ndarray, cell: Cell) -> ActivationSet:
-    found = ActivationSet(
-        plain.site, values, plain.labels, plain.concepts, plain.ids, plain.statistics, plain.fingerprint
-    )
-    return with_labels(found, plain.labels, f"under {cell}")
+def _other_values(plain: ActivationSet, values: FloatArray, cell: Cell) -> ActivationSet:
+    return with_labels(replace(plain, values=values), plain.labels, f"under {cell}")
 
 
 def fit_in_order(
     sites: Sequence[Site],
     cells: Sequence[Cell],
     first: EditBuilder,
-    fit: Callable[[Mapping[Site, BuildsEdits], Site, Sequence[Cell]], Mapping[Cell, EditBuilder]],
+    fit: Callable[
+        [Mapping[Site, BuildsEdits], Site, Sequence[Cell]], tuple[Mapping[Cell, EditBuilder], Mapping[Cell, str]]
+    ],
 ) -> tuple[dict[Site, BuildsEdits], dict[Cell, str]]:
     """Return builders by site, each fitted with the earlier ones' edits active, and the cells that a fit skipped.
 
     Args:
         first: the first site's, fitted on the unedited model.
-        fit: gives the builders of one further site, per cell, under the builders so far.
+        fit: gives the builders of one further site, per cell, under the builders so far, and the cells it refused.
     """
     builders: dict[Site, BuildsEdits] = {sites[0]: first}
     skipped = {cell: reason for cell in cells if (reason := first.skip_reason(cell))}
     for site in sites[1:]:
         left = [cell for cell in cells if cell not in skipped]
-        found = PerCellBuilder(fit(builders, site, left))
-        skipped |= {cell: f"{site}: {reason}" for cell in left if (reason := found.skip_reason(cell))}
-        builders[site] = found
+        found, refused = fit(builders, site, left)
+        builder = PerCellBuilder(found)
+        skipped |= refused
+        skipped |= {cell: f"{site}: {reason}" for cell in found if (reason := builder.skip_reason(cell))}
+        builders[site] = builder
     return builders, skipped

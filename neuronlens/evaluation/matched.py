@@ -98,6 +98,11 @@ def matched_erasure(rows: pd.DataFrame, levels: Sequence[float]) -> pd.DataFrame
     return pd.DataFrame(found, columns=[*METHOD, "concept", "level", *COLLATERAL])
 
 
+def plain_mask(methods: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows are the plain neuron mask: every salient neuron zeroed, no control."""
+    return (methods["gate"] == "neuron") & (methods["edit"] == "zero") & methods["control"].isna()
+
+
 def _paired(group: pd.DataFrame, *, level: float, resamples: int, seed: int) -> dict[str, Any]:
     """Return one method's collateral against its baseline's, over the concepts that both reach."""
     both = group.dropna(subset=[*COLLATERAL, *(f"{name}_neuron" for name in COLLATERAL)])
@@ -137,18 +142,18 @@ def compare_gates(matched: pd.DataFrame, *, level: float, resamples: int, seed: 
     return pd.DataFrame(found)
 
 
-def _join(ours: pd.DataFrame, baseline: pd.DataFrame, on: list[str]) -> pd.DataFrame:
+def _join(ours: pd.DataFrame, baseline: pd.DataFrame, on: list[str], how: Any = "inner") -> pd.DataFrame:
     """Return ours beside the baseline's collateral (`_neuron`), joined where `on` agrees, null with null."""
     keyed = [
         table.assign(_key=table[on].astype(object).where(table[on].notna(), None).apply(tuple, axis=1))
         for table in (ours, baseline)
     ]
     renamed = keyed[1][["_key", *COLLATERAL]].rename(columns={name: f"{name}_neuron" for name in COLLATERAL})
-    return keyed[0].merge(renamed, on="_key").drop(columns="_key")
+    return keyed[0].merge(renamed, on="_key", how=how).drop(columns="_key")
 
 
 def rank_methods(matched: pd.DataFrame, *, level: float, resamples: int, seed: int) -> pd.DataFrame:
-    """Return every method against the plain neuron mask (edit `zero`) at the same place, best first.
+    """Return every method against the plain neuron mask (edit `zero`, full strength) of its ranking, best first.
 
     Best is the lowest mean complement confidence drop among methods that reach the level in at least half the concepts;
     the others follow. Differences are paired over the concepts that both reach; means are the method's own, over all the
@@ -159,12 +164,15 @@ def rank_methods(matched: pd.DataFrame, *, level: float, resamples: int, seed: i
     """
     if matched.empty:
         return pd.DataFrame()
-    zero = (matched["gate"] == "neuron") & (matched["edit"] == "zero") & matched["control"].isna()
-    at = [*WHERE, "level", "concept"]
+    zero = plain_mask(matched) & (matched["strength"].isna() | (matched["strength"] == 1))
+    at = [*WHERE, "saliency", "level", "concept"]
     baseline = matched[zero].drop_duplicates(at)
-    filled = (
-        _join(matched, baseline, at) if len(baseline) else matched.assign(**{f"{n}_neuron": np.nan for n in COLLATERAL})
-    )
+    if len(baseline):  # an edit without a ranking is held against the first ranking's mask
+        first = baseline["saliency"].iloc[0]
+        matched = matched.assign(_own=matched["saliency"], saliency=matched["saliency"].fillna(first))
+    filled = _join(matched, baseline, at, how="left")
+    if "_own" in filled:
+        filled = filled.assign(saliency=filled["_own"]).drop(columns="_own")
     found = []
     for key, group in filled.groupby([*METHOD, "level"], dropna=False, sort=False):
         row = dict(zip([*METHOD, "level"], key, strict=True))

@@ -102,16 +102,16 @@ def _measures(
     return found
 
 
-def _weights(samples: int, draw: tuple[int, int] | None) -> FloatArray:
-    if draw is None or samples == 0:
-        return np.ones((1 if draw is None else draw[0], samples), dtype=np.float32)
-    return resample_counts(samples, *draw)
+def _weights(samples: int, draw: tuple[int, int] | None) -> FloatArray | None:
+    if draw is None:
+        return None
+    return resample_counts(samples, *draw) if samples else np.zeros((draw[0], 0), dtype=np.float32)
 
 
-def _mean(weights: FloatArray, values: FloatArray | BoolArray) -> FloatArray:
-    """Return weighted means `[resample, cell]` of values `[cell, sample]`, float64; NaN over no sample."""
+def _mean(weights: FloatArray | None, values: FloatArray | BoolArray) -> FloatArray:
+    """Return means `[resample, cell]` of values `[cell, sample]`, float64, plain without weights; NaN over no sample."""
     if not values.shape[1]:
-        return np.full((len(weights), len(values)), np.nan)
-    if len(weights) == 1:
+        return np.full((1 if weights is None else len(weights), len(values)), np.nan)
+    if weights is None:
         return values.astype(np.float64).mean(axis=1)[None]
     return (weights @ values.astype(np.float32).T).astype(np.float64) / values.shape[1]

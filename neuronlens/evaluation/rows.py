@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.config import fingerprint
-from neuronlens.edits.build import Cell
 from neuronlens.evaluation.metrics import MEASURES, BaseOutcomes, measure
 from neuronlens.evaluation.runner import SiteSweep
 from neuronlens.evaluation.sweep import Outcomes
-from neuronlens.records import ConceptDataset, IntArray
+from neuronlens.records import Cell, ConceptDataset, IntArray
 from neuronlens.schema import Config
 
 KNOBS = (

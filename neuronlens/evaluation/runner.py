@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neuronlens.activations import Extraction, only_correct
-from neuronlens.edits.build import Cell, EditBuilder
+from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted, fit_site, shuffled_labels
+from neuronlens.errors import ActivationError
 from neuronlens.evaluation.cells import grid
 from neuronlens.evaluation.incremental import activations_under, fit_in_order
 from neuronlens.evaluation.sweep import BuildsEdits, Outcomes, SweepEvaluator, run_sweep
 from neuronlens.hooks.replay import starts_at
-from neuronlens.records import ActivationSet, LoadedModel, Site
-from neuronlens.schema import Config, everywhere
+from neuronlens.records import Cell, Knobs, LoadedModel, Site
+from neuronlens.schema import Config, SweepConfig, everywhere
+
+CELLS_AT_ONCE = 64
+"""Cells whose activations under earlier edits are held at once in incremental mode."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ def sweep_group(
     """Return the outcomes of every cell at one group of sites, cells that cannot be fitted set aside with their reason."""
     concepts = len(splits.test.activations[sites[0]].concepts)
     every = [(knobs, concept) for knobs in grid(config) for concept in range(concepts)]
-    own = {site: fitted[site] for site in sites}
-    plain = {site: _builder(config, site, own[site], splits, own) for site in sites}
+    fits = _with_controls(config, {site: fitted[site] for site in sites})
+    plain = {site: _builder(config, site, splits, fits) for site in sites}
     if config.layers.mode == "incremental":
         builders, skipped = _fit_incrementally(config, loaded, sites, every, plain[sites[0]], splits)
     else:
@@ -90,19 +94,37 @@ def sweep_group(
     )
 
 
-def _builder(config: Config, site: Site, fitted: Fitted, splits: Splits, group: Mapping[Site, Fitted]) -> EditBuilder:
-    fits = {"none": fitted}
-    if "shuffled_labels" in everywhere(config, "control"):
-        fits["shuffled_labels"] = fit_site(config, shuffled_labels(fitted.activations, config.seed))
-    together = {other.layer: found for other, found in group.items()}
+def _builder(config: Config, site: Site, splits: Splits, fits: Mapping[str, Mapping[Site, Fitted]]) -> EditBuilder:
+    by_layer = {control: {other.layer: found for other, found in group.items()} for control, group in fits.items()}
     return EditBuilder(
-        fits,
+        {control: group[site] for control, group in fits.items()},
         select=splits.select.activations[site] if splits.select is not None else None,
         beta=config.intervention.beta,
         covariance=config.intervention.covariance,
         seed=config.seed,
-        ranked_with=together if config.intervention.scope == "model" else None,
+        ranked_with=by_layer if config.intervention.scope == "model" else None,
     )
+
+
+def _with_controls(config: Config, fitted: Mapping[Site, Fitted]) -> dict[str, Mapping[Site, Fitted]]:
+    """Return fits by control: under the true labels, and under shuffled ones where that control is asked for."""
+    fits: dict[str, Mapping[Site, Fitted]] = {"none": fitted}
+    if "shuffled_labels" in everywhere(config, "control"):
+        fits["shuffled_labels"] = {
+            site: fit_site(config, shuffled_labels(found.activations, config.seed)) for site, found in fitted.items()
+        }
+    return fits
+
+
+def _own_config(config: Config, knobs: Knobs) -> Config:
+    """Return the config narrowed to one cell's ranking, range and control, so that nothing else is fitted for it."""
+    narrow = SweepConfig(
+        saliency=None if knobs.saliency is None else [knobs.saliency],
+        range=None if knobs.range is None else [knobs.range],
+        tau=None if knobs.tau is None else [knobs.tau],
+        control=[knobs.control or "none"],
+    )
+    return replace(config, sweep=narrow)
 
 
 def _fit_incrementally(
@@ -113,34 +135,49 @@ def _fit_incrementally(
     first: EditBuilder,
     splits: Splits,
 ) -> tuple[dict[Site, BuildsEdits], dict[Cell, str]]:
-    def fit(builders: Mapping[Site, BuildsEdits], site: Site, left: Sequence[Cell]) -> dict[Cell, EditBuilder]:
-        seen: dict[str, dict[Cell, ActivationSet]] = {}
-        for name, split in (("fit", splits.fit), ("select", splits.select)):
-            if split is not None:
-                seen[name] = activations_under(
+    start = starts_at(sites[0])
+    options = {"edit_positions": config.intervention.edit_positions}
+    budget = config.evaluation.tokens_per_forward
+    correct = config.evaluation.fit_on == "correct"
+
+    def fit(
+        builders: Mapping[Site, BuildsEdits], site: Site, left: Sequence[Cell]
+    ) -> tuple[dict[Cell, EditBuilder], dict[Cell, str]]:
+        """Return the site's builder of every cell under the earlier edits, and why some cells have none."""
+        found: dict[Cell, EditBuilder] = {}
+        refused: dict[Cell, str] = {}
+        for at in range(0, len(left), CELLS_AT_ONCE):
+            some = left[at : at + CELLS_AT_ONCE]
+            seen = {
+                name: activations_under(
                     loaded,
-                    split.states[starts_at(sites[0])],
+                    split.states[start],
                     builders,
-                    left,
+                    some,
                     split.activations[site],
-                    edit_positions=config.intervention.edit_positions,
-                    tokens_per_forward=config.evaluation.tokens_per_forward,
+                    tokens_per_forward=budget,
+                    **options,
                 )
-        found = {}
-        for cell in left:
-            fitted = fit_site(config, seen["fit"][cell])
-            select = seen["select"][cell] if "select" in seen else None
-            fits = {"none": fitted}
-            if cell[0].control == "shuffled_labels":
-                fits["shuffled_labels"] = fit_site(config, shuffled_labels(fitted.activations, config.seed))
-            found[cell] = EditBuilder(
-                fits,
-                select=select,
-                beta=config.intervention.beta,
-                covariance=config.intervention.covariance,
-                seed=config.seed,
-            )
-        return found
+                for name, split in (("fit", splits.fit), ("select", splits.select))
+                if split is not None
+            }
+            for cell in some:
+                try:
+                    fit_values, *select = (entry[cell]() for entry in seen.values())
+                except ActivationError as error:
+                    refused[cell] = f"{site}: {error}"
+                    continue
+                own = _own_config(config, cell[0])
+                fitted = {site: fit_site(own, only_correct(fit_values) if correct else fit_values)}
+                fits = {control: group[site] for control, group in _with_controls(own, fitted).items()}
+                found[cell] = EditBuilder(
+                    fits,
+                    select=select[0] if select else None,
+                    beta=config.intervention.beta,
+                    covariance=config.intervention.covariance,
+                    seed=config.seed,
+                )
+        return found, refused
 
     return fit_in_order(sites, cells, first, fit)
 

@@ -21,9 +21,11 @@ def interval(draws: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
 
 
 def mean_interval(values: FloatArray, *, level: float, resamples: int, seed: int) -> tuple[float, float, float]:
-    """Return the mean of a sample and its bootstrap interval; NaN for an empty one."""
+    """Return the mean of a sample and its bootstrap interval; NaN for an empty one, and for bounds without resamples."""
     if not len(values):
         return float("nan"), float("nan"), float("nan")
-    draws = resample_counts(len(values), max(resamples, 1), seed) @ np.asarray(values, dtype=np.float64) / len(values)
+    if not resamples:
+        return float(np.mean(values)), float("nan"), float("nan")
+    draws = resample_counts(len(values), resamples, seed) @ np.asarray(values, dtype=np.float64) / len(values)
     low, high = interval(draws, level)
     return float(np.mean(values)), float(low), float(high)

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from neuronlens.data.datamodule import Batch
-from neuronlens.edits.build import Cell, Edit, mixes_neurons
+from neuronlens.edits.build import Edit, mixes_neurons
 from neuronlens.errors import ConfigError
 from neuronlens.hooks.contexts import edited, position_mask
 from neuronlens.hooks.replay import replay
 from neuronlens.models.heads import log_probabilities
-from neuronlens.records import BoolArray, FloatArray, IntArray, LoadedModel, Site
+from neuronlens.records import BoolArray, Cell, FloatArray, IntArray, LoadedModel, Site
 from neuronlens.stored import StoredStates
 from neuronlens.trainer import TrainerConfig, make_trainer
 

@@ -28,7 +28,7 @@ class ModelSource:
     Attributes:
         location: folder or hub id, as `from_pretrained` takes it.
         identity: what its fingerprint rests on: wheel checksum, hub revision, or the hash of the folder's files.
-        model_type, layer_count: from its config.
+        model_type, layer_count, width: from its config; width is the residual stream's, in neurons.
         folder: None for a hub id.
     """
 
@@ -36,6 +36,7 @@ class ModelSource:
     identity: Mapping[str, Any]
     model_type: str
     layer_count: int
+    width: int
     folder: str | None
 
 
@@ -73,7 +74,8 @@ def _describe(location: str, config: ModelConfig, identity: dict[str, Any] | Non
     family = family_of(described.model_type)
     if identity is None:
         identity = {"hub": location, "revision": getattr(described, "_commit_hash", None) or config.revision}
-    return ModelSource(location, identity, described.model_type, int(getattr(described, family.layers_key)), folder)
+    layers, width = int(getattr(described, family.layers_key)), int(described.hidden_size)
+    return ModelSource(location, identity, described.model_type, layers, width, folder)
 
 
 def _unreadable(location: str, folder: str | None, error: Exception) -> ModelError:
@@ -115,7 +117,7 @@ def load_for_inspection(config: ModelConfig, source: ModelSource) -> LoadedModel
     """
     if config.finetune.blocks is not None:
         return load_untrained(config, source, ("one", "other"), config.finetune.seed)
-    labels = AutoConfig.from_pretrained(source.location).id2label
+    labels = AutoConfig.from_pretrained(source.location, revision=None if source.folder else config.revision).id2label
     return load_model(config, source, tuple(str(label) for label in labels.values()))[0]
 
 

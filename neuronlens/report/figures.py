@@ -84,14 +84,15 @@ def tradeoff(rows: pd.DataFrame, *, level: float, seed: int) -> Figure:
 
 def _tradeoff_panel(axis: Axes, panel: pd.DataFrame, measure: str, level: float, seed: int) -> None:
     colours = itertools.cycle(RANGE_COLOURS)
-    apart = ["gate", "range", "tau", "control", "saliency"]
+    apart = ["gate", "range", "tau", "control", "saliency", "strength", "n_neurons"]
     several = panel["saliency"].nunique() > 1
     for key, method in panel.groupby(apart, dropna=False, sort=True):
-        gate, range_name, tau, control, saliency = key
+        gate, range_name, tau, control, saliency, strength, _ = key
         is_neuron = gate == "neuron" and pd.isna(control)
         named = pd.notna(range_name) and panel["range"].nunique() > 1
         label = f"{gate} mask" + f", {range_name}" * named + ("" if pd.isna(tau) else f", tau {tau:g}")
         label += ("" if pd.isna(control) else f" ({control})") + f", {saliency}" * (several and pd.notna(saliency))
+        label += f", x {strength:g}" if pd.notna(strength) and strength != 1 else ""
         points = [
             [
                 mean_interval(point[name].to_numpy(), level=level, resamples=500, seed=seed)

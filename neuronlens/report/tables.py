@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from neuronlens.evaluation.matched import method_name
+from neuronlens.evaluation.matched import method_name, plain_mask
 from neuronlens.records import ResultTable
 
 COLLATERAL = {"complement_accuracy_drop": "accuracy", "complement_confidence_drop": "confidence"}
@@ -32,17 +32,21 @@ def headline(table: ResultTable, tau: float | None) -> list[dict[str, Any]]:
     if comparison.empty:
         return []
     if tau in comparison["tau"].dropna().unique():
-        comparison = comparison[comparison["tau"] == tau]
+        comparison = comparison[(comparison["tau"] == tau) | comparison["tau"].isna()]
     return comparison.to_dict("records")
 
 
 def comparison_cells(rows: list[dict[str, Any]], *, with_tau: bool) -> list[list[str]]:
     """Return comparison rows as text under `HEADINGS`, one line per collateral measure."""
-    several = len({row["layer"] for row in rows}) > 1
+    several = len({row["layers"] for row in rows}) > 1
+    ranges, saliencies = (len({row[knob] for row in rows}) for knob in ("range", "saliency"))
     lines = []
     for row in rows:
-        name = row["edit"] + (f", tau {row['tau']:g}" if with_tau and pd.notna(row["tau"]) else "")
-        name = f"layer {row['layer']}, {name}" if several else name
+        name = row["edit"] + f", {row['range']}" * (ranges > 1)
+        name += f", tau {row['tau']:g}" if with_tau and pd.notna(row["tau"]) else ""
+        name += f", {row['saliency']}" * (saliencies > 1) + (f", {row['control']}" if pd.notna(row["control"]) else "")
+        name += f", x {row['strength']:g}" if pd.notna(row["strength"]) and row["strength"] != 1 else ""
+        name = f"layer {row['layers']}, {name}" if several else name
         for measure, spoken in COLLATERAL.items():
             lines.append([name, f"{row['level']:.0%}", spoken, *_difference(row, measure)])
     return lines
@@ -85,6 +89,8 @@ def verdict(table: ResultTable, tau: float | None) -> str:
     rows = [row for row in headline(table, tau) if row["n_concepts"]]
     if not rows:
         return "Range and neuron masking could not be compared: no erasure level was reached by both."
+    if any(np.isnan(row[f"{measure}_low"]) for row in rows for measure in COLLATERAL):
+        return "No intervals were computed (evaluation.bootstrap=0), so no difference is claimed."
     told = []
     for measure, spoken in COLLATERAL.items():
         less = sum(row[f"{measure}_high"] < 0 for row in rows)
@@ -128,12 +134,18 @@ def methods_table(table: ResultTable, best: int = 6) -> Table:
     for place, heading in enumerate(METHOD_HEADINGS):
         shown.add_column(heading, justify="left" if place == 0 else "right", no_wrap=True)
     for _, group in table.methods.groupby(["layers", "site", "level"], sort=False):
-        plain = (group["gate"] == "neuron") & (group["edit"] == "zero") & group["control"].isna()
-        kept = group[(np.arange(len(group)) < best) | plain]
+        kept = group[(np.arange(len(group)) < best) | plain_mask(group)]
         for line in method_cells(kept.to_dict("records")):
             shown.add_row(*line)
         shown.add_section()
     return shown
+
+
+def _summary_name(row: dict[str, Any]) -> str:
+    knobs = ("saliency", "range", "tau", "edit", "strength", "control")
+    return "/".join(
+        _knob(row[knob]) for knob in knobs if pd.notna(row[knob]) and (knob != "strength" or row[knob] != 1)
+    )
 
 
 def summarise(table: ResultTable, tau: float | None, concepts: int) -> dict[str, Any]:
@@ -145,7 +157,7 @@ def summarise(table: ResultTable, tau: float | None, concepts: int) -> dict[str,
         "skipped": int(table.rows["skipped"].notna().sum()),
         "verdict": verdict(table, tau),
         "matched_erasure": {
-            f"{row['site']}.{row['layers']}/{row['edit']}/{row['level']:g}/{spoken}": {
+            f"{row['site']}.{row['layers']}/{_summary_name(row)}/{row['level']:g}/{spoken}": {
                 name: row[f"{measure}_{name}"] for name in names
             }
             for row in headline(table, tau)
@@ -235,7 +247,7 @@ _CHOSEN = [
 
 
 def _means(rows: pd.DataFrame) -> str:
-    knobs = ["layers", "edit", "gate", "range", "tau", "control", "strength", "top_fraction"]
+    knobs = ["layers", "saliency", "edit", "gate", "range", "tau", "control", "strength", "top_fraction"]
     measures = ["concept_accuracy_drop", "complement_accuracy_drop", "concept_confidence_drop"]
     measures += ["complement_confidence_drop", "selectivity", "kl"]
     means = rows[rows["edit"] != "none"].groupby(knobs, dropna=False, sort=True)[measures].mean().reset_index()

@@ -11,14 +11,14 @@ import torch
 
 from neuronlens.activations import statistics_of
 from neuronlens.edits import transports
-from neuronlens.edits.build import TARGETS, EditBuilder, Knobs
+from neuronlens.edits.build import TARGETS, EditBuilder
 from neuronlens.edits.fitting import Fitted, shuffled_labels
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.joint import DetectedEdit
 from neuronlens.edits.projections import ProjectionEdit
 from neuronlens.errors import ActivationError, ConfigError
 from neuronlens.ranges.gaussian import GaussianRange
-from neuronlens.records import ActivationSet, NeuronRanking, Site
+from neuronlens.records import ActivationSet, Knobs, NeuronRanking, Site
 from neuronlens.saliency.max import MaxSaliency
 from neuronlens.schema import EDITS, PROJECTIONS
 
@@ -207,7 +207,7 @@ def test_the_scope_of_a_ranking_may_be_all_layers(generator: np.random.Generator
     for layer in (0, 1):
         found = activations(generator.normal(scale=1 + 5 * layer, size=(40, 6)), labels)
         layers[layer] = fitted(replace(found, site=Site(layer)), 1.0)
-    counts = [EditBuilder({"none": layers[at]}, ranked_with=layers).selected(KNOBS)[0].sum() for at in (0, 1)]
+    counts = [EditBuilder({"none": layers[at]}, ranked_with={"none": layers}).selected(KNOBS)[0].sum() for at in (0, 1)]
     assert counts == [0, 6], "the larger layer's neurons outrank the smaller's"
 
 

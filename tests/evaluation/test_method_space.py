@@ -11,7 +11,7 @@ import torch
 
 from neuronlens.activations import extract
 from neuronlens.config import compose, option_names
-from neuronlens.edits.build import EditBuilder, Knobs
+from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import fit_site
 from neuronlens.errors import ConfigError
 from neuronlens.evaluation.cells import grid
@@ -20,7 +20,7 @@ from neuronlens.evaluation.metrics import MEASURES
 from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.replay import starts_at
 from neuronlens.pipeline import run
-from neuronlens.records import Site
+from neuronlens.records import Knobs, Site
 from neuronlens.schema import CONTROLS, EDITS
 from tests.test_activations import CPU, dataset, loaded
 
@@ -107,7 +107,7 @@ def test_activations_under_earlier_edits_equal_a_run_by_hand() -> None:
             with edited(model.model, {first: builder.batch([cell])}, positions="last"), torch.no_grad():
                 model.model(input_ids=ids)
             handle.remove()
-            np.testing.assert_allclose(under[cell].values[place], seen[0][0, -1].numpy(), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(under[cell]().values[place], seen[0][0, -1].numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_concatenated_edits_are_each_their_own() -> None:
@@ -147,6 +147,13 @@ def test_combinations_that_mean_nothing_are_left_out_or_refused() -> None:
     assert {cell.gate for cell in cells if cell.edit == "leace"} == {"neuron", "joint"}
     assert all(cell.saliency is None for cell in cells if cell.edit == "leace" and cell.gate == "neuron")
     assert all(cell.range is not None for cell in cells if cell.control == "other_concept")
+    with pytest.raises(ConfigError, match="holds no cell"):
+        grid(compose(["sweep=single", "intervention.control=other_concept", "intervention.gate=neuron"]))
+    assert {cell.top_count for cell in grid(compose(["intervention.top_count=50"]))} == {50}, (
+        "it wins over the default list"
+    )
+    own = compose(["range=mixture", "range.tau=3", "sweep.tau=null", "sweep.range=[gaussian,mixture]"])
+    assert {(cell.range, cell.tau) for cell in grid(own)} >= {("gaussian", 2.5), ("mixture", 3.0)}
     with pytest.raises(ConfigError, match="mixes neurons"):
         grid(compose(["sweep.edit=[leace]", "sweep.gate=[range]"]))
 
@@ -163,7 +170,10 @@ def test_combinations_that_mean_nothing_are_left_out_or_refused() -> None:
         (["intervention.beta=1"], "factor in [0, 1)"),
         (["intervention.scope=model"], "layers.mode=together"),
         (["sweep.methods=[{gate:[rnage]}]"], "Did you mean 'range'"),
-        (["sweep.methods=[{gat:[range]}]"], "gat"),
+        (["sweep.methods=[{gat:[range]}]"], "Did you mean 'gate'"),
+        (["seed=-1"], "seed is -1"),
+        (["trainer.accelerator=tpu"], "Unknown trainer.accelerator"),
+        (["trainer.threads=0"], "trainer.threads is 0"),
         (["sweep.gate=[joint]", "dataset.samples_per_concept.select=0"], "select split"),
     ],
 )
@@ -171,3 +181,32 @@ def test_bad_methods_are_told_in_one_sentence(overrides: list[str], said: str) -
     with pytest.raises(ConfigError) as caught:
         compose(overrides)
     assert said in str(caught.value)
+
+
+def test_fit_on_correct_holds_in_incremental_mode_and_controls_run_there(
+    tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    overrides = [
+        *tiny_overrides,
+        "layers.select=[0,2]",
+        "layers.mode=incremental",
+        "evaluation.fit_on=correct",
+        "sweep.gate=[range,joint]",
+        "sweep.tau=[1.5]",
+        "sweep.top_fraction=[0.5]",
+        "sweep.edit=[zero,leace]",
+        "sweep.control=[none,shuffled_labels]",
+    ]
+    rows = _rows(overrides, tmp_path / "run")
+    assert rows["skipped"].isna().all()
+    assert set(rows["edit"]) == {"none", "zero", "leace"}
+
+
+def test_the_shuffled_control_ranks_by_shuffled_labels_over_all_layers_too(
+    tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    overrides = [*tiny_overrides, "layers.select=[0,2]", "layers.mode=together", "intervention.scope=model"]
+    rows = _rows([*overrides, "sweep.control=[none,shuffled_labels]", "sweep.gate=[neuron]"], tmp_path / "run")
+    edited_rows = rows[rows["edit"] == "zero"]
+    plain, shuffled = (edited_rows[edited_rows["control"].isna() == own] for own in (True, False))
+    assert not np.allclose(plain["kl"].to_numpy(), shuffled["kl"].to_numpy())

@@ -17,6 +17,8 @@ from neuronlens.evaluation.matched import (
     rank_methods,
 )
 from neuronlens.evaluation.statistics import mean_interval, resample_counts
+from neuronlens.records import ResultTable
+from neuronlens.report.tables import verdict
 
 
 def _rows(
@@ -144,3 +146,22 @@ def test_trap_26_the_operating_point_is_chosen_on_select_and_reported_on_test() 
     assert (chosen["concept_accuracy_drop"], chosen["complement_confidence_drop"]) == (0.1, 0.7)
     assert chosen["select_complement_confidence_drop"] == pytest.approx(0.4)
     assert pd.isna(found.iloc[1].get("cell_id"))
+
+
+def test_the_baseline_is_the_full_strength_mask_of_the_same_ranking() -> None:
+    weak = _rows({("neuron", None): [(0.2, 0.0), (0.3, 0.0)]}, "c").assign(strength=0.25)
+    other = _rows({("neuron", None): [(0.4, 0.1), (0.8, 0.2)]}, "c").assign(saliency="probe")
+    full = _rows({("neuron", None): [(0.4, 0.3), (0.8, 0.4)], ("range", 2.5): [(0.4, 0.1), (0.8, 0.2)]}, "c")
+    found = rank_methods(matched_erasure(pd.concat([weak, other, full]), [1.0]), level=0.95, resamples=50, seed=0)
+    ranged = found[found["gate"] == "range"].iloc[0]
+    assert ranged["complement_accuracy_drop_neuron"] == pytest.approx(0.4)
+    probe = found[found["saliency"] == "probe"].iloc[0]
+    assert probe["complement_accuracy_drop_difference"] == 0.0
+
+
+def test_without_resamples_there_is_no_interval_and_no_claim() -> None:
+    assert np.isnan(mean_interval(np.array([1.0, 2.0]), level=0.95, resamples=0, seed=0)[1:]).all()
+    rows = _rows({("neuron", None): [(0.8, 0.3)], ("range", 2.5): [(0.8, 0.1)]}, "c")
+    comparison = compare_gates(matched_erasure(rows, [0.5]), level=0.95, resamples=0, seed=0)
+    empty = pd.DataFrame()
+    assert "no difference is claimed" in verdict(ResultTable(rows, empty, comparison, empty, empty, {}), 2.5)

@@ -10,7 +10,7 @@ import torch
 
 from neuronlens.activations import extract
 from neuronlens.config import compose
-from neuronlens.edits.build import EditBuilder, Knobs
+from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import ConfigError
 from neuronlens.evaluation.cells import grid
@@ -18,7 +18,7 @@ from neuronlens.evaluation.sweep import SweepEvaluator, run_sweep
 from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.replay import starts_at
 from neuronlens.ranges.gaussian import GaussianRange
-from neuronlens.records import ActivationSet, Site
+from neuronlens.records import ActivationSet, Knobs, Site
 from neuronlens.saliency.max import MaxSaliency
 from neuronlens.schema import EDITS, PROJECTIONS
 from tests.test_activations import CPU, dataset, loaded
