@@ -242,7 +242,10 @@ class Stages:
         for name, what in (
             ("table.md", "every cell, and the comparison at every tau"),
             ("figures/tradeoff.png", "erasure against collateral"),
-            ("figures/neurons.png", "what salient neurons say, and the ranges"),
+            (
+                "figures/neurons.png",
+                "what salient neurons say, and the ranges (firing.png, qq.png, overlap.png beside it)",
+            ),
         ):
             self.console.print(f"{path / name}  [dim]{what}[/dim]", soft_wrap=True)
         self.console.print(f"[dim]{self.seconds['total']:.0f} s, {peak_memory_gib():.2f} GiB at most[/dim]")

@@ -145,10 +145,11 @@ class RunFolder:
         self._write_table("diagnostics", neurons)
         self._write_table("overlap", overlap)
 
-    def read_overlap(self) -> pd.DataFrame:
-        """Return the overlap of salient sets, empty where diagnostics were off."""
-        path = self.path / "overlap.parquet"
-        return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+    def read_diagnostics(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the held-out diagnostics and the overlap of salient sets, both empty where they were off."""
+        paths = [self.path / f"{name}.parquet" for name in ("diagnostics", "overlap")]
+        found = [pd.read_parquet(path) if path.is_file() else pd.DataFrame() for path in paths]
+        return found[0], found[1]
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file of the run folder."""

@@ -28,7 +28,7 @@ def method_name(row: dict[str, Any]) -> str:
     if pd.notna(row["strength"]) and row["strength"] != 1:
         parts.append(f"x {row['strength']:g}")
     if pd.notna(row["control"]):
-        parts.append(f"[{row['control']}]")
+        parts.append(f"({row['control']})")
     return " ".join(parts)
 
 

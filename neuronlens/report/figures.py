@@ -22,6 +22,8 @@ from neuronlens.results import RunFolder
 NEURON_COLOUR = "#d55e00"  # Okabe and Ito's palette, told apart by colour-blind readers
 RANGE_COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#332288", "#cc79a7", "#999999")
 SHOWN_CONCEPTS = 6
+SHOWN_PANELS = 4
+WIDEST = 4
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ def draw(folder: RunFolder, table: ResultTable, *, level: float, seed: int) -> l
         "neurons": neurons(folder),
         "qq": quantiles(folder),
     }
-    overlap = folder.read_overlap()
+    diagnostics, overlap = folder.read_diagnostics()
+    if len(diagnostics):
+        figures["firing"] = firing_rates(diagnostics)
     if len(overlap):
         figures["overlap"] = overlaps(overlap)
     if len(table.methods) > 4:
@@ -67,18 +71,25 @@ def tradeoff(rows: pd.DataFrame, *, level: float, seed: int) -> Figure:
     the number of neurons edited or, where that is fixed, the strength.
     """
     panels = list(curves(rows).groupby(["layers", "edit"], sort=True))
-    columns = max(len(panels), 1)
-    figure = Figure(figsize=(max(5.0 * columns, 6), 7.2), layout="constrained")
-    axes = figure.subplots(len(COLLATERAL), columns, squeeze=False, sharex="col", sharey="row")
-    for line, (measure, spoken) in zip(axes, COLLATERAL.items(), strict=True):
-        for axis, (_, panel) in zip(line, panels, strict=False):
+    columns = max(min(len(panels), WIDEST), 1)
+    blocks = max(-(-len(panels) // columns), 1)
+    figure = Figure(figsize=(max(5.0 * columns, 6), 7.2 * blocks), layout="constrained")
+    axes = figure.subplots(len(COLLATERAL) * blocks, columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.set_visible(False)
+    for place, ((layers, edit), panel) in enumerate(panels):
+        block, column = divmod(place, columns)
+        for line, (measure, spoken) in enumerate(COLLATERAL.items()):
+            axis = axes[len(COLLATERAL) * block + line, column]
+            axis.set_visible(True)
             _tradeoff_panel(axis, panel, measure, level, seed)
-        line[0].set_ylabel(f"complement {spoken} drop\n(cost to the others, lower is better)")
-    for axis, ((layers, edit), _) in zip(axes[0], panels, strict=False):
-        axis.set_title(f"{edit.replace('_', ' ')}, layer {layers}")
-        axis.legend(loc="upper left", fontsize=7)
-    for axis in axes[-1]:
-        axis.set_xlabel("concept accuracy drop (erasure, further right is more)")
+            if column == 0:
+                axis.set_ylabel(f"complement {spoken} drop\n(cost to the others, lower is better)")
+            if line == 0:
+                axis.set_title(f"{edit.replace('_', ' ')}, layer {layers}")
+                axis.legend(loc="upper left", fontsize=7)
+            else:
+                axis.set_xlabel("concept accuracy drop (erasure, further right is more)")
     return figure
 
 
@@ -182,6 +193,39 @@ def quantiles(folder: RunFolder) -> Figure:
             axis.plot(ends, ends, color="0.5", linewidth=0.8)
         axis.set_xlabel("Gaussian quantile", fontsize=8)
         axis.set_ylabel("activation", fontsize=8)
+    return figure
+
+
+def firing_rates(diagnostics: pd.DataFrame) -> Figure:
+    """Return, per concept, how often its ranges fire on held-out samples of it and of the rest, over its salient neurons.
+
+    One panel per (site, ranking, range, tau); boxes span the quartiles over neurons, purity is the share of what fires
+    that is the concept's.
+    """
+    knobs = ["site", "saliency", "range", "tau"]
+    panels = list(diagnostics.groupby(knobs, dropna=False, sort=False))[-SHOWN_PANELS:]
+    figure = Figure(figsize=(11, 3.4 * len(panels)), layout="constrained")
+    shown = (
+        ("firing_concept", "on the concept", RANGE_COLOURS[1]),
+        ("firing_rest", "on the rest", "0.6"),
+        ("purity", "purity", "#009e73"),
+    )
+    for axis, (key, panel) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
+        concepts = list(dict.fromkeys(panel["concept"]))
+        for place, (measure, label, colour) in enumerate(shown):
+            values = [panel.loc[panel["concept"] == name, measure].dropna().to_numpy() for name in concepts]
+            at = np.arange(len(concepts)) + 0.26 * (place - 1)
+            boxes = axis.boxplot(
+                values, positions=at, widths=0.22, patch_artist=True, showfliers=False, manage_ticks=False
+            )
+            for box in boxes["boxes"]:
+                box.set(facecolor=colour, linewidth=0.5)
+            axis.plot([], [], color=colour, linewidth=6, label=label)
+        axis.set_xticks(range(len(concepts)), concepts, rotation=30, ha="right", fontsize=7)
+        axis.set(ylim=(-0.02, 1.02), ylabel="share of held-out samples inside")
+        named = [f"tau {value:g}" if isinstance(value, float) else str(value) for value in key if pd.notna(value)]
+        axis.set_title(", ".join(named), fontsize=9, loc="left")
+        axis.legend(fontsize=7, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 
