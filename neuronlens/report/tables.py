@@ -132,7 +132,10 @@ def methods_table(table: ResultTable, best: int = 6) -> Table:
     title = "Where each method erases the same share of a concept: what it costs the others, best first"
     shown = Table(title=title, title_justify="left")
     for place, heading in enumerate(METHOD_HEADINGS):
-        shown.add_column(heading, justify="left" if place == 0 else "right", no_wrap=True)
+        is_name = place == 0
+        shown.add_column(
+            heading, justify="left" if is_name else "right", no_wrap=not is_name, min_width=30 if is_name else None
+        )
     for _, group in table.methods.groupby(["layers", "site", "level"], sort=False):
         kept = group[(np.arange(len(group)) < best) | plain_mask(group)]
         for line in method_cells(kept.to_dict("records")):
