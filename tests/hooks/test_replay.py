@@ -60,6 +60,12 @@ def _edit(width: int, seed: int = 0) -> tuple[GatedEdit, Callable[[Tensor, Tenso
     return edit, by_hand
 
 
+def stacked(edits: list[GatedEdit]) -> GatedEdit:
+    """Return edits of one cell each as one batch."""
+    names = ("lower", "upper", "scale", "shift", "strength")
+    return GatedEdit(*(torch.cat([getattr(edit, name) for edit in edits]) for name in names))
+
+
 @pytest.mark.parametrize(("family", "layer"), LAYERS)
 def test_replay_equals_a_plain_hooked_forward_exactly(family: str, layer: int) -> None:
     model, inputs = tiny_model(family), tiny_inputs(family)
@@ -98,7 +104,7 @@ def test_several_cells_in_one_forward_are_each_their_own(family: str) -> None:
     model, inputs = tiny_model(family), tiny_inputs(family)
     _, hidden = _plain(model, family, 1, inputs, lambda x: x)
     edits = [_edit(hidden.shape[-1], seed)[0] for seed in range(3)]
-    both = GatedEdit(*(torch.cat([getattr(edit, name) for edit in edits]) for name in edits[0].__dataclass_fields__))
+    both = stacked(edits)
     with torch.no_grad():
         together = replay(model, 1, inputs, both(hidden[None]))
         alone = [replay(model, 1, inputs, edit(hidden[None]))[0] for edit in edits]

@@ -11,7 +11,7 @@ from neuronlens.hooks.contexts import capture, edited
 from neuronlens.hooks.replay import replay, starts_at
 from neuronlens.records import Site
 from tests.conftest import FAMILY_NAMES, tiny_inputs, tiny_model
-from tests.hooks.test_replay import BLOCKS, _edit
+from tests.hooks.test_replay import BLOCKS, _edit, stacked
 
 INSIDE = ("attn_out", "mlp_out", "mlp_neurons")
 
@@ -80,7 +80,7 @@ def test_several_cells_inside_a_block_are_each_their_own(family: str) -> None:
     model, inputs, site = tiny_model(family), tiny_inputs(family), Site(1, "mlp_neurons")
     _, vector = _by_hand(model, family, site, inputs, lambda x: x)
     edits = [_edit(vector.shape[-1], seed)[0] for seed in range(3)]
-    both = type(edits[0])(*(torch.cat([getattr(e, n) for e in edits]) for n in edits[0].__dataclass_fields__))
+    both = stacked(edits)
     with capture(model, [Site(0)]) as recorded, torch.no_grad():
         model(**inputs)
     states = recorded[Site(0)][None]
