@@ -13,6 +13,7 @@ from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.joint import DetectedEdit, Detector, LikelihoodRatio, best_threshold, likelihood_ratio
 from neuronlens.edits.leace import LeaceFitter
 from neuronlens.edits.projections import Projection, ProjectionEdit, directional_ablation
+from neuronlens.edits.transports import Affine
 from neuronlens.errors import ActivationError, ConfigError, unknown
 from neuronlens.ranges.intervals import EMPTY, WHOLE, complement
 from neuronlens.records import ActivationSet, BoolArray, Cell, FloatArray, Knobs, NeuronRanking
@@ -20,7 +21,6 @@ from neuronlens.saliency.random_control import uniform_scores
 from neuronlens.saliency.scope import rank_together
 from neuronlens.schema import EDITS, GATES, PROJECTIONS
 
-Affine = tuple[FloatArray, FloatArray]
 Edit = GatedEdit | ProjectionEdit | DetectedEdit
 
 

@@ -12,8 +12,8 @@ from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covaria
 from neuronlens.edits.projections import Projection, identity
 from neuronlens.errors import ActivationError, ConfigError, ShapeError, unknown
 from neuronlens.records import FloatArray, IntArray
+from neuronlens.schema import COVARIANCES
 
-COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 CORRELATION_FLOOR = 1e-9
 """A whitened cross-covariance below this, relative to the concept's own deviation, is float64 rounding."""
 

@@ -19,6 +19,7 @@ def redraw(path: Path) -> None:
     table, config = folder.read_results(), folder.read_record("manifest.json")["config"]
     folder.claim()
     tau = config["range"].get("tau")
+    tau = None if tau is None else float(tau)  # an infinite one is text in JSON
     folder.write_text("table.md", markdown(table, tau))
     drawn = draw(folder, table, level=config["evaluation"]["level"], seed=config["seed"])
     console = wide_console()
