@@ -165,7 +165,8 @@ def measure_all(
 def _base(split: Extraction) -> tuple[IntArray, BaseOutcomes]:
     labels = next(iter(split.activations.values())).labels
     assert split.log_probabilities is not None, "splits that are measured are run to the head"
-    return labels, BaseOutcomes.of(split.log_probabilities, labels)
+    assert split.prediction is not None
+    return labels, BaseOutcomes.of(split.log_probabilities, split.prediction, labels)
 
 
 def write_run(

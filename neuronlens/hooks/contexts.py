@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neuronlens.errors import SiteError, unknown
+from neuronlens.hooks.masks import EDITED, edit_mask, read_index
 from neuronlens.hooks.sites import Point, resolve_site
 from neuronlens.records import Site
 
@@ -44,7 +45,13 @@ def capture(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tens
 
 @contextmanager
 def edited(
-    model: nn.Module, edits: Mapping[Site, Edit], *, positions: str = "all", cells: int = 1
+    model: nn.Module,
+    edits: Mapping[Site, Edit],
+    *,
+    positions: str = "all",
+    cells: int = 1,
+    attended: Tensor | None = None,
+    prompt: Tensor | None = None,
 ) -> Iterator[nn.Module]:
     """Edit the sites' vectors in every forward in the block, and leave the model as it was found.
 
@@ -55,14 +62,16 @@ def edited(
     Raises:
         SiteError: a site matches nothing, or its hook never fired though the model ran (TRAPS 13).
     """
-    if positions not in ("all", "cls", "last"):
-        raise SiteError(unknown("edit position", positions, ["all", "cls", "last"]))
+    if positions not in EDITED:
+        raise SiteError(unknown("edit position", positions, EDITED))
     mask_of_forward: list[Tensor | None] = [None]
 
     def change(edit: Edit) -> Callable[[Tensor], Tensor]:
         def changed(hidden: Tensor) -> Tensor:
             by_cell = hidden.unflatten(0, (cells, -1))
             mask = position_mask(mask_of_forward[0], by_cell[0], positions)
+            if attended is not None:
+                mask = edit_mask(attended, attended if prompt is None else prompt, positions)
             return edit(by_cell, mask).flatten(0, 1)
 
         return changed
@@ -70,7 +79,7 @@ def edited(
     def remember_mask(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         bound = inspect.signature(module.forward).bind_partial(*arguments, **named).arguments
         mask = bound.get("attention_mask", bound.get("kwargs", {}).get("attention_mask"))
-        mask_of_forward[0] = mask if mask is None else mask[: mask.shape[0] // cells]
+        mask_of_forward[0] = mask[: mask.shape[0] // cells] if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
     points = {site: resolve_site(model, site) for site in edits}
     with _watched(model, points) as (seen, handles):
@@ -101,17 +110,7 @@ def position_mask(attention_mask: Tensor | None, hidden: Tensor, positions: str)
     if attention_mask is None:
         attention_mask = torch.ones(samples, width, dtype=torch.long, device=hidden.device)
     attended = attention_mask[:, -width:].to(hidden.device) != 0  # with a cache, the mask covers the past as well
-    if positions == "all":
-        return attended
-    return torch.zeros_like(attended).scatter_(1, read_index(attended, positions)[:, None], True)
-
-
-def read_index(attended: Tensor, position: str) -> Tensor:
-    """Return the record position's index `[sample]`: 0 for `cls`, the last attended one for `last` (TRAPS 1)."""
-    if position == "cls":
-        return torch.zeros(attended.shape[0], dtype=torch.long, device=attended.device)
-    places = torch.arange(attended.shape[1], device=attended.device)
-    return (places * (attended != 0)).argmax(-1)
+    return edit_mask(attended, attended, positions)
 
 
 def read_positions(hidden: Tensor, attention_mask: Tensor, position: str) -> Tensor:
