@@ -18,7 +18,7 @@ EDITS = (
 CONTROLS = ("none", "random_neurons", "shuffled_labels", "other_concept")
 LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
-EDIT_POSITIONS = ("record", "all")
+EDIT_POSITIONS = ("record", "all", "prompt", "generated")
 RECORD_POSITIONS = ("cls", "last", "mean", "max")
 HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
 DEFAULT_TAU = 2.5
@@ -107,6 +107,9 @@ class FinetuneConfig:
 class ModelConfig:
     """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set; `gguf` is a
     file in the local folder or the wheel, dequantised once.
+
+    `normalise` says over what label_token's probabilities add up to 1; `parse` and `max_new_tokens` are the generation
+    head's: how an answer is matched with the labels, and how long it may be.
     """
 
     name: str = "model"
@@ -118,6 +121,9 @@ class ModelConfig:
     hub: str | None = None
     revision: str | None = None
     head: str = "seq_cls"
+    normalise: str = "labels"
+    parse: str = "first_line"
+    max_new_tokens: int = 8
     dtype: str = "float32"
     attn_implementation: str | None = None
     max_length: int = 64
@@ -289,6 +295,8 @@ def check(config: Config) -> None:
         ("layers.site", [config.layers.site], SITES),
         ("layers.mode", [config.layers.mode], LAYER_MODES),
         ("model.head", [config.model.head], HEADS),
+        ("model.normalise", [config.model.normalise], ("labels", "vocabulary")),
+        ("model.parse", [config.model.parse], ("first_line", "first_word", "contains")),
         ("logger.kind", [config.logger.kind], ("wandb", "csv")),
         ("evaluation.fit_on", [config.evaluation.fit_on], ("all", "correct")),
         ("evaluation.select", [config.evaluation.select], ("none", "matched_erasure")),
@@ -346,6 +354,7 @@ def _check_numbers(config: Config) -> None:
     lengths = (prompt.max_shot_tokens, prompt.max_text_tokens)
     _require("dataset.prompt.max_shot_tokens, max_text_tokens", lengths, min(lengths[0], lengths[1] or 1) >= 1, ">= 1")
     _require("model.max_length", model.max_length, model.max_length >= 1, "at least 1 token")
+    _require("model.max_new_tokens", model.max_new_tokens, model.max_new_tokens >= 1, "at least 1 token")
     _require("model.batch_size", model.batch_size, model.batch_size >= 1, "at least 1")
     _require("evaluation.bootstrap", evaluation.bootstrap, evaluation.bootstrap >= 0, ">= 0 (0 leaves intervals out)")
     _require("evaluation.level", evaluation.level, 0 < evaluation.level < 1, "a share in (0, 1)")

@@ -33,9 +33,17 @@ class Reading:
 class Head(Protocol):
     """What every task head offers."""
 
-    name: str
-    reads: str
-    replays: bool  # whether stored states suffice; a model that writes runs from its embeddings
+    @property
+    def name(self) -> str:
+        """As in the config."""
+
+    @property
+    def reads(self) -> str:
+        """The position it reads, `cls` or `last`."""
+
+    @property
+    def replays(self) -> bool:
+        """Whether stored states suffice; a model that writes runs from its embeddings."""
 
     @property
     def continuations(self) -> tuple[tuple[int, ...], ...]:

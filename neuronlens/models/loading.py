@@ -12,11 +12,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from neuronlens.config import fingerprint
+from neuronlens.data.prompts import PromptBuilder
 from neuronlens.data.sources import sha256_of, wheel_files
 from neuronlens.errors import ModelError
 from neuronlens.hooks.sites import family_of
 from neuronlens.models.gguf import dequantised
-from neuronlens.models.heads import SequenceClassification, check_labels
+from neuronlens.models.heads import Head, SequenceClassification, check_labels
 from neuronlens.records import LoadedModel
 from neuronlens.schema import ModelConfig
 from neuronlens.store import Store
@@ -230,22 +231,34 @@ def _tokenizer(config: ModelConfig, source: ModelSource, model: Any) -> Any:
     return tokenizer
 
 
-def wrap(model: Any, tokenizer: Any, config: ModelConfig, source: ModelSource) -> LoadedModel:
-    """Return the record of a model in eval mode with its head and fingerprint."""
-    head = SequenceClassification(reads=family_of(model.config.model_type).reads)
+def wrap(
+    model: Any,
+    tokenizer: Any,
+    config: ModelConfig,
+    source: ModelSource,
+    head: Head | None = None,
+    prompt: PromptBuilder | None = None,
+) -> LoadedModel:
+    """Return the record of a model in eval mode with its fingerprint.
+
+    Args:
+        head: how predictions are read; None for the classification head.
+        prompt: of a language model.
+    """
+    head = head or SequenceClassification(reads=family_of(model.config.model_type).reads)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    key = fingerprint(
-        {
-            "model": source.identity,
-            "tokenizer": fingerprint(vocabulary),
-            "head": config.head,
-            "dtype": config.dtype,
-            "attention": model.config._attn_implementation,
-            "max_length": config.max_length,
-            "record_position": config.record_position or head.reads,
-        }
-    )
+    identity = {
+        "model": source.identity,
+        "tokenizer": fingerprint(vocabulary),
+        "head": config.head,
+        "dtype": config.dtype,
+        "attention": model.config._attn_implementation,
+        "max_length": config.max_length,
+        "record_position": config.record_position or head.reads,
+    }
+    if prompt is not None:
+        identity["prompt"] = [prompt.fingerprint, config.normalise, config.parse, config.max_new_tokens]
     return LoadedModel(
         name=config.name,
         model=model.eval(),
@@ -254,6 +267,7 @@ def wrap(model: Any, tokenizer: Any, config: ModelConfig, source: ModelSource) -
         record_position=config.record_position or head.reads,
         max_length=config.max_length,
         batch_size=config.batch_size,
-        fingerprint=key,
+        fingerprint=fingerprint(identity),
         folder=source.folder,
+        prompt=prompt,
     )
