@@ -21,7 +21,7 @@ from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.masks import edit_mask, prompt_mask
 from neuronlens.hooks.replay import replaying
 from neuronlens.hooks.sites import blocks_of
-from neuronlens.models.heads import LabelScores, Reading
+from neuronlens.models.heads import Generation, LabelScores, Reading
 from neuronlens.records import BoolArray, Cell, FloatArray, IntArray, LoadedModel, Site
 from neuronlens.stored import StoredStates
 from neuronlens.trainer import TrainerConfig, make_trainer
@@ -172,9 +172,13 @@ class SweepEvaluator(pl.LightningModule):
     def _read_generated(self, cells: int, edits: dict[Site, Edit], batch: Batch) -> Reading:
         """Return the reading of cells whose edits stay active while the model writes: no stored state serves there."""
         rows = {name: tensor.repeat(cells, 1) for name, tensor in batch.inputs.items()}
+        head = self.loaded.head
+        assert isinstance(head, Generation), "no other head writes"
         places = {"attended": batch.inputs["attention_mask"] != 0, "prompt": prompt_mask(batch.inputs)}
         with edited(self.model, edits, positions=self.positions, cells=cells, **places):
-            return _by_cell(self.loaded.head.read(self.model, rows), cells)
+            said = head.scores.read(self.model, rows)
+        with edited(self.model, edits, positions=self.positions, cells=cells):
+            return _by_cell(Reading(said.log_probabilities, head.write(self.model, rows)), cells)
 
     def _read_branches(self, cells: int, edits: dict[Site, Edit], batch: Batch, states: Tensor) -> Reading:
         """Return the reading of cells as branches after the unedited prompt's keys: a token or few per cell."""
@@ -191,7 +195,8 @@ class SweepEvaluator(pl.LightningModule):
         hidden = hidden.expand(cells, *hidden.shape[1:])
         words = None if head.words is None else head.words.to(states.device)
         stacked = {site: _AlongPositions(edit, cells, mask) for site, edit in edits.items()}
-        with edited(self.model, stacked) if stacked else nullcontext():
+        every = torch.ones_like(attended).repeat(1, cells)
+        with edited(self.model, stacked, attended=every) if stacked else nullcontext():
             return head.of(run_branches(self.model, prompt, hidden, words=words))
 
     def _keep(self, reading: Reading, item: WorkItem) -> None:

@@ -16,6 +16,7 @@ from neuronlens.errors import SiteError, unknown
 from neuronlens.hooks.sites import family_of
 
 EDITED = ("all", "prompt", "generated", "cls", "last")
+"""Where an edit may be made; the last two are the record positions that are one position."""
 
 
 def prompt_mask(inputs: Mapping[str, Tensor]) -> Tensor:
@@ -50,7 +51,8 @@ def edit_mask(attended: Tensor, prompt: Tensor, positions: str) -> Tensor:
         return attended & ~prompt
     if positions not in EDITED:
         raise SiteError(unknown("edit position", positions, EDITED))
-    return torch.zeros_like(attended).scatter_(1, read_index(prompt, positions)[:, None], True)
+    chosen = torch.zeros_like(attended).scatter_(1, read_index(prompt, positions)[:, None], True)
+    return chosen & prompt
 
 
 def scored_index(inputs: Mapping[str, Tensor]) -> Tensor:

@@ -75,11 +75,17 @@ def family_of(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
+def body_of(model: nn.Module) -> nn.Module:
+    """Return the model without its head, which every forward of the model runs with the masks it was given."""
+    body = getattr(model, "base_model", model)
+    assert isinstance(body, nn.Module), "base_model is a module"
+    return body
+
+
 def blocks_of(model: nn.Module) -> nn.ModuleList:
     """Return the model's own list of transformer blocks."""
-    base = getattr(model, "base_model", model)
     family = family_of(_model_type(model))
-    return base.get_submodule(family.blocks)  # type: ignore[return-value]
+    return body_of(model).get_submodule(family.blocks)  # type: ignore[return-value]
 
 
 def _model_type(model: Any) -> str:

@@ -201,7 +201,10 @@ class Generation:
 
     def read(self, model: Any, inputs: Mapping[str, Tensor]) -> Reading:
         """Return the labels' distribution and the label that was written."""
-        log_probs = self.scores.read(model, inputs).log_probabilities
+        return Reading(self.scores.read(model, inputs).log_probabilities, self.write(model, inputs))
+
+    def write(self, model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the index of the label that the model writes after each prompt `[sample]`, -1 for none."""
         prompts = _left_padded(inputs, self.tokenizer.pad_token_id)
         written = model.generate(
             **prompts,
@@ -212,7 +215,7 @@ class Generation:
         )[:, prompts["input_ids"].shape[1] :]
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         found = [match(text, self.answers, self.parse) for text in texts]
-        return Reading(log_probs, torch.tensor(found, device=log_probs.device))
+        return torch.tensor(found, device=written.device)
 
 
 def match(text: str, answers: Sequence[str], parse: str) -> int:
