@@ -18,7 +18,6 @@ from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
 from neuronlens.hooks.replay import run_body
 from neuronlens.hooks.sites import blocks_of, family_of
-from neuronlens.models.heads import Reading
 from neuronlens.records import ActivationSet, ConceptDataset, ConceptStatistics, FloatArray, IntArray, LoadedModel, Site
 from neuronlens.schema import TrainerConfig
 from neuronlens.store import Store
@@ -126,11 +125,14 @@ class ActivationExtractor(pl.LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         """Record one batch."""
         rows = torch.from_numpy(batch.rows)
+        head = self.loaded.head
         with capture(self.model, self.watched) as recorded:
             if self.to_the_head:
-                self._record_predictions(self.loaded.head.read(self.model, batch.inputs), rows)
+                said = head.read(self.model, batch.inputs)
             else:
                 run_body(self.model, batch.inputs, deepest=max(site.layer for site in self.watched))
+        if self.to_the_head:
+            self._record_predictions(said.log_probabilities, head.answer(self.model, batch.inputs, said), rows)
         for site in self.sites:
             self._record_values(site, recorded[site], batch, rows)
         for layer in self.keep:
@@ -145,12 +147,12 @@ class ActivationExtractor(pl.LightningModule):
         self.values[site][rows] = vectors.float().cpu()
         self.moments[site].update(vectors, self.labels[rows].to(vectors.device))
 
-    def _record_predictions(self, reading: Reading, rows: Tensor) -> None:
-        log_probs = reading.log_probabilities.detach().cpu()
+    def _record_predictions(self, log_probabilities: Tensor, prediction: Tensor, rows: Tensor) -> None:
+        log_probs = log_probabilities.detach().cpu()
         if self.log_probs is None:
             self.log_probs = torch.empty(len(self.labels), log_probs.shape[1], dtype=log_probs.dtype)
         self.log_probs[rows] = log_probs
-        self.prediction[rows] = reading.prediction.cpu()
+        self.prediction[rows] = prediction.cpu()
 
     def _kept(self, layer: int, hidden: Tensor, batch: Batch) -> tuple[Batch, Tensor]:
         if not self.loaded.head.replays:

@@ -205,9 +205,11 @@ class PromptBuilder:
         A label's first characters can merge with the prompt's last ones ("Topic: " + "Sports" is "Topic", ":", " Sports"),
         so labels are tokenised in their place: what follows the tokens that the prompt has with any label or none.
         """
-        prompts, joints = [], set()
+        prompts, joints, behind = [], set(), []
         for probe in _PROBES:
-            ids = tuple(self._encoded(probe)["input_ids"])
+            encoded = self._encoded(probe)
+            ids = tuple(encoded["input_ids"])
+            behind.append(sum(first >= len(self.head) + len(probe) for first, _ in encoded["offset_mapping"]))
             wholes = [tuple(self._encoded(probe, label)["input_ids"]) for label in self.label_texts]
             shared = min(_common(ids, whole) for whole in wholes)
             joints.add((ids[shared:], tuple(whole[shared:] for whole in wholes)))
@@ -215,7 +217,7 @@ class PromptBuilder:
         if len(joints) > 1:
             raise ModelError(f"The labels are tokenised in another way after different texts. {_JOINT_STEP}")
         left_out, labels = joints.pop()
-        common = min(_common(prompts[0][::-1], ids[::-1]) for ids in prompts)
+        common = min(*behind, *(_common(prompts[0][::-1], ids[::-1]) for ids in prompts))
         return prompts[0][len(prompts[0]) - common :], len(left_out), labels
 
     def _check_labels(self) -> None:

@@ -21,7 +21,7 @@ from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.masks import edit_mask, prompt_mask
 from neuronlens.hooks.replay import replaying
 from neuronlens.hooks.sites import blocks_of
-from neuronlens.models.heads import Generation, LabelScores, Reading
+from neuronlens.models.heads import LabelScores, Reading
 from neuronlens.records import BoolArray, Cell, FloatArray, IntArray, LoadedModel, Site
 from neuronlens.stored import StoredStates
 from neuronlens.trainer import TrainerConfig, make_trainer
@@ -173,12 +173,12 @@ class SweepEvaluator(pl.LightningModule):
         """Return the reading of cells whose edits stay active while the model writes: no stored state serves there."""
         rows = {name: tensor.repeat(cells, 1) for name, tensor in batch.inputs.items()}
         head = self.loaded.head
-        assert isinstance(head, Generation), "no other head writes"
         places = {"attended": batch.inputs["attention_mask"] != 0, "prompt": prompt_mask(batch.inputs)}
         with edited(self.model, edits, positions=self.positions, cells=cells, **places):
-            said = head.scores.read(self.model, rows)
+            said = head.read(self.model, rows)
         with edited(self.model, edits, positions=self.positions, cells=cells):
-            return _by_cell(Reading(said.log_probabilities, head.write(self.model, rows)), cells)
+            written = head.answer(self.model, rows, said)
+        return _by_cell(Reading(said.log_probabilities, written), cells)
 
     def _read_branches(self, cells: int, edits: dict[Site, Edit], batch: Batch, states: Tensor) -> Reading:
         """Return the reading of cells as branches after the unedited prompt's keys: a token or few per cell."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuronlens.hooks.masks import as_model_takes, attention_of, prompt_mask, scored_index, see_each_other
+from neuronlens.hooks.masks import as_model_takes, attention_in_full, prompt_mask, scored_index, see_each_other
 from neuronlens.hooks.readout import reading
 from neuronlens.hooks.replay import starting_from
 
@@ -28,9 +28,6 @@ class _Recording:
         self.kept[layer] = keys, values
         return keys, values
 
-    def get_seq_length(self, layer: int = 0) -> int:
-        return 0
-
 
 class _Prefixed:
     """A cache that puts the prompt's keys and values before those of each forward, and keeps nothing."""
@@ -41,9 +38,6 @@ class _Prefixed:
     def update(self, keys: Tensor, values: Tensor, layer: int, *rest: Any, **named: Any) -> tuple[Tensor, Tensor]:
         before = self.kept[layer]
         return torch.cat([before[0], keys], dim=-2), torch.cat([before[1], values], dim=-2)
-
-    def get_seq_length(self, layer: int = 0) -> int:
-        return next(iter(self.kept.values()))[0].shape[-2]
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ def read_prompt(model: Any, layer: int, inputs: Mapping[str, Tensor], states: Te
     with starting_from(model, layer, states):
         model.base_model(
             input_ids=inputs["input_ids"],
-            attention_mask=attention_of(model, inputs),
+            attention_mask=attention_in_full(model, inputs),
             position_ids=inputs["position_ids"],
             past_key_values=cache,
             use_cache=True,

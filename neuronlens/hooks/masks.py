@@ -66,9 +66,13 @@ def scored_index(inputs: Mapping[str, Tensor]) -> Tensor:
 
 def attention_of(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
     """Return the attention mask as the model takes it: the batch's own, or one in which continuations share a prompt."""
-    if "segment" not in inputs:
-        return inputs["attention_mask"]
-    attended, segment, places = inputs["attention_mask"] != 0, inputs["segment"], inputs["position_ids"]
+    return attention_in_full(model, inputs) if "segment" in inputs else inputs["attention_mask"]
+
+
+def attention_in_full(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+    """Return a causal batch's attention mask with a value for every pair of tokens, for a model that makes none itself."""
+    attended, places = inputs["attention_mask"] != 0, inputs["position_ids"]
+    segment = inputs.get("segment", torch.zeros_like(places))
     causal = torch.ones(places.shape[1], places.shape[1], dtype=torch.bool, device=places.device).tril()
     seen = attended[:, None, :] & causal & see_each_other(segment, segment)
     return as_model_takes(model, seen, places, places)

@@ -57,7 +57,10 @@ class Head(Protocol):
         """Return the positions whose output the head needs `[sample, read]`."""
 
     def read(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Reading:
-        """Return what the model says of each row of a batch."""
+        """Return what the model says of each row of a batch, from one forward."""
+
+    def answer(self, model: nn.Module, inputs: Mapping[str, Tensor], said: Reading) -> Tensor:
+        """Return the prediction `[sample]` after that forward: its own, unless the model has to write it first."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ class SequenceClassification:
         """Return the classifier's distribution over concepts and its most probable one."""
         log_probs = log_probabilities(forward(model, inputs))
         return Reading(log_probs, log_probs.argmax(-1))
+
+    def answer(self, model: nn.Module, inputs: Mapping[str, Tensor], said: Reading) -> Tensor:
+        """Return the forward's own prediction."""
+        return said.prediction
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,10 @@ class LabelScores:
         words = None if self.words is None else self.words.to(inputs["input_ids"].device)
         with reading(model, self.index(inputs), words):
             return self.of(forward(model, inputs))
+
+    def answer(self, model: nn.Module, inputs: Mapping[str, Tensor], said: Reading) -> Tensor:
+        """Return the forward's own prediction."""
+        return said.prediction
 
     def of(self, logits: Tensor) -> Reading:
         """Return the reading behind logits `[..., read, word]` at the scored positions."""
@@ -200,10 +211,10 @@ class Generation:
         return self.scores.index(inputs)
 
     def read(self, model: Any, inputs: Mapping[str, Tensor]) -> Reading:
-        """Return the labels' distribution and the label that was written."""
-        return Reading(self.scores.read(model, inputs).log_probabilities, self.write(model, inputs))
+        """Return the labels' distribution, before anything is written."""
+        return self.scores.read(model, inputs)
 
-    def write(self, model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    def answer(self, model: Any, inputs: Mapping[str, Tensor], said: Reading) -> Tensor:
         """Return the index of the label that the model writes after each prompt `[sample]`, -1 for none."""
         prompts = _left_padded(inputs, self.tokenizer.pad_token_id)
         written = model.generate(

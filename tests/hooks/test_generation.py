@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from transformers import (
     AutoModel,
-    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     DynamicCache,
     GenerationConfig,
@@ -23,25 +22,12 @@ from neuronlens.errors import SiteError
 from neuronlens.hooks.contexts import capture, edited
 from neuronlens.hooks.masks import EDITED
 from neuronlens.records import Site
-from tests.conftest import FAMILY_CONFIGS, VOCABULARY, tiny_model
+from tests.conftest import FAMILY_CONFIGS, VOCABULARY, tiny_causal, tiny_model
 
 FAMILIES = ["gpt2", "llama", "qwen3", "gemma2", "mistral"]
 BLOCKS = {"gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers"}
 NEW = 9
 WHERE = [name for name in EDITED if name != "cls"]
-
-
-def causal_model(family: str, seed: int = 0, spread: float = 4.0) -> Any:
-    config = FAMILY_CONFIGS[family]()
-    config.eos_token_id = None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(spread)
-    return model.eval()
 
 
 def prompts(samples: int, *, side: str = "left", seed: int = 0) -> dict[str, Tensor]:
@@ -140,7 +126,7 @@ def state(model: Any) -> tuple[Any, ...]:
 def test_generated_text_and_logits_equal_a_loop_by_hand_with_and_without_a_cache(
     family: str, positions: str, samples: int
 ) -> None:
-    model, inputs = causal_model(family), prompts(samples)
+    model, inputs = tiny_causal(family), prompts(samples)
     before = state(model)
     ids, logits = greedy_by_hand(model, family, inputs, positions)
     plain = generate(model, inputs)
@@ -155,7 +141,7 @@ def test_generated_text_and_logits_equal_a_loop_by_hand_with_and_without_a_cache
 
 def test_the_edits_are_strong_enough_to_change_every_familys_text() -> None:
     for family in FAMILIES:
-        model, inputs = causal_model(family), prompts(8)
+        model, inputs = tiny_causal(family), prompts(8)
         texts = {tuple(generate(model, inputs).sequences.flatten().tolist())}
         for positions in WHERE:
             with edited(model, EDITS, positions=positions):
@@ -179,7 +165,7 @@ def test_the_edits_are_strong_enough_to_change_every_familys_text() -> None:
 )
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
 def test_chunks_beams_several_sequences_and_static_caches(family: str, options: dict[str, Any], positions: str) -> None:
-    model, inputs = causal_model(family), prompts(4)
+    model, inputs = tiny_causal(family), prompts(4)
     uncached = {k: v for k, v in options.items() if k not in ("prefill_chunk_size", "cache_implementation")}
     torch.manual_seed(0)
     with by_hand(model, family, expected_columns(inputs, positions)):
@@ -193,7 +179,7 @@ def test_chunks_beams_several_sequences_and_static_caches(family: str, options: 
 
 @pytest.mark.parametrize("positions", WHERE)
 def test_assisted_decoding_writes_the_same_text(positions: str) -> None:
-    model, inputs = causal_model("llama"), prompts(1)
+    model, inputs = tiny_causal("llama"), prompts(1)
     inputs["input_ids"] = torch.tensor([[7, 8, 9, 7, 8, 9, 7]])
     inputs["attention_mask"] = torch.ones(1, 7, dtype=torch.long)
     ids, _ = greedy_by_hand(model, "llama", inputs, positions)
@@ -205,7 +191,7 @@ def test_assisted_decoding_writes_the_same_text(positions: str) -> None:
 @pytest.mark.parametrize("positions", WHERE)
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_trap_1_right_padded_prompts_end_at_their_last_attended_token(positions: str, use_cache: bool) -> None:
-    model, inputs = causal_model("llama"), prompts(4, side="right")
+    model, inputs = tiny_causal("llama"), prompts(4, side="right")
     with by_hand(
         model, "llama", expected_columns(inputs, positions)
     ):  # transformers gives such text positions of its own
@@ -220,7 +206,7 @@ def test_trap_1_right_padded_prompts_end_at_their_last_attended_token(positions:
 
 @pytest.mark.parametrize("positions", WHERE)
 def test_left_padding_changes_no_text(positions: str) -> None:
-    model, inputs = causal_model("gpt2"), prompts(8)
+    model, inputs = tiny_causal("gpt2"), prompts(8)
     with edited(model, EDITS, positions=positions):
         together = generate(model, inputs).sequences[:, -NEW:]
         for row, real in enumerate(inputs["attention_mask"] != 0):
@@ -230,7 +216,7 @@ def test_left_padding_changes_no_text(positions: str) -> None:
 
 @pytest.mark.parametrize("positions", WHERE)
 def test_a_mask_left_out_is_the_one_transformers_finds(positions: str) -> None:
-    model, inputs = causal_model("gpt2"), prompts(4)
+    model, inputs = tiny_causal("gpt2"), prompts(4)
     ids, _ = greedy_by_hand(model, "gpt2", inputs, positions)
     with edited(model, EDITS, positions=positions):
         found = model.generate(inputs["input_ids"], max_new_tokens=NEW, do_sample=False, pad_token_id=0)
@@ -244,7 +230,7 @@ def test_a_mask_left_out_is_the_one_transformers_finds(positions: str) -> None:
 @pytest.mark.parametrize("positions", WHERE)
 @pytest.mark.parametrize("only_new", [True, False])
 def test_a_cache_that_is_passed_in_counts_as_prompt(positions: str, only_new: bool) -> None:
-    model, inputs = causal_model("llama"), prompts(4)
+    model, inputs = tiny_causal("llama"), prompts(4)
     past = inputs["attention_mask"].shape[1] - 2
     cache = DynamicCache(config=model.config)
     early = {name: tensor[:, :past] for name, tensor in inputs.items()}
@@ -268,7 +254,7 @@ def test_a_cache_that_is_passed_in_counts_as_prompt(positions: str, only_new: bo
 
 @pytest.mark.parametrize("positions", WHERE)
 def test_a_prompt_of_embeddings(positions: str) -> None:
-    model, inputs = causal_model("llama"), prompts(4)
+    model, inputs = tiny_causal("llama"), prompts(4)
     ids, _ = greedy_by_hand(model, "llama", inputs, positions)
     vectors = model.get_input_embeddings()(inputs["input_ids"])
     with edited(model, EDITS, positions=positions):
@@ -283,7 +269,7 @@ def test_a_prompt_of_embeddings(positions: str) -> None:
 
 
 def test_cells_share_a_generate_call() -> None:
-    model, inputs = causal_model("llama"), prompts(3)
+    model, inputs = tiny_causal("llama"), prompts(3)
     two = GatedEdit(
         *(
             torch.cat([getattr(EDITS[Site(0)], n), getattr(EDITS[Site(1)], n)])
@@ -303,7 +289,7 @@ def test_cells_share_a_generate_call() -> None:
 
 @pytest.mark.parametrize("positions", WHERE)
 def test_contexts_inside_contexts_each_with_its_own_positions(positions: str) -> None:
-    model, inputs = causal_model("llama"), prompts(4)
+    model, inputs = tiny_causal("llama"), prompts(4)
     one, other = ({site: edit} for site, edit in EDITS.items())
     before = state(model)
     ids, logits = greedy_by_hand(model, "llama", inputs, positions)
@@ -322,7 +308,7 @@ def test_contexts_inside_contexts_each_with_its_own_positions(positions: str) ->
 
 
 def test_trap_11_an_exception_inside_generate_leaves_nothing() -> None:
-    model, inputs = causal_model("gpt2"), prompts(2)
+    model, inputs = tiny_causal("gpt2"), prompts(2)
     before = state(model)
 
     def broken(hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -343,7 +329,7 @@ def test_trap_11_an_exception_inside_generate_leaves_nothing() -> None:
 
 
 def test_a_generate_of_the_models_own_instance_is_put_back() -> None:
-    model, inputs = causal_model("gpt2"), prompts(2)
+    model, inputs = tiny_causal("gpt2"), prompts(2)
     calls = []
     original = model.generate
 
@@ -361,7 +347,7 @@ def test_a_generate_of_the_models_own_instance_is_put_back() -> None:
 
 
 def test_a_compiled_forward_is_never_used_under_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, inputs = causal_model("llama"), prompts(2)
+    model, inputs = tiny_causal("llama"), prompts(2)
     config = CompileConfig()
     config._compile_all_devices = True
     options = {"cache_implementation": "static", "compile_config": config}
@@ -392,14 +378,14 @@ def test_a_compiled_forward_is_never_used_under_an_edit(monkeypatch: pytest.Monk
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(inputs: Any, options: Any, message: str) -> None:
-    model = causal_model("llama")
+    model = tiny_causal("llama")
     with pytest.raises(SiteError, match=message), edited(model, EDITS, positions="prompt"):
         model.generate(**inputs, **{"max_new_tokens": 2, "pad_token_id": 0} | options)
     assert "generate" not in vars(model)
 
 
 def test_masks_of_a_plain_forward_have_no_say_in_generate() -> None:
-    model, inputs = causal_model("llama"), prompts(2)
+    model, inputs = tiny_causal("llama"), prompts(2)
     for masks in ({"prompt": inputs["attention_mask"] != 0}, {"attended": inputs["attention_mask"] != 0}):
         with pytest.raises(SiteError, match=r"model\.generate knows its own prompt"), edited(model, EDITS, **masks):
             generate(model, inputs)
@@ -412,7 +398,7 @@ def _plain(model: Any, inputs: dict[str, Tensor], columns: Tensor, family: str =
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_plain_forward_is_told_which_positions_are_prompt(side: str) -> None:
-    model, inputs = causal_model("llama"), prompts(4, side=side)
+    model, inputs = tiny_causal("llama"), prompts(4, side=side)
     real = inputs["attention_mask"] != 0
     inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
     prompt = real & (inputs["position_ids"] < 2)
@@ -435,7 +421,7 @@ def test_a_plain_forward_is_told_which_positions_are_prompt(side: str) -> None:
 
 
 def test_prompt_and_attended_are_for_one_cell() -> None:
-    model, inputs = causal_model("llama"), prompts(3)
+    model, inputs = tiny_causal("llama"), prompts(3)
     prompt = inputs["attention_mask"].bool() & (torch.arange(inputs["attention_mask"].shape[1]) < 6)
     both = GatedEdit(
         *(torch.cat([getattr(e, n) for e in EDITS.values()]) for n in ("lower", "upper", "scale", "shift", "strength"))
@@ -451,7 +437,7 @@ def test_prompt_and_attended_are_for_one_cell() -> None:
 
 
 def test_a_mask_of_four_dimensions_needs_to_be_told_the_pads() -> None:
-    model, inputs = causal_model("llama"), prompts(4, side="right")
+    model, inputs = tiny_causal("llama"), prompts(4, side="right")
     real = inputs["attention_mask"] != 0
     width = real.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool).tril()
@@ -473,7 +459,7 @@ def test_a_mask_of_four_dimensions_needs_to_be_told_the_pads() -> None:
 
 
 def test_masks_that_do_not_fit_the_forward_are_refused() -> None:
-    model, inputs = causal_model("llama"), prompts(4)
+    model, inputs = tiny_causal("llama"), prompts(4)
     real = inputs["attention_mask"] != 0
     for name, mask in (("prompt", real[:2]), ("prompt", real[:, :3]), ("attended", real[0])):
         with (
@@ -484,7 +470,7 @@ def test_masks_that_do_not_fit_the_forward_are_refused() -> None:
 
 
 def test_a_forward_that_continues_a_cache_reads_the_masks_last_columns() -> None:
-    model, inputs = causal_model("llama"), prompts(4)
+    model, inputs = tiny_causal("llama"), prompts(4)
     inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
     width = inputs["input_ids"].shape[1]
     cache = DynamicCache(config=model.config)
@@ -500,7 +486,7 @@ def test_a_forward_that_continues_a_cache_reads_the_masks_last_columns() -> None
 
 
 def test_the_body_run_without_its_head_spares_the_pads_too() -> None:
-    model, inputs = causal_model("llama"), prompts(4)
+    model, inputs = tiny_causal("llama"), prompts(4)
     real = inputs["attention_mask"] != 0
     with edited(model, EDITS), torch.no_grad():
         found = model.lm_head(model.model(**inputs).last_hidden_state)
