@@ -351,8 +351,9 @@ def _check_numbers(config: Config) -> None:
     _require("dataset.prompt.template", repr(prompt.template), prompt.template.count("{text}") == 1, "one {text} in it")
     shots = prompt.shots == 0 or (prompt.shots > 0 and not prompt.examples)
     _require("dataset.prompt.shots", prompt.shots, shots, ">= 0 in total, and 0 beside written examples")
-    lengths = (prompt.max_shot_tokens, prompt.max_text_tokens)
-    _require("dataset.prompt.max_shot_tokens, max_text_tokens", lengths, min(lengths[0], lengths[1] or 1) >= 1, ">= 1")
+    for name in ("max_text_tokens", "max_shot_tokens"):
+        count = getattr(prompt, name)
+        _require(f"dataset.prompt.{name}", count, count is None or count >= 1, "at least 1 token")
     _require("model.max_length", model.max_length, model.max_length >= 1, "at least 1 token")
     _require("model.max_new_tokens", model.max_new_tokens, model.max_new_tokens >= 1, "at least 1 token")
     _require("model.batch_size", model.batch_size, model.batch_size >= 1, "at least 1")

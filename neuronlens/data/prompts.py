@@ -200,25 +200,25 @@ class PromptBuilder:
         return self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
 
     def _joint(self) -> tuple[tuple[int, ...], int, tuple[tuple[int, ...], ...]]:
-        """Return the tokens all prompts end in, how many of them go to the label, and each label's tokens.
+        """Return the tokens all prompts end in behind the text, how many of them go to the label, and each label's tokens.
 
         A label's first characters can merge with the prompt's last ones ("Topic: " + "Sports" is "Topic", ":", " Sports"),
         so labels are tokenised in their place: what follows the tokens that the prompt has with any label or none.
         """
-        prompts, joints, behind = [], set(), []
+        endings, joints = [], set()
         for probe in _PROBES:
             encoded = self._encoded(probe)
             ids = tuple(encoded["input_ids"])
-            behind.append(sum(first >= len(self.head) + len(probe) for first, _ in encoded["offset_mapping"]))
             wholes = [tuple(self._encoded(probe, label)["input_ids"]) for label in self.label_texts]
             shared = min(_common(ids, whole) for whole in wholes)
             joints.add((ids[shared:], tuple(whole[shared:] for whole in wholes)))
-            prompts.append(ids)
-        if len(joints) > 1:
-            raise ModelError(f"The labels are tokenised in another way after different texts. {_JOINT_STEP}")
+            behind = len(self.head) + len(probe)
+            endings.append(ids[sum(first < behind for first, _ in encoded["offset_mapping"]) :])
         left_out, labels = joints.pop()
-        common = min(*behind, *(_common(prompts[0][::-1], ids[::-1]) for ids in prompts))
-        return prompts[0][len(prompts[0]) - common :], len(left_out), labels
+        common = min(_common(endings[0][::-1], ending[::-1]) for ending in endings)
+        if joints or len(left_out) > common:
+            raise ModelError(f"The labels are tokenised in another way after different texts. {_JOINT_STEP}")
+        return endings[0][len(endings[0]) - common :], len(left_out), labels
 
     def _check_labels(self) -> None:
         seen: dict[tuple[int, ...], str] = {}
