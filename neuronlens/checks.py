@@ -15,6 +15,7 @@ from neuronlens.schema import (
     GATES,
     HEADS,
     LAYER_MODES,
+    QUESTION_EDIT_POSITIONS,
     RECORD_POSITIONS,
     SCOPES,
     SITES,
@@ -49,6 +50,11 @@ def check(config: Config) -> None:
         ("logger.kind", [config.logger.kind], ("wandb", "csv")),
         ("evaluation.fit_on", [config.evaluation.fit_on], ("all", "correct")),
         ("evaluation.select", [config.evaluation.select], ("none", "matched_erasure")),
+        (
+            "evaluation.general.questions.edit_positions",
+            [config.evaluation.general.questions.edit_positions],
+            QUESTION_EDIT_POSITIONS,
+        ),
         ("dataset.rare_concepts", [config.dataset.rare_concepts], ("error", "drop")),
         ("model.dtype", [config.model.dtype], ("float32", "float64", "bfloat16", "float16")),
         ("trainer.accelerator", [config.trainer.accelerator], ("auto", "cpu", "gpu", "cuda")),
@@ -67,6 +73,7 @@ def check(config: Config) -> None:
     if config.intervention.top_count is not None:
         _require("intervention.top_count", config.intervention.top_count, config.intervention.top_count >= 0, ">= 0")
     _check_numbers(config)
+    _check_general(config)
     positions, record = config.intervention.edit_positions, config.model.record_position
     if positions == "record" and record in ("mean", "max"):
         raise ConfigError(
@@ -115,6 +122,34 @@ def _check_numbers(config: Config) -> None:
                 "Fine-tuning needs examples, and dataset.samples_per_concept.train is "
                 f"{samples.train}. Next: give it some, or model.finetune.blocks=null for a model that has its head."
             )
+
+
+def _check_general(config: Config) -> None:
+    general = config.evaluation.general
+    prefix, documents, questions = "evaluation.general", general.documents, general.questions
+    for name, source in (("documents", documents), ("questions", questions)):
+        limit = source.limit
+        _require(f"{prefix}.{name}.limit", limit, limit is None or limit >= 1, "at least 1, or null for all")
+        _require(f"{prefix}.{name}.max_length", source.max_length, source.max_length >= 2, "at least 2 tokens")
+        _require(f"{prefix}.{name}.seed", source.seed, source.seed >= 0, "a whole number >= 0")
+    _require(f"{prefix}.questions.shots", questions.shots, questions.shots >= 0, ">= 0")
+    for name in ("top_fraction", "tau", "concepts"):
+        if getattr(general, name) == []:
+            raise ConfigError(f"{prefix}.{name} is an empty list. Give at least one value, or null for every cell.")
+    if general.perplexity and not (documents.path or documents.wheel or documents.hub):
+        raise ConfigError(
+            f"{prefix}.documents names no source. Next: {prefix}.documents.path=<file or folder of prose>."
+        )
+    if general.mmlu and not (questions.path or questions.hub):
+        raise ConfigError(
+            f"{prefix}.questions names no source. Next: {prefix}.questions.path=<folder of MMLU's format>."
+        )
+    if not (general.perplexity or general.mmlu):
+        return
+    for name in ("top_fraction", "tau"):
+        for value in getattr(general, name) or []:
+            known = everywhere(config, name)
+            _require(f"{prefix}.{name}", value, value in known, f"values that the sweep has, here {known}")
 
 
 def _require(name: str, value: Any, holds: bool, expected: str) -> None:
