@@ -128,6 +128,8 @@ def _check_numbers(config: Config) -> None:
     tune = model.finetune
     if tune.blocks is not None:
         _require("model.finetune.blocks", tune.blocks, tune.blocks >= 0, ">= 0 (0 trains the head alone)")
+        slots = tune.template.count("{text}")
+        _require("model.finetune.template", repr(tune.template), slots == 1, "one {text} in it")
         _require("model.finetune.epochs", tune.epochs, tune.epochs >= 1, "at least 1")
         _require("model.finetune.batch_size", tune.batch_size, tune.batch_size >= 1, "at least 1")
         _require("model.finetune.learning_rate", tune.learning_rate, tune.learning_rate > 0, "> 0")

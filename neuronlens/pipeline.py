@@ -102,10 +102,10 @@ def prepare_model(
     config: Config, source: ModelSource, data: ConceptDataset, store: Store
 ) -> tuple[LoadedModel, ConceptDataset]:
     """Return the model, fine-tuned where that is configured, and the data with labels in the order of its logits."""
-    if config.model.head != "seq_cls":
-        return load_prompted(config.model, source, data, config.dataset), data
     if config.model.finetune.blocks is not None:
         return finetuned(config.model, source, data, store, config.trainer), data
+    if config.model.head != "seq_cls":
+        return load_prompted(config.model, source, data, config.dataset), data
     loaded, labels = load_model(config.model, source, data.concepts)
     order = np.asarray([labels.index(concept) for concept in data.concepts])
     return loaded, replace(data, concepts=labels, labels=order[data.labels])

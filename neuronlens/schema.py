@@ -90,9 +90,13 @@ class DatasetConfig:
 
 @dataclass
 class FinetuneConfig:
-    """Training of the head and the top `blocks` from the stored states of the frozen prefix; null trains nothing."""
+    """Training of the head and the top `blocks` from the stored states of the frozen prefix; null trains nothing.
+
+    A language model is trained on `template`, `{text}` and an end, to say one new token per concept after it.
+    """
 
     blocks: int | None = None
+    template: str = "{text} <sep>"
     epochs: int = 4
     batch_size: int = 32
     learning_rate: float = 3e-4

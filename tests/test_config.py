@@ -54,7 +54,7 @@ def test_every_group_has_options() -> None:
         ("sweep.top_fraction=[]", "empty list"),
         ("sweep.edit=[zeroo]", "Did you mean 'zero'"),
         ("sweep.gate=[rnage]", "Did you mean 'range'"),
-        ("intervention.edit_positions=everything", "Available: all, record"),
+        ("intervention.edit_positions=everything", "Available: all, generated, prompt, record"),
         ("layers.site=resid_pre", "Did you mean 'resid_post'"),
         ("model.record_position=mean", "needs one position"),
         ("model.dtype=int8", "Unknown model.dtype"),
