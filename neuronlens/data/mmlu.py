@@ -147,7 +147,7 @@ def _parsed(rows: Iterable[Mapping[str, Any]], split: str) -> Iterable[Question]
 def parse_choices(value: Any) -> tuple[str, ...] | None:
     """Return the choices of a list or of its text, JSON or Python; None where it is neither.
 
-    >>> parse_choices('["3", "4"]'), parse_choices("['3', 4]"), parse_choices("3, 4")
+    >>> parse_choices('["3", "4"]'), parse_choices("['3', 4]"), parse_choices("3 or 4")
     (('3', '4'), ('3', '4'), None)
     """
     if isinstance(value, str):
