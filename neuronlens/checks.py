@@ -47,6 +47,8 @@ def check(config: Config) -> None:
         ("layers.site", [config.layers.site], SITES),
         ("layers.mode", [config.layers.mode], LAYER_MODES),
         ("model.head", [config.model.head], HEADS),
+        ("model.normalise", [config.model.normalise], ("labels", "vocabulary")),
+        ("model.parse", [config.model.parse], ("first_line", "first_word", "contains")),
         ("logger.kind", [config.logger.kind], ("wandb", "csv")),
         ("evaluation.fit_on", [config.evaluation.fit_on], ("all", "correct")),
         ("evaluation.select", [config.evaluation.select], ("none", "matched_erasure")),
@@ -86,6 +88,11 @@ def check(config: Config) -> None:
             "The joint gate's threshold and evaluation.select are chosen on the select split, and "
             f"dataset.samples_per_concept.select is {config.dataset.samples_per_concept.select}, expected at least 2."
         )
+    if config.model.normalise == "vocabulary" and config.model.head != "label_token":
+        raise ConfigError(
+            f"model.normalise=vocabulary is the label_token head's, and model.head is '{config.model.head}'. Next: "
+            "model.head=label_token, or model.normalise=labels."
+        )
     if config.intervention.scope == "model" and config.layers.mode != "together":
         raise ConfigError("intervention.scope=model ranks all layers as one. Next: layers.mode=together.")
 
@@ -103,6 +110,14 @@ def _check_numbers(config: Config) -> None:
         count = getattr(samples, split)
         _require(f"dataset.samples_per_concept.{split}", count, count >= 0, ">= 0")
     _require("dataset.min_samples", config.dataset.min_samples, config.dataset.min_samples >= 1, "at least 1")
+    prompt = config.dataset.prompt
+    _require("dataset.prompt.template", repr(prompt.template), prompt.template.count("{text}") == 1, "one {text} in it")
+    shots = prompt.shots == 0 or (prompt.shots > 0 and not prompt.examples)
+    _require("dataset.prompt.shots", prompt.shots, shots, ">= 0 in total, and 0 beside written examples")
+    for name in ("max_text_tokens", "max_shot_tokens"):
+        count = getattr(prompt, name)
+        _require(f"dataset.prompt.{name}", count, count is None or count >= 1, "at least 1 token")
+    _require("model.max_new_tokens", model.max_new_tokens, model.max_new_tokens >= 1, "at least 1 token")
     _require("model.max_length", model.max_length, model.max_length >= 1, "at least 1 token")
     _require("model.batch_size", model.batch_size, model.batch_size >= 1, "at least 1")
     _require("evaluation.bootstrap", evaluation.bootstrap, evaluation.bootstrap >= 0, ">= 0 (0 leaves intervals out)")

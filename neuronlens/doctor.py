@@ -18,9 +18,8 @@ from neuronlens.data.datamodule import collate, position_ids
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import NeuronLensError
 from neuronlens.hooks.contexts import capture, edited
-from neuronlens.hooks.replay import replay, starts_at
+from neuronlens.hooks.replay import replaying, starts_at
 from neuronlens.hooks.sites import family_of, resolve_layers
-from neuronlens.models.heads import log_probabilities
 from neuronlens.models.loading import load_for_inspection, locate
 from neuronlens.records import LoadedModel, Site
 from neuronlens.report.tables import wide_console
@@ -108,7 +107,7 @@ def _checked(name: str, run: Callable[[], tuple[bool, str]]) -> Finding:
 
 def _logits(loaded: LoadedModel, inputs: Mapping[str, Tensor]) -> Tensor:
     with torch.no_grad():
-        return loaded.head.logits(loaded.model, inputs)
+        return loaded.head.read(loaded.model, inputs).log_probabilities
 
 
 def _captured(loaded: LoadedModel, site: Site, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -125,8 +124,8 @@ def _hook_fires(loaded: LoadedModel, site: Site, inputs: Mapping[str, Tensor]) -
 def _identity(loaded: LoadedModel, site: Site, inputs: Mapping[str, Tensor], plain: Tensor) -> tuple[bool, str]:
     start = starts_at(site)
     stored = _captured(loaded, Site(start), inputs) if start >= 0 else inputs["input_ids"][..., None]
-    with torch.no_grad():
-        replayed = replay(loaded.model, start, inputs, stored[None])[0]
+    with torch.no_grad(), replaying(loaded.model, start, inputs, stored[None]) as rows:
+        replayed = loaded.head.read(loaded.model, rows).log_probabilities
     difference = float((replayed - plain).abs().max())
     return difference == 0.0, f"largest difference {difference:g}, expected 0"
 
@@ -185,7 +184,7 @@ def _padding(loaded: LoadedModel, inputs: Mapping[str, Tensor], plain: Tensor) -
 
 
 def _close(ours: Tensor, plain: Tensor, what: str) -> tuple[bool, str]:
-    difference = float((log_probabilities(ours) - log_probabilities(plain)).abs().max())
+    difference = float((ours - plain).abs().max())
     return difference <= _tolerance(plain), f"{what}: {difference:.2g} nats at most"
 
 

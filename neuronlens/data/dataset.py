@@ -35,7 +35,7 @@ def load_concepts(config: DatasetConfig, store: Store) -> ConceptDataset:
     """
     name = dataset_name(config.name, config.path)
     table = _columns(_read(config, store), config, name)
-    table = table.drop_duplicates("id", keep="first")
+    table = _merged(table, config, name).drop_duplicates("id", keep="first")
     has_test = bool((table["source"] == "test").any())
     concepts = _concepts(table, config, name)
     table = table[table["concept"].isin(concepts)]
@@ -81,7 +81,7 @@ def example_id(text: str) -> str:
 def _deal(own: pd.DataFrame, config: DatasetConfig, has_test: bool) -> tuple[pd.DataFrame, str | None]:
     """Return one concept's examples with their split, or the reason why they do not suffice."""
     wanted = {split: getattr(config.samples_per_concept, split) for split in SPLITS}
-    own = own.assign(place=[draw_key(config.seed, key) for key in own["id"]]).sort_values("place")
+    own = own.assign(place=[draw_place(config.seed, key) for key in own["id"]]).sort_values("place")
     if has_test:
         is_test = own["source"] == "test"
         pools = [(own[~is_test], ("fit", "train", "select")), (own[is_test], ("test",))]
@@ -103,8 +103,8 @@ def _deal(own: pd.DataFrame, config: DatasetConfig, has_test: bool) -> tuple[pd.
     return pd.concat(parts), None
 
 
-def draw_key(seed: int, key: str) -> str:
-    """Return what examples are sorted by to draw some of them: the same in every process, other for another seed."""
+def draw_place(seed: int, key: str) -> str:
+    """Return an example's place in the draw: examples are taken in the order of this text, the same in every process."""
     return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
 
 
@@ -114,6 +114,15 @@ def _concepts(table: pd.DataFrame, config: DatasetConfig, name: str) -> tuple[st
         if concept not in present:
             raise DataError(unknown(f"concept of dataset '{name}':", concept, present))
     return tuple(config.concepts or present)
+
+
+def _merged(table: pd.DataFrame, config: DatasetConfig, name: str) -> pd.DataFrame:
+    """Return the table with labels folded into broader concepts; a label that `merge` does not list keeps its name."""
+    present = sorted(table["concept"].unique())
+    for label in config.merge:
+        if label not in present:
+            raise DataError(unknown(f"label of dataset '{name}' in dataset.merge:", label, present))
+    return table.assign(concept=[config.merge.get(label, label) for label in table["concept"]])
 
 
 def _columns(tables: Mapping[str, pd.DataFrame], config: DatasetConfig, name: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronlens.config import fingerprint
-from neuronlens.data.dataset import draw_key, example_id
+from neuronlens.data.dataset import draw_place, example_id
 from neuronlens.data.sources import wheel_files
 from neuronlens.data.tables import READERS, file_splits, hub_stream, reading
 from neuronlens.errors import DataError, unknown
@@ -77,7 +77,7 @@ def load_documents(config: DocumentsConfig, store: Store, data: ConceptDataset |
         raise DataError(f"Documents '{config.name}': none is left ({why}). Next: {OPTION}.path=<other prose>.")
     for reason, count in dropped.items():
         log.warning("%d of the documents of '%s' left out: %s", count, config.name, reason)
-    ids = sorted(found, key=lambda key: draw_key(config.seed, key))[: config.limit]
+    ids = sorted(found, key=lambda key: draw_place(config.seed, key))[: config.limit]
     key = fingerprint({"documents": ids})
     return DocumentSet(config.name, tuple(ids), tuple(found[key] for key in ids), dict(dropped), key)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronlens.config import fingerprint
-from neuronlens.data.dataset import draw_key, example_id
+from neuronlens.data.dataset import draw_place, example_id
 from neuronlens.data.tables import file_splits, hub_splits, reading, split_files
 from neuronlens.errors import DataError, unknown
 from neuronlens.schema import QuestionsConfig
@@ -90,7 +90,7 @@ def load_questions(config: QuestionsConfig, store: Store) -> QuestionSet:
                 dropped["also an example"] += 1
             else:
                 own[question.id] = question
-        chosen += [own[key] for key in sorted(own, key=lambda key: draw_key(config.seed, key))[: config.limit]]
+        chosen += [own[key] for key in sorted(own, key=lambda key: draw_place(config.seed, key))[: config.limit]]
     for reason, count in dropped.items():
         log.warning("%d questions left out: %s", count, reason)
     key = fingerprint([[(q.id, q.answer) for q in group] for group in (chosen, *examples.values())])

@@ -186,6 +186,7 @@ def _outcomes(
     config: Config, loaded: LoadedModel, split: Extraction, builders: Mapping[Site, BuildsEdits], cells: Sequence[Cell]
 ) -> Outcomes:
     assert split.log_probabilities is not None, "every split that is swept is run to the head"
+    assert split.prediction is not None
     sites = list(builders)
     evaluator = SweepEvaluator(
         loaded,
@@ -194,6 +195,7 @@ def _outcomes(
         cells,
         labels=split.activations[sites[0]].labels,
         base_log_probabilities=split.log_probabilities,
+        base_prediction=split.prediction,
         edit_positions=config.intervention.edit_positions,
         tokens_per_forward=config.evaluation.tokens_per_forward,
     )
