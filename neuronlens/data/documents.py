@@ -116,12 +116,11 @@ def _local(place: Path, config: DocumentsConfig, store: Store) -> Iterator[str]:
     known = [path for path in files if path.suffix in (".txt", *READERS)]
     if not known:
         raise DataError(f"{OPTION}.path '{place}' holds no file of a known kind: {', '.join(('.txt', *READERS))}.")
-    tables = [path for path in known if path.suffix != ".txt"]
     for path in known:
         if path.suffix == ".txt":
             yield path.read_text(encoding="utf-8")
-    if tables:
-        yield from _column(file_splits({"train": tables}, config.read_options, store)["train"], config)
+        else:
+            yield from _column(file_splits({"train": path}, config.read_options, store)["train"], config)
 
 
 def _column(rows: Iterable[Mapping[str, Any]], config: DocumentsConfig) -> Iterator[str]:

@@ -109,9 +109,11 @@ def _splits(config: QuestionsConfig, store: Store) -> Mapping[str, Any]:
     if not (config.path or config.hub):
         raise DataError(f"MMLU has no source. Expected {OPTION}.path=<folder> or {OPTION}.hub=cais/mmlu.")
     wanted = [config.split] + [EXAMPLES_SPLIT] * bool(config.shots)
+    splits: Mapping[str, Any]
     with reading(str(config.path or config.hub), hub=not config.path, option=f"{OPTION}.path"):
         if config.path:
-            splits = file_splits(split_files(Path(config.path), wanted, f"{OPTION}.path"), {}, store)
+            files = split_files(Path(config.path), wanted, f"{OPTION}.path")  # each read by itself: columns may differ
+            splits = {split: file_splits({split: path}, {}, store)[split] for split, path in files.items()}
         else:
             splits = hub_splits(str(config.hub), config.subset, config.revision, store)
     for split in wanted:
@@ -145,7 +147,7 @@ def _parsed(rows: Iterable[Mapping[str, Any]], split: str) -> Iterable[Question]
 def parse_choices(value: Any) -> tuple[str, ...] | None:
     """Return the choices of a list or of its text, JSON or Python; None where it is neither.
 
-    >>> parse_choices('["3", "4"]'), parse_choices("['3', 4]"), parse_choices("3, 4")
+    >>> parse_choices('["3", "4"]'), parse_choices("['3', 4]"), parse_choices("3 or 4")
     (('3', '4'), ('3', '4'), None)
     """
     if isinstance(value, str):

@@ -55,21 +55,18 @@ def hub_stream(name: str, subset: str | None, split: str, revision: str | None) 
     return _library().load_dataset(name, subset, split=split, revision=revision, streaming=True)
 
 
-def file_splits(files: Mapping[str, Path | Sequence[Path]], read_options: Mapping[str, Any], store: Store) -> Any:
-    """Return the splits of files of one kind; call it within `reading`.
+def file_splits(files: Mapping[str, Path], read_options: Mapping[str, Any], store: Store) -> Mapping[str, Any]:
+    """Return the splits of files of one kind and with the same columns; call it within `reading`.
 
     Args:
-        files: one or several per split.
-        read_options: for the reader, as pandas calls them; tabs separate a .tsv and a .tab file without being told.
+        read_options: for the reader, as pandas calls them; tabs separate .tsv and .tab files without being told.
     Raises:
         DataError: files of several kinds.
     """
-    lists = {split: [found] if isinstance(found, Path) else list(found) for split, found in files.items()}
-    paths = [path for found in lists.values() for path in found]
-    reader, options = _reader(paths), dict(read_options)
-    if reader == "csv" and "sep" not in options and all(path.suffix in (".tsv", ".tab") for path in paths):
+    reader, options = _reader(files.values()), dict(read_options)
+    if reader == "csv" and "sep" not in options and all(path.suffix in (".tsv", ".tab") for path in files.values()):
         options["sep"] = "\t"
-    data_files = {split: [str(path) for path in found] for split, found in lists.items()}
+    data_files = {split: str(path) for split, path in files.items()}
     return _library().load_dataset(reader, data_files=data_files, cache_dir=str(store.root / "datasets"), **options)
 
 

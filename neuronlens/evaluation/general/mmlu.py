@@ -229,9 +229,9 @@ def answer_rows(answers: Answers, *, level: float, resamples: int, seed: int) ->
             drawn = resample_counts(len(members), resamples, seed).astype(np.float64) / len(members)
             weights = np.vstack([weights, drawn])
         for measure, values in edited.items():
-            before = weights @ base[measure][:, members].T  # [1 + resample, 1]
-            after = weights @ values[:, members].T  # [1 + resample, cell]
-            draws = {"base": np.broadcast_to(before, after.shape), "edited": after, "difference": after - before}
+            before, after = base[measure][:, members], values[:, members]  # [1 or cell, question]
+            draws = {"edited": weights @ after.T, "difference": weights @ (after - before).T}  # [1 + resample, cell]
+            draws["base"] = np.broadcast_to(weights @ before.T, draws["edited"].shape)
             bounds = {name: interval(draw[1:], level) if resamples else None for name, draw in draws.items()}
             for cell, own in enumerate(rows):
                 row: dict[str, Any] = {"measure": f"mmlu_{measure}", "subject": subject, "n": len(members)}
