@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.checks import check
 from neuronlens.errors import ConfigError, nearest, unknown
-from neuronlens.schema import DEFAULT_TAU, Config, GridConfig, everywhere, grids, swept
+from neuronlens.schema import DEFAULT_TAU, Config, GridConfig, SweepConfig, everywhere, grids, swept
 
 FORMAT_VERSION = 1  # raised when a stored stage changes its meaning, so that no old file is found again
 
@@ -89,6 +89,44 @@ def resolve(composed: DictConfig) -> Config:
         for node in nodes(config, group).values():
             build(node, where=group)
     return config
+
+
+def restore(stored: Mapping[str, Any]) -> Config:
+    """Return the checked configuration that a manifest holds under `config`.
+
+    Raises:
+        ConfigError: it holds a key or value that this version does not know.
+    """
+    register()
+    read = {key: _with_infinity(value) if key in ("saliency", "range") else value for key, value in stored.items()}
+    try:
+        return resolve(OmegaConf.merge(OmegaConf.structured(Config), read))  # type: ignore[arg-type]
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+
+
+def _with_infinity(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an untyped node with the infinities that JSON keeps as text; OmegaConf reads those of typed ones."""
+    return {key: float(value) if value in ("inf", "-inf") else value for key, value in node.items()}
+
+
+def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
+    """Return the checked config of one cell: the run's own single values, some of them replaced, and nothing swept.
+
+    Args:
+        knobs: values by the names of `records.Knobs`; the run's `control` is left out.
+    Raises:
+        ConfigError: a value out of its range, or both `top_fraction` and `top_count`.
+    """
+    if {"top_fraction", "top_count"} <= set(knobs):
+        raise ConfigError("Give one of top_fraction and top_count.")
+    intervention = dataclasses.replace(config.intervention, control="none")
+    if {"top_fraction", "top_count"} & set(knobs):
+        intervention = dataclasses.replace(intervention, top_count=knobs.get("top_count"))
+    sweep = SweepConfig(**{name: [value] for name, value in knobs.items() if name != "top_count"})
+    own = dataclasses.replace(config, intervention=intervention, sweep=sweep)
+    check(own)
+    return own
 
 
 def nodes(config: Config, group: str) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ from neuronlens.evaluation.rows import on_select, result_rows
 from neuronlens.evaluation.runner import SiteSweep, Splits, fit_all, site_groups, sweep_group
 from neuronlens.finetune import finetuned
 from neuronlens.hooks.replay import starts_at
-from neuronlens.hooks.sites import resolve_layers
+from neuronlens.hooks.sites import blocks_of, resolve_layers
 from neuronlens.models.causal import load_prompted
 from neuronlens.models.loading import ModelSource, load_model, locate
 from neuronlens.records import ConceptDataset, IntArray, LoadedModel, ResultTable, Site
@@ -128,6 +128,8 @@ def extract_splits(
     if chosen or "joint" in everywhere(config, "gate"):
         keep = starts if chosen or incremental else ()
         select = extract(loaded, data, "select", keep=keep, to_the_head=chosen or incremental, **options)
+    elif len(data.rows("select")) and not incremental:
+        select = extract(loaded, data, "select", to_the_head=False, **options)  # for the joint gate of a ConceptLens
     return Splits(fit, extract(loaded, data, "test", keep=starts, **options), select)
 
 
@@ -162,6 +164,7 @@ def measure_all(
     summary = {"accuracy": float(base.correct.mean()), "confidence": float(base.gold.mean()), **counts}
     manifest = {"config": plain(config), "fingerprints": keys, "seed": config.seed, "dropped_concepts": data.dropped}
     manifest |= {"model_folder": loaded.folder, "max_length": loaded.max_length, "concepts": data.concepts}
+    manifest |= {"model_type": loaded.model.config.model_type, "layer_count": len(blocks_of(loaded.model))}
     return ResultTable(rows, matched, *compared, points, summary), manifest | provenance()
 
 
@@ -189,7 +192,7 @@ def write_run(
         if first is not None and first.base_prediction is not None and first.base_confidence is not None:
             base[split] = (first.base_prediction, first.base_confidence)
     folder.write_samples(data, base)
-    folder.write_fitted(fitted)
+    folder.write_fitted(fitted, splits.select.activations if splits.select is not None else None)
     if config.evaluation.diagnostics:
         fraction = config.intervention.top_fraction
         folder.write_diagnostics(*diagnose(fitted, splits.test.activations, top_fraction=fraction))

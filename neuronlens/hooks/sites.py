@@ -109,6 +109,19 @@ def resolve_site(model: nn.Module, site: Site) -> Point:
     return Point(block.get_submodule(path), is_input=site.name == "mlp_neurons")
 
 
+def width_at(model: nn.Module, site: Site) -> int | None:
+    """Return how many neurons the site has in this model, or None where that shows in a forward only.
+
+    Raises:
+        SiteError: no such site.
+    """
+    point = resolve_site(model, site)
+    if not point.is_input:
+        return int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+    found = getattr(point.module, "in_features", getattr(point.module, "nx", None))  # nx: GPT-2's Conv1D
+    return None if found is None else int(found)
+
+
 def resolve_layer(layer: int, count: int) -> int:
     """Return a layer number counted from 0; negatives count from the end.
 
