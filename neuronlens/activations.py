@@ -16,7 +16,7 @@ from neuronlens.config import fingerprint
 from neuronlens.data.datamodule import Batch, TextDataModule
 from neuronlens.hooks.contexts import capture, read_index, read_positions
 from neuronlens.hooks.replay import run_body
-from neuronlens.hooks.sites import blocks_of, family_of
+from neuronlens.hooks.sites import blocks_of, family_of, recorded_position
 from neuronlens.models.heads import log_probabilities
 from neuronlens.records import ActivationSet, ConceptDataset, ConceptStatistics, FloatArray, IntArray, LoadedModel, Site
 from neuronlens.schema import TrainerConfig
@@ -131,7 +131,8 @@ class ActivationExtractor(pl.LightningModule):
             self.parts[layer].append(self._kept(layer, hidden, batch))
 
     def _record_values(self, site: Site, hidden: Tensor, batch: Batch, rows: Tensor) -> None:
-        vectors = read_positions(hidden, batch.inputs["attention_mask"], self.loaded.record_position).detach()
+        position = recorded_position(self.model, site, self.loaded.record_position, reads=self.loaded.head.reads)
+        vectors = read_positions(hidden, batch.inputs["attention_mask"], position).detach()
         if site not in self.values:
             self.values[site] = torch.empty(len(self.labels), vectors.shape[1], dtype=torch.float32)
             self.moments[site] = ConceptMoments(self.concepts, vectors.shape[1], vectors.device)

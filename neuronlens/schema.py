@@ -19,7 +19,8 @@ CONTROLS = ("none", "random_neurons", "shuffled_labels", "other_concept")
 LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all")
-RECORD_POSITIONS = ("cls", "last", "mean", "max")
+POOLED = ("mean", "max", "live_mean")
+RECORD_POSITIONS = ("cls", "last", *POOLED)
 HEADS = ("seq_cls",)
 DEFAULT_TAU = 2.5
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
@@ -144,7 +145,10 @@ class SweepConfig(GridConfig):
 
 @dataclass
 class EvaluationConfig:
-    """What statistics are fitted on, how measures get their intervals, and whether an operating point is chosen."""
+    """What statistics are fitted on, how measures get their intervals, and whether an operating point is chosen.
+
+    `samples_below_last`: test samples of each concept that are swept where a cell replays blocks; null sweeps them all.
+    """
 
     fit_on: str = "all"
     select: str = "none"
@@ -153,6 +157,7 @@ class EvaluationConfig:
     level: float = 0.95
     erasure_levels: list[float] = field(default_factory=lambda: [0.2, 0.4, 0.6, 0.8])
     tokens_per_forward: int = 16384
+    samples_below_last: int | None = None
 
 
 @dataclass
@@ -276,10 +281,10 @@ def check(config: Config) -> None:
         _require("intervention.top_count", config.intervention.top_count, config.intervention.top_count >= 0, ">= 0")
     _check_numbers(config)
     positions, record = config.intervention.edit_positions, config.model.record_position
-    if positions == "record" and record in ("mean", "max"):
+    if positions == "record" and record in POOLED:
         raise ConfigError(
             f"edit_positions 'record' needs one position to edit, and model.record_position is '{record}', which pools "
-            "them all. Next: intervention.edit_positions=all, or model.record_position=cls or last."
+            "several. Next: intervention.edit_positions=all, or model.record_position=cls or last."
         )
     needs_select = "joint" in everywhere(config, "gate") or config.evaluation.select != "none"
     if needs_select and config.dataset.samples_per_concept.select < 2:
@@ -308,6 +313,8 @@ def _check_numbers(config: Config) -> None:
     _require("model.batch_size", model.batch_size, model.batch_size >= 1, "at least 1")
     _require("evaluation.bootstrap", evaluation.bootstrap, evaluation.bootstrap >= 0, ">= 0 (0 leaves intervals out)")
     _require("evaluation.level", evaluation.level, 0 < evaluation.level < 1, "a share in (0, 1)")
+    below = evaluation.samples_below_last
+    _require("evaluation.samples_below_last", below, below is None or below >= 1, "at least 1, or null for all")
     _require("evaluation.tokens_per_forward", evaluation.tokens_per_forward, evaluation.tokens_per_forward >= 1, ">= 1")
     for erasure in evaluation.erasure_levels:
         _require("evaluation.erasure_levels", erasure, 0 < erasure <= 1, "shares of the base accuracy in (0, 1]")
