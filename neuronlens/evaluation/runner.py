@@ -214,7 +214,11 @@ def _outcomes(
     """Return the cells' outcomes on a split, or on some of its samples."""
     assert split.log_probabilities is not None, "every split that is swept is run to the head"
     sites = list(builders)
-    states, labels, base = split.states[starts_at(sites[0])], split.activations[sites[0]].labels, split.log_probabilities
+    states, labels, base = (
+        split.states[starts_at(sites[0])],
+        split.activations[sites[0]].labels,
+        split.log_probabilities,
+    )
     if samples is not None and len(samples) < len(labels):
         states, labels, base = states.of_samples(samples), labels[samples], base[samples]
     evaluator = SweepEvaluator(
