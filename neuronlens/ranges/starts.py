@@ -58,14 +58,14 @@ def race(
     digest = _digest(data)
     options = {"tol": RACE_TOL, "variance_floor": variance_floor}
     near = [Mixture(s.weights.float(), (s.means - centre).float(), s.variances.float()) for s in begun]
-    first = [fit_em(digest, start, max_iter=FIRST_STEPS, **options) for start in near]  # type: ignore[arg-type]
+    first = [fit_em(digest, start, max_iter=FIRST_STEPS, **options) for start in near]
     heat = _best(
         [fit.mixture for fit in first],
         [_heading(fit, fit.log_likelihood) for fit in first],
         max(SECOND_HEAT, finalists),
     )
     rough = problems._replace(samples=(problems.samples - centre).float())
-    second = [fit_em(digest, start, max_iter=SECOND_STEPS, **options) for start in heat]  # type: ignore[arg-type]
+    second = [fit_em(digest, start, max_iter=SECOND_STEPS, **options) for start in heat]
     scores = [_heading(fit, mean_log_density(rough, fit.mixture)) for fit in second]
     chosen = []
     for weights, means, variances in _best([fit.mixture for fit in second], scores, finalists):
