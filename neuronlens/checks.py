@@ -15,6 +15,7 @@ from neuronlens.schema import (
     GATES,
     HEADS,
     LAYER_MODES,
+    POOLED,
     QUESTION_EDIT_POSITIONS,
     RECORD_POSITIONS,
     SCOPES,
@@ -77,7 +78,7 @@ def check(config: Config) -> None:
     _check_numbers(config)
     _check_general(config)
     positions, record = config.intervention.edit_positions, config.model.record_position
-    if positions == "record" and record in ("mean", "max"):
+    if positions == "record" and record in POOLED:
         raise ConfigError(
             f"edit_positions 'record' needs one position to edit, and model.record_position is '{record}', which pools "
             "them all. Next: intervention.edit_positions=all, or model.record_position=cls or last."
@@ -123,6 +124,8 @@ def _check_numbers(config: Config) -> None:
     _require("evaluation.bootstrap", evaluation.bootstrap, evaluation.bootstrap >= 0, ">= 0 (0 leaves intervals out)")
     _require("evaluation.level", evaluation.level, 0 < evaluation.level < 1, "a share in (0, 1)")
     _require("evaluation.tokens_per_forward", evaluation.tokens_per_forward, evaluation.tokens_per_forward >= 1, ">= 1")
+    below = evaluation.samples_below_last
+    _require("evaluation.samples_below_last", below, below is None or below >= 1, "at least 1, or null for all")
     for erasure in evaluation.erasure_levels:
         _require("evaluation.erasure_levels", erasure, 0 < erasure <= 1, "shares of the base accuracy in (0, 1]")
     tune = model.finetune

@@ -236,7 +236,7 @@ class LoadedModel:
     Attributes:
         model: a `PreTrainedModel` in eval mode.
         head: how a prediction is read off.
-        record_position: `cls`, `last`, `mean` or `max`.
+        record_position: one of `schema.RECORD_POSITIONS`.
         folder: where `save_pretrained` put a fine-tuned model, or where it was loaded from; None for a hub id.
         fingerprint: of weights, tokenizer, prompt and options.
         prompt: makes prompts of texts for a language model (data/prompts.py); None where the text alone is read.

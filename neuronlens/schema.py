@@ -17,7 +17,8 @@ LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all", "prompt", "generated")
 QUESTION_EDIT_POSITIONS = ("record", "all")
-RECORD_POSITIONS = ("cls", "last", "mean", "max")
+POOLED = ("mean", "max", "live_mean")
+RECORD_POSITIONS = ("cls", "last", *POOLED)
 HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
 DEFAULT_TAU = 2.5
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
@@ -247,7 +248,10 @@ class GeneralConfig:
 
 @dataclass
 class EvaluationConfig:
-    """What statistics are fitted on, how measures get their intervals, and whether an operating point is chosen."""
+    """What statistics are fitted on, how measures get their intervals, and whether an operating point is chosen.
+
+    `samples_below_last`: test samples of each concept that are swept where a cell replays blocks; null sweeps them all.
+    """
 
     fit_on: str = "all"
     select: str = "none"
@@ -256,6 +260,7 @@ class EvaluationConfig:
     level: float = 0.95
     erasure_levels: list[float] = field(default_factory=lambda: [0.2, 0.4, 0.6, 0.8])
     tokens_per_forward: int = 16384
+    samples_below_last: int | None = None
     general: GeneralConfig = field(default_factory=GeneralConfig)
 
 
