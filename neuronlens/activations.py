@@ -295,12 +295,13 @@ def only_correct(activations: ActivationSet) -> ActivationSet:
     assert activations.base_prediction is not None, "predictions are recorded where fit_on asks for them"
     right = activations.base_prediction == activations.labels
     values, labels = activations.values[right], activations.labels[right]
+    ids = tuple(key for key, kept in zip(activations.ids, right, strict=True) if kept)
     return ActivationSet(
         activations.site,
         values,
         labels,
         activations.concepts,
-        tuple(key for key, kept in zip(activations.ids, right, strict=True) if kept),
+        ids,
         statistics_of(values, labels, len(activations.concepts)),
-        fingerprint([activations.fingerprint, "correct"]),
+        fingerprint([activations.fingerprint, "correct", ids]),
     )

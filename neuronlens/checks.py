@@ -48,7 +48,7 @@ def check(config: Config) -> None:
         ("layers.site", [config.layers.site], SITES),
         ("layers.mode", [config.layers.mode], LAYER_MODES),
         ("model.head", [config.model.head], HEADS),
-        ("model.normalise", [config.model.normalise], ("labels", "vocabulary")),
+        ("model.confidence", [config.model.confidence], ("labels", "first_token")),
         ("model.parse", [config.model.parse], ("first_line", "first_word", "contains")),
         ("logger.kind", [config.logger.kind], ("wandb", "csv")),
         ("evaluation.fit_on", [config.evaluation.fit_on], ("all", "correct")),
@@ -89,10 +89,10 @@ def check(config: Config) -> None:
             "The joint gate's threshold and evaluation.select are chosen on the select split, and "
             f"dataset.samples_per_concept.select is {config.dataset.samples_per_concept.select}, expected at least 2."
         )
-    if config.model.normalise == "vocabulary" and config.model.head != "label_token":
+    if config.model.confidence == "first_token" and config.model.head == "seq_cls":
         raise ConfigError(
-            f"model.normalise=vocabulary is the label_token head's, and model.head is '{config.model.head}'. Next: "
-            "model.head=label_token, or model.normalise=labels."
+            "model.confidence=first_token needs a head that reads words, and model.head is 'seq_cls'. Next: "
+            "model.confidence=labels."
         )
     if config.intervention.scope == "model" and config.layers.mode != "together":
         raise ConfigError("intervention.scope=model ranks all layers as one. Next: layers.mode=together.")

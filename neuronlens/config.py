@@ -44,6 +44,26 @@ def register() -> None:
     ConfigStore.instance().store(name="neuronlens_schema", node=Config)
     if not OmegaConf.has_resolver("dataset_name"):
         OmegaConf.register_new_resolver("dataset_name", dataset_name)
+        OmegaConf.register_new_resolver("reference_confidence", reference_confidence)
+        OmegaConf.register_new_resolver("reference_fit_on", reference_fit_on)
+
+
+def reference_confidence(head: str) -> str:
+    """Return whose probability the published code reports: the label's first token's, where words are read.
+
+    >>> reference_confidence("seq_cls"), reference_confidence("label_logprob")
+    ('labels', 'first_token')
+    """
+    return "labels" if head == "seq_cls" else "first_token"
+
+
+def reference_fit_on(head: str, blocks: int | None) -> str:
+    """Return what the published code fits on: correct answers of a prompted model, all samples of a fine-tuned one.
+
+    >>> reference_fit_on("label_logprob", None), reference_fit_on("label_token", 2), reference_fit_on("seq_cls", None)
+    ('correct', 'all', 'all')
+    """
+    return "correct" if head != "seq_cls" and blocks is None else "all"
 
 
 def dataset_name(name: str, path: str | None) -> str:

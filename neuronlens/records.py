@@ -271,6 +271,7 @@ class ResultTable:
         methods: every method against one baseline, best first, one row per (method x level).
         operating_points: what was chosen on select and its figures on test; empty where nothing was.
         base: accuracy and confidence of the unedited model, over all test samples.
+        general: perplexity and MMLU per cell, the unedited model first; None where they are off.
     """
 
     rows: pd.DataFrame
@@ -279,3 +280,4 @@ class ResultTable:
     methods: pd.DataFrame
     operating_points: pd.DataFrame
     base: Mapping[str, float]
+    general: pd.DataFrame | None = None

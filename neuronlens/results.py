@@ -76,6 +76,8 @@ class RunFolder:
         self._write_table("methods", table.methods)
         if len(table.operating_points):
             self._write_table("operating_points", table.operating_points)
+        if table.general is not None:
+            self._write_table("general", table.general)
         write_json(self.path / "base.json", table.base)
 
     def read_results(self) -> ResultTable:
@@ -90,11 +92,13 @@ class RunFolder:
             tables = [pd.read_parquet(self.path / f"{name}.parquet") for name in names]
             chosen = self.path / "operating_points.parquet"
             points = pd.read_parquet(chosen) if chosen.is_file() else pd.DataFrame()
+            able = self.path / "general.parquet"
+            general = pd.read_parquet(able) if able.is_file() else None
         except (OSError, ValueError) as error:
             raise OutputError(
                 f"'{self.path}' is not the folder of a finished run: {error}. Expected results.parquet and base.json in it."
             ) from error
-        return ResultTable(tables[0], tables[1], tables[2], tables[3], points, base)
+        return ResultTable(tables[0], tables[1], tables[2], tables[3], points, base, general)
 
     def write_samples(self, data: ConceptDataset, base: Mapping[str, tuple[IntArray, FloatArray]]) -> None:
         """Write one row per example used: id, split, label, text, base prediction and gold confidence (null if not run)."""

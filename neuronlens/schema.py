@@ -111,7 +111,7 @@ class ModelConfig:
     """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set; `gguf` is a
     file in the local folder or the wheel, dequantised once.
 
-    `normalise` says over what label_token's probabilities add up to 1; `parse` and `max_new_tokens` are the generation
+    `confidence`: over what a label's probabilities add up to 1; `parse` and `max_new_tokens` are the generation
     head's: how an answer is matched with the labels, and how long it may be.
     """
 
@@ -124,7 +124,7 @@ class ModelConfig:
     hub: str | None = None
     revision: str | None = None
     head: str = "seq_cls"
-    normalise: str = "labels"
+    confidence: str = "labels"
     parse: str = "first_line"
     max_new_tokens: int = 8
     dtype: str = "float32"

@@ -42,6 +42,7 @@ class SiteSweep:
         skipped: cell -> why it was not.
         n_neurons: how many neurons a cell's edit may touch, over all sites.
         samples: of the test split, which the outcomes are over, ascending; `samples_per_concept` where not all are swept.
+        builders: of the cells' edits, by site.
         outcomes: on the test split; `select` on the select split where an operating point is chosen.
     """
 
@@ -52,6 +53,7 @@ class SiteSweep:
     n_neurons: Mapping[Cell, int]
     samples: IntArray
     samples_per_concept: int | None
+    builders: Mapping[Site, BuildsEdits]
     outcomes: Outcomes
     select: Outcomes | None
 
@@ -99,6 +101,7 @@ def sweep_group(
         n_neurons=neurons,
         samples=samples,
         samples_per_concept=limit,
+        builders=builders,
         outcomes=_outcomes(config, loaded, splits.test, builders, cells, samples),
         select=_outcomes(config, loaded, splits.select, builders, cells) if choose and splits.select else None,
     )

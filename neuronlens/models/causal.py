@@ -93,13 +93,13 @@ def head_of(config: ModelConfig, builder: PromptBuilder, model: Any) -> Head:
     """Return the configured head over the builder's labels.
 
     Raises:
-        ModelError: labels that share their first token, under `label_token` (TRAPS 16).
+        ModelError: labels that share their first token, where that token alone is read (TRAPS 16).
     """
     vocabulary = int(model.get_output_embeddings().weight.shape[0])
-    if config.head == "label_token":
+    if config.head == "label_token" or config.confidence == "first_token":
         builder.first_tokens()
-        return LabelScores("label_token", builder.labels(), vocabulary, config.normalise)
-    scores = LabelScores("label_logprob", builder.labels(), vocabulary)
-    if config.head == "label_logprob":
+    name = "label_token" if config.head == "label_token" else "label_logprob"
+    scores = LabelScores(name, builder.labels(), vocabulary, config.confidence)
+    if config.head != "generation":
         return scores
     return Generation(scores, builder.tokenizer, builder.label_texts, config.parse, config.max_new_tokens)
