@@ -188,18 +188,6 @@ def load_masked(config: ModelConfig, source: ModelSource, loaded: LoadedModel) -
     return replace(loaded, model=model)
 
 
-def load_for_inspection(config: ModelConfig, source: ModelSource) -> LoadedModel:
-    """Return the model under its own head, or under a fresh one where it is configured to be fine-tuned.
-
-    Raises:
-        ModelError: unreadable, or no head and none to be trained.
-    """
-    if config.finetune.blocks is not None:
-        return load_untrained(config, source, ("one", "other"), config.finetune.seed)
-    labels = AutoConfig.from_pretrained(source.location, revision=None if source.folder else config.revision).id2label
-    return load_model(config, source, tuple(str(label) for label in labels.values()))[0]
-
-
 def load_untrained(config: ModelConfig, source: ModelSource, concepts: Sequence[str], seed: int) -> LoadedModel:
     """Return the pretrained model under a fresh head with one label per concept, to be trained.
 
