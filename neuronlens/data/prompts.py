@@ -273,9 +273,8 @@ def _chat_frame(config: PromptConfig, shown: Sequence[tuple[str, str]], tokenize
         opening = config.instruction + config.separator if config.instruction and not turns else ""
         turns.append({"role": "user", "content": opening + before + text + after})
         turns.append({"role": "assistant", "content": word})
-    written = tokenizer.apply_chat_template(
-        turns[:-1], tokenize=False, add_generation_prompt=True, date_string=CHAT_DATE
-    )
+    fixed = {"date_string": CHAT_DATE, "enable_thinking": False}  # read by Llama's and Qwen's templates, ignored by others
+    written = tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True, **fixed)
     head, found, tail = written.partition(_MARK)
     if not found or _MARK in tail:
         raise ModelError(
