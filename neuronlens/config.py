@@ -242,6 +242,14 @@ def explain(error: Exception) -> ConfigError:
 def _unknown_key(key: str) -> str:
     with_defaults = OmegaConf.structured(Config)
     parent, _, leaf = key.rpartition(".")
+    for free in (key, parent):
+        if (
+            free
+            and isinstance(OmegaConf.select(with_defaults, free), DictConfig)
+            and not OmegaConf.select(with_defaults, free)
+        ):
+            entry = f"{free}.{leaf}" if free == parent else f"{free}.<name>"
+            return f"'{free}' has entries of your own, which Hydra adds by a leading ++. Next: ++{entry}=<value>."
     node = OmegaConf.select(with_defaults, parent) if parent else with_defaults
     if isinstance(node, DictConfig) and len(node):
         return unknown("option", key, [f"{parent}.{name!s}" if parent else str(name) for name in node])

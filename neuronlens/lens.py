@@ -19,10 +19,11 @@ from neuronlens.evaluation.cells import grid
 from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.masks import EDITED
 from neuronlens.hooks.sites import blocks_of, family_of, resolve_layer, resolve_site, width_at
-from neuronlens.models.loading import load_model, locate
+from neuronlens.models.causal import prompted, trained_to_write
+from neuronlens.models.loading import load_causal, load_model, locate
 from neuronlens.records import ActivationSet, Knobs, LoadedModel, Site
 from neuronlens.results import RunFolder
-from neuronlens.schema import Config, FinetuneConfig
+from neuronlens.schema import Config, PromptExample
 from neuronlens.store import Store
 
 
@@ -48,13 +49,15 @@ class ConceptLens:
         model_type: str,
         layer_count: int,
         model_folder: str | None = None,
+        examples: Sequence[PromptExample] = (),
     ) -> None:
         """Take what was fitted per site, and the shape of the model it was fitted on.
 
         Args:
             select: activations of the select split, which the joint gate's threshold needs.
+            examples: shown in a language model's prompt.
         """
-        self.config, self.model_folder = config, model_folder
+        self.config, self.model_folder, self.examples = config, model_folder, tuple(examples)
         self._fitted, self._select = dict(fitted), dict(select or {})
         self._model_type, self._layer_count = model_type, layer_count
         self._builders: dict[Site, EditBuilder] = {}
@@ -80,7 +83,8 @@ class ConceptLens:
                 f"The manifest of '{run_folder}' has no {error}. Next: neuronlens run, once more."
             ) from error
         shape["model_folder"] = _found_from(folder.path, shape["model_folder"])
-        return cls(config, fitted, select=select, **shape)
+        examples = [PromptExample(**example) for example in manifest.get("prompt", {}).get("examples", [])]
+        return cls(config, fitted, select=select, examples=examples, **shape)
 
     def save(self, folder: Path | str) -> None:
         """Write the lens alone: what `load` reads, and none of a run's results.
@@ -91,6 +95,7 @@ class ConceptLens:
         target = RunFolder(Path(folder))
         target.write_fitted(self._fitted, self._select)
         shape = {"model_type": self._model_type, "layer_count": self._layer_count, "model_folder": self.model_folder}
+        shape["prompt"] = {"examples": plain(self.examples)}
         target.write_record("manifest.json", {"config": plain(self.config), "concepts": self.concepts, **shape})
 
     def load_model(self, folder: Path | str | None = None) -> LoadedModel:
@@ -106,9 +111,14 @@ class ConceptLens:
         if place is not None:
             if not Path(place).is_dir():
                 raise ModelError(f"The model folder '{place}' is not here. Next: lens.load_model(<folder>).")
-            wanted = replace(wanted, path=place, finetune=FinetuneConfig())
+            wanted = replace(wanted, path=place, gguf=None)
         source = locate(wanted, Store(Path(self.config.paths.cache_dir)))
-        return load_model(wanted, source, self.concepts)[0]
+        if wanted.head == "seq_cls":
+            return load_model(wanted, source, self.concepts)[0]
+        if wanted.finetune.blocks is not None:
+            return trained_to_write(wanted, source, self.concepts)
+        model = load_causal(wanted, source)
+        return prompted(wanted, source, *model, self.config.dataset.prompt, self.concepts, self.examples)
 
     @contextmanager
     def erase(

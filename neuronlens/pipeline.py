@@ -181,6 +181,9 @@ def measure_all(
         "dropped_concepts": data.dropped,
     }
     manifest |= {"model_folder": loaded.folder, "max_length": loaded.max_length, "concepts": data.concepts}
+    if loaded.prompt is not None:
+        asked = loaded.prompt
+        manifest["prompt"] = {"text": asked.text, "labels": asked.label_texts, "examples": plain(asked.examples)}
     manifest |= {"model_type": loaded.model.config.model_type, "layer_count": len(blocks_of(loaded.model))}
     return ResultTable(rows, matched, *compared, points, summary), manifest | provenance()
 

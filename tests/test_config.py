@@ -54,6 +54,7 @@ def test_every_group_has_options() -> None:
         ("sweep.top_fraction=[]", "empty list"),
         ("sweep.edit=[zeroo]", "Did you mean 'zero'"),
         ("sweep.gate=[rnage]", "Did you mean 'range'"),
+        ("dataset.prompt.labels.apple=x", "Next: ++dataset.prompt.labels.apple="),
         ("intervention.edit_positions=everything", "Available: all, generated, prompt, record"),
         ("layers.site=resid_pre", "Did you mean 'resid_post'"),
         ("model.record_position=mean", "needs one position"),
