@@ -17,7 +17,7 @@ from neuronlens.data.datamodule import Batch, TextDataModule
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
 from neuronlens.hooks.replay import run_body
-from neuronlens.hooks.sites import blocks_of, family_of
+from neuronlens.hooks.sites import blocks_of, family_of, recorded_position
 from neuronlens.records import ActivationSet, ConceptDataset, ConceptStatistics, FloatArray, IntArray, LoadedModel, Site
 from neuronlens.schema import TrainerConfig
 from neuronlens.store import Store
@@ -140,7 +140,8 @@ class ActivationExtractor(pl.LightningModule):
             self.parts[layer].append(self._kept(layer, hidden, batch))
 
     def _record_values(self, site: Site, hidden: Tensor, batch: Batch, rows: Tensor) -> None:
-        vectors = read_positions(hidden, prompt_mask(batch.inputs), self.loaded.record_position).detach()
+        position = recorded_position(self.model, site, self.loaded.record_position, reads=self.loaded.head.reads)
+        vectors = read_positions(hidden, prompt_mask(batch.inputs), position).detach()
         if site not in self.values:
             self.values[site] = torch.empty(len(self.labels), vectors.shape[1], dtype=torch.float32)
             self.moments[site] = ConceptMoments(self.concepts, vectors.shape[1], vectors.device)
@@ -294,12 +295,13 @@ def only_correct(activations: ActivationSet) -> ActivationSet:
     assert activations.base_prediction is not None, "predictions are recorded where fit_on asks for them"
     right = activations.base_prediction == activations.labels
     values, labels = activations.values[right], activations.labels[right]
+    ids = tuple(key for key, kept in zip(activations.ids, right, strict=True) if kept)
     return ActivationSet(
         activations.site,
         values,
         labels,
         activations.concepts,
-        tuple(key for key, kept in zip(activations.ids, right, strict=True) if kept),
+        ids,
         statistics_of(values, labels, len(activations.concepts)),
-        fingerprint([activations.fingerprint, "correct"]),
+        fingerprint([activations.fingerprint, "correct", ids]),
     )

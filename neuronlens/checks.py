@@ -15,6 +15,7 @@ from neuronlens.schema import (
     GATES,
     HEADS,
     LAYER_MODES,
+    POOLED,
     QUESTION_EDIT_POSITIONS,
     RECORD_POSITIONS,
     SCOPES,
@@ -47,7 +48,7 @@ def check(config: Config) -> None:
         ("layers.site", [config.layers.site], SITES),
         ("layers.mode", [config.layers.mode], LAYER_MODES),
         ("model.head", [config.model.head], HEADS),
-        ("model.normalise", [config.model.normalise], ("labels", "vocabulary")),
+        ("model.confidence", [config.model.confidence], ("labels", "first_token")),
         ("model.parse", [config.model.parse], ("first_line", "first_word", "contains")),
         ("logger.kind", [config.logger.kind], ("wandb", "csv")),
         ("evaluation.fit_on", [config.evaluation.fit_on], ("all", "correct")),
@@ -77,7 +78,7 @@ def check(config: Config) -> None:
     _check_numbers(config)
     _check_general(config)
     positions, record = config.intervention.edit_positions, config.model.record_position
-    if positions == "record" and record in ("mean", "max"):
+    if positions == "record" and record in POOLED:
         raise ConfigError(
             f"edit_positions 'record' needs one position to edit, and model.record_position is '{record}', which pools "
             "them all. Next: intervention.edit_positions=all, or model.record_position=cls or last."
@@ -88,10 +89,10 @@ def check(config: Config) -> None:
             "The joint gate's threshold and evaluation.select are chosen on the select split, and "
             f"dataset.samples_per_concept.select is {config.dataset.samples_per_concept.select}, expected at least 2."
         )
-    if config.model.normalise == "vocabulary" and config.model.head != "label_token":
+    if config.model.confidence == "first_token" and config.model.head == "seq_cls":
         raise ConfigError(
-            f"model.normalise=vocabulary is the label_token head's, and model.head is '{config.model.head}'. Next: "
-            "model.head=label_token, or model.normalise=labels."
+            "model.confidence=first_token needs a head that reads words, and model.head is 'seq_cls'. Next: "
+            "model.confidence=labels."
         )
     if config.intervention.scope == "model" and config.layers.mode != "together":
         raise ConfigError("intervention.scope=model ranks all layers as one. Next: layers.mode=together.")
@@ -123,11 +124,15 @@ def _check_numbers(config: Config) -> None:
     _require("evaluation.bootstrap", evaluation.bootstrap, evaluation.bootstrap >= 0, ">= 0 (0 leaves intervals out)")
     _require("evaluation.level", evaluation.level, 0 < evaluation.level < 1, "a share in (0, 1)")
     _require("evaluation.tokens_per_forward", evaluation.tokens_per_forward, evaluation.tokens_per_forward >= 1, ">= 1")
+    below = evaluation.samples_below_last
+    _require("evaluation.samples_below_last", below, below is None or below >= 1, "at least 1, or null for all")
     for erasure in evaluation.erasure_levels:
         _require("evaluation.erasure_levels", erasure, 0 < erasure <= 1, "shares of the base accuracy in (0, 1]")
     tune = model.finetune
     if tune.blocks is not None:
         _require("model.finetune.blocks", tune.blocks, tune.blocks >= 0, ">= 0 (0 trains the head alone)")
+        slots = tune.template.count("{text}")
+        _require("model.finetune.template", repr(tune.template), slots == 1, "one {text} in it")
         _require("model.finetune.epochs", tune.epochs, tune.epochs >= 1, "at least 1")
         _require("model.finetune.batch_size", tune.batch_size, tune.batch_size >= 1, "at least 1")
         _require("model.finetune.learning_rate", tune.learning_rate, tune.learning_rate > 0, "> 0")

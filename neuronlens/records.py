@@ -236,7 +236,7 @@ class LoadedModel:
     Attributes:
         model: a `PreTrainedModel` in eval mode.
         head: how a prediction is read off.
-        record_position: `cls`, `last`, `mean` or `max`.
+        record_position: one of `schema.RECORD_POSITIONS`.
         folder: where `save_pretrained` put a fine-tuned model, or where it was loaded from; None for a hub id.
         fingerprint: of weights, tokenizer, prompt and options.
         prompt: makes prompts of texts for a language model (data/prompts.py); None where the text alone is read.
@@ -271,6 +271,7 @@ class ResultTable:
         methods: every method against one baseline, best first, one row per (method x level).
         operating_points: what was chosen on select and its figures on test; empty where nothing was.
         base: accuracy and confidence of the unedited model, over all test samples.
+        general: perplexity and MMLU per cell, the unedited model first; None where they are off.
     """
 
     rows: pd.DataFrame
@@ -279,3 +280,4 @@ class ResultTable:
     methods: pd.DataFrame
     operating_points: pd.DataFrame
     base: Mapping[str, float]
+    general: pd.DataFrame | None = None

@@ -17,7 +17,8 @@ LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all", "prompt", "generated")
 QUESTION_EDIT_POSITIONS = ("record", "all")
-RECORD_POSITIONS = ("cls", "last", "mean", "max")
+POOLED = ("mean", "max", "live_mean")
+RECORD_POSITIONS = ("cls", "last", *POOLED)
 HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
 DEFAULT_TAU = 2.5
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
@@ -90,9 +91,13 @@ class DatasetConfig:
 
 @dataclass
 class FinetuneConfig:
-    """Training of the head and the top `blocks` from the stored states of the frozen prefix; null trains nothing."""
+    """Training of the head and the top `blocks` from the stored states of the frozen prefix; null trains nothing.
+
+    A language model is trained on `template`, `{text}` and an end, to say one new token per concept after it.
+    """
 
     blocks: int | None = None
+    template: str = "{text} <sep>"
     epochs: int = 4
     batch_size: int = 32
     learning_rate: float = 3e-4
@@ -106,7 +111,7 @@ class ModelConfig:
     """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set; `gguf` is a
     file in the local folder or the wheel, dequantised once.
 
-    `normalise` says over what label_token's probabilities add up to 1; `parse` and `max_new_tokens` are the generation
+    `confidence`: over what a label's probabilities add up to 1; `parse` and `max_new_tokens` are the generation
     head's: how an answer is matched with the labels, and how long it may be.
     """
 
@@ -119,7 +124,7 @@ class ModelConfig:
     hub: str | None = None
     revision: str | None = None
     head: str = "seq_cls"
-    normalise: str = "labels"
+    confidence: str = "labels"
     parse: str = "first_line"
     max_new_tokens: int = 8
     dtype: str = "float32"
@@ -243,7 +248,10 @@ class GeneralConfig:
 
 @dataclass
 class EvaluationConfig:
-    """What statistics are fitted on, how measures get their intervals, and whether an operating point is chosen."""
+    """What statistics are fitted on, how measures get their intervals, and whether an operating point is chosen.
+
+    `samples_below_last`: test samples of each concept that are swept where a cell replays blocks; null sweeps them all.
+    """
 
     fit_on: str = "all"
     select: str = "none"
@@ -252,6 +260,7 @@ class EvaluationConfig:
     level: float = 0.95
     erasure_levels: list[float] = field(default_factory=lambda: [0.2, 0.4, 0.6, 0.8])
     tokens_per_forward: int = 16384
+    samples_below_last: int | None = None
     general: GeneralConfig = field(default_factory=GeneralConfig)
 
 

@@ -27,6 +27,19 @@ class StoredStates:
     layer: int
     parts: list[tuple[Batch, Tensor]]
 
+    def of_samples(self, samples: IntArray) -> StoredStates:
+        """Return the states of some samples, which are numbered anew in the order given."""
+        place = np.full(sum(len(batch.rows) for batch, _ in self.parts), -1)
+        place[samples] = np.arange(len(samples))
+        parts = []
+        for batch, state in self.parts:
+            rows = place[batch.rows]
+            kept = torch.from_numpy(np.flatnonzero(rows >= 0))
+            if len(kept):
+                inputs = {name: tensor[kept] for name, tensor in batch.inputs.items()}
+                parts.append((Batch(rows[kept.numpy()], inputs), state[kept]))
+        return StoredStates(self.layer, parts)
+
 
 @dataclass(frozen=True)
 class Recorded:

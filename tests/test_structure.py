@@ -28,6 +28,7 @@ RANKS = [
     {"evaluation"},
     {"results"},
     {"report", "tracking"},
+    {"stages"},
     {"lens", "doctor", "pipeline"},
     {"cli", "__init__"},
 ]

@@ -33,15 +33,6 @@ class Batch:
         return Batch(self.rows, {name: tensor.to(device) for name, tensor in self.inputs.items()})
 
 
-def position_ids(attention_mask: Tensor) -> Tensor:
-    """Return each token's place among the attended ones `[sample, position]`; pads get 0 (TRAPS 2).
-
-    >>> position_ids(torch.tensor([[0, 0, 1, 1, 1]])).tolist()
-    [[0, 0, 0, 1, 2]]
-    """
-    return (attention_mask.cumsum(-1) - 1).clamp(min=0)
-
-
 def collate(
     token_ids: Sequence[Sequence[int]],
     *,

@@ -68,6 +68,7 @@ class PromptBuilder:
     with the prompt's last ones, the tokens that would change are left to the label. Only the text is ever cut.
 
     Attributes:
+        examples: shown before the text, uncut.
         head, tail: what stands before and after the text.
         label_texts: what follows a prompt, per concept, with its leading space where the prompt ends in none.
     """
@@ -98,6 +99,7 @@ class PromptBuilder:
                 "Next: a model with a tokenizer.json."
             )
         self.config, self.tokenizer, self.max_length = config, tokenizer, max_length
+        self.examples = tuple(examples)
         self.concepts = tuple(concepts)
         words = _words(config, self.concepts)
         shown = [(self.cut(example.text, config.max_shot_tokens), words[example.label]) for example in examples]
@@ -243,7 +245,7 @@ def _words(config: PromptConfig, concepts: Sequence[str]) -> dict[str, str]:
         if concept not in config.labels and nearest(concept, strange):
             raise ConfigError(
                 f"dataset.prompt.labels has no entry for concept '{concept}', but one for '{nearest(concept, strange)}', "
-                f"which is no concept. Concepts: {', '.join(concepts)}. Next: dataset.prompt.labels.<concept>=<words>."
+                f"which is no concept. Concepts: {', '.join(concepts)}. Next: ++dataset.prompt.labels.<concept>=<words>."
             )
     words = {concept: config.labels.get(concept, concept).strip() for concept in concepts}
     for concept, word in words.items():
@@ -273,9 +275,11 @@ def _chat_frame(config: PromptConfig, shown: Sequence[tuple[str, str]], tokenize
         opening = config.instruction + config.separator if config.instruction and not turns else ""
         turns.append({"role": "user", "content": opening + before + text + after})
         turns.append({"role": "assistant", "content": word})
-    written = tokenizer.apply_chat_template(
-        turns[:-1], tokenize=False, add_generation_prompt=True, date_string=CHAT_DATE
-    )
+    fixed = {
+        "date_string": CHAT_DATE,
+        "enable_thinking": False,
+    }  # read by Llama's and Qwen's templates, ignored by others
+    written = tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True, **fixed)
     head, found, tail = written.partition(_MARK)
     if not found or _MARK in tail:
         raise ModelError(

@@ -17,6 +17,7 @@ from neuronlens.edits.projections import ProjectionEdit
 from neuronlens.evaluation.sweep import BuildsEdits, SweepEvaluator
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
+from neuronlens.hooks.sites import recorded_position
 from neuronlens.records import ActivationSet, Cell, FloatArray, LoadedModel, Site
 from neuronlens.stored import StoredStates
 
@@ -107,6 +108,7 @@ def activations_under(
         edit_positions=edit_positions,
         tokens_per_forward=tokens_per_forward,
     )
+    position = recorded_position(loaded.model, plain.site, loaded.record_position, reads=loaded.head.reads)
     values = np.empty((len(cells), *plain.values.shape), dtype=np.float32)
     for kind in (False, True):
         own = [place for place, cell in enumerate(cells) if mixes_neurons(cell) == kind]
@@ -119,7 +121,7 @@ def activations_under(
                 with capture(loaded.model, [plain.site]) as recorded, torch.no_grad():
                     runner.read_rows(len(some), edits, batch, state)
                 mask = prompt_mask(batch.inputs).repeat(len(some), 1)
-                vectors = read_positions(recorded[plain.site], mask, loaded.record_position).float().cpu()
+                vectors = read_positions(recorded[plain.site], mask, position).float().cpu()
                 values[np.ix_(np.asarray(some), batch.rows)] = vectors.unflatten(0, (len(some), -1)).numpy()
     return {cell: partial(_other_values, plain, values[place], cell) for place, cell in enumerate(cells)}
 

@@ -41,7 +41,8 @@ def result_rows(
     """Return one row per (cell x concept) in the columns of SPEC section 8, the unedited model first.
 
     A skipped cell has its reason in `skipped` and null measures; knobs that play no part are null. Where several layers
-    are edited at once, `layer` is the highest and `layers` names all.
+    are edited at once, `layer` is the highest and `layers` names all. Measures of a cell, the unedited model's among them,
+    are over the samples that its sweep ran on.
 
     Args:
         labels: of the split the outcomes are on.
@@ -62,12 +63,13 @@ def result_rows(
         rows.append(shared | sizes | identity | {key: value[0] for key, value in found.items()})
     for sweep in sweeps:
         places = {cell: place for place, cell in enumerate(sweep.cells)}
+        own_base = BaseOutcomes(base.gold[sweep.samples], base.correct[sweep.samples])
         for concept, name in enumerate(data.concepts):
-            member = labels == concept
+            member = labels[sweep.samples] == concept
             sizes = {"concept": name, "n_concept": int(member.sum()), "n_complement": int((~member).sum())}
             done = [cell for cell in sweep.cells if cell[1] == concept]
             index = np.array([places[cell] for cell in done], dtype=int)
-            found = measure(sweep.outcomes, index, base, member, **options) if done else {}
+            found = measure(sweep.outcomes, index, own_base, member, **options) if done else {}
             for cell in (*done, *(cell for cell in sweep.skipped if cell[1] == concept)):
                 row = shared | sizes | knob_columns(sweep, cell) | {"edit_positions": positions}
                 row["cell_id"] = cell_id(sweep, cell, name, positions, fingerprints)
@@ -81,7 +83,8 @@ def result_rows(
 
 def cell_id(sweep: SiteSweep, cell: Cell, concept: str, positions: str, fingerprints: Mapping[str, str]) -> str:
     """Return the fingerprint of a cell: what it edits, where, and what it was fitted on."""
-    return fingerprint([fingerprints, sweep.mode, [str(site) for site in sweep.sites], cell[0], positions, concept])
+    own = [fingerprints, sweep.mode, [str(site) for site in sweep.sites], cell[0], positions, concept]
+    return fingerprint(own if sweep.samples_per_concept is None else [*own, sweep.samples_per_concept])
 
 
 def knob_columns(sweep: SiteSweep, cell: Cell) -> dict[str, Any]:
@@ -105,5 +108,9 @@ def knob_columns(sweep: SiteSweep, cell: Cell) -> dict[str, Any]:
 
 
 def on_select(sweeps: Sequence[SiteSweep]) -> list[SiteSweep]:
-    """Return the sweeps with the select split's outcomes in the place of the test split's."""
-    return [replace(sweep, outcomes=sweep.select, select=None) for sweep in sweeps if sweep.select is not None]
+    """Return the sweeps with the select split's outcomes, over all its samples, in the place of the test split's."""
+    return [
+        replace(sweep, outcomes=sweep.select, samples=np.arange(sweep.select.gold.shape[1]), select=None)
+        for sweep in sweeps
+        if sweep.select is not None
+    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from neuronlens.activations import Extraction, only_correct
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted, fit_site, shuffled_labels
@@ -13,7 +15,8 @@ from neuronlens.evaluation.cells import grid
 from neuronlens.evaluation.incremental import activations_under, fit_in_order
 from neuronlens.evaluation.sweep import BuildsEdits, Outcomes, SweepEvaluator, run_sweep
 from neuronlens.hooks.replay import starts_at
-from neuronlens.records import Cell, Knobs, LoadedModel, Site
+from neuronlens.hooks.sites import blocks_of
+from neuronlens.records import Cell, IntArray, Knobs, LoadedModel, Site
 from neuronlens.schema import Config, SweepConfig, everywhere
 
 CELLS_AT_ONCE = 64
@@ -38,6 +41,8 @@ class SiteSweep:
         cells: evaluated, in the order of the outcomes.
         skipped: cell -> why it was not.
         n_neurons: how many neurons a cell's edit may touch, over all sites.
+        samples: of the test split, which the outcomes are over, ascending; `samples_per_concept` where not all are swept.
+        builders: of the cells' edits, by site.
         outcomes: on the test split; `select` on the select split where an operating point is chosen.
     """
 
@@ -46,6 +51,9 @@ class SiteSweep:
     cells: Sequence[Cell]
     skipped: Mapping[Cell, str]
     n_neurons: Mapping[Cell, int]
+    samples: IntArray
+    samples_per_concept: int | None
+    builders: Mapping[Site, BuildsEdits]
     outcomes: Outcomes
     select: Outcomes | None
 
@@ -83,15 +91,31 @@ def sweep_group(
     cells = [cell for cell in every if cell not in skipped]
     neurons = {cell: sum(builder.edited_neurons(cell) for builder in plain.values()) for cell in every}
     choose = config.evaluation.select != "none" and splits.select is not None
+    limit = config.evaluation.samples_below_last if starts_at(sites[0]) < len(blocks_of(loaded.model)) - 1 else None
+    samples = first_samples(splits.test.activations[sites[0]].labels, limit)
     return SiteSweep(
         sites=sites,
         mode=config.layers.mode,
         cells=cells,
         skipped=skipped,
         n_neurons=neurons,
-        outcomes=_outcomes(config, loaded, splits.test, builders, cells),
+        samples=samples,
+        samples_per_concept=limit,
+        builders=builders,
+        outcomes=_outcomes(config, loaded, splits.test, builders, cells, samples),
         select=_outcomes(config, loaded, splits.select, builders, cells) if choose and splits.select else None,
     )
+
+
+def first_samples(labels: IntArray, limit: int | None) -> IntArray:
+    """Return the first `limit` samples of each concept, ascending; all of them where it is None.
+
+    >>> first_samples(np.array([1, 0, 1, 1, 0]), 2).tolist()
+    [0, 1, 2, 4]
+    """
+    if limit is None:
+        return np.arange(len(labels))
+    return np.sort(np.concatenate([np.flatnonzero(labels == concept)[:limit] for concept in np.unique(labels)]))
 
 
 def _builder(config: Config, site: Site, splits: Splits, fits: Mapping[str, Mapping[Site, Fitted]]) -> EditBuilder:
@@ -183,19 +207,30 @@ def _fit_incrementally(
 
 
 def _outcomes(
-    config: Config, loaded: LoadedModel, split: Extraction, builders: Mapping[Site, BuildsEdits], cells: Sequence[Cell]
+    config: Config,
+    loaded: LoadedModel,
+    split: Extraction,
+    builders: Mapping[Site, BuildsEdits],
+    cells: Sequence[Cell],
+    samples: IntArray | None = None,
 ) -> Outcomes:
+    """Return the cells' outcomes on a split, or on some of its samples."""
     assert split.log_probabilities is not None, "every split that is swept is run to the head"
     assert split.prediction is not None
     sites = list(builders)
+    states, labels = split.states[starts_at(sites[0])], split.activations[sites[0]].labels
+    base, prediction = split.log_probabilities, split.prediction
+    if samples is not None and len(samples) < len(labels):
+        states, labels = states.of_samples(samples), labels[samples]
+        base, prediction = base[samples], prediction[samples]
     evaluator = SweepEvaluator(
         loaded,
-        split.states[starts_at(sites[0])],
+        states,
         builders,
         cells,
-        labels=split.activations[sites[0]].labels,
-        base_log_probabilities=split.log_probabilities,
-        base_prediction=split.prediction,
+        labels=labels,
+        base_log_probabilities=base,
+        base_prediction=prediction,
         edit_positions=config.intervention.edit_positions,
         tokens_per_forward=config.evaluation.tokens_per_forward,
     )

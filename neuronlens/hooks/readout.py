@@ -27,7 +27,9 @@ class _Readout(nn.Module):
 
 
 @contextmanager
-def reading(model: Any, index: Tensor | None, words: Tensor | None = None) -> Iterator[None]:
+def reading(
+    model: Any, index: Tensor | None, words: Tensor | None = None, *, instead: nn.Module | None = None
+) -> Iterator[None]:
     """Make the model's logits `[sample, read, word]` those of some positions and words, by its own head.
 
     Whatever the model does after its output embedding, such as soft-capping, is done as ever. On leaving the block the
@@ -36,11 +38,12 @@ def reading(model: Any, index: Tensor | None, words: Tensor | None = None) -> It
     Args:
         index: positions to read `[sample, read]`; None for all.
         words: token ids whose logits are wanted; None for the whole vocabulary.
+        instead: an output embedding in the place of the model's own, such as one in training.
     """
     own = model.get_output_embeddings()
     parent, name = _place(model, own)
     try:
-        setattr(parent, name, _Readout(own, index, words))
+        setattr(parent, name, _Readout(instead or own, index, words))
         yield
     finally:
         setattr(parent, name, own)

@@ -109,6 +109,34 @@ def resolve_site(model: nn.Module, site: Site) -> Point:
     return Point(block.get_submodule(path), is_input=site.name == "mlp_neurons")
 
 
+def width_at(model: nn.Module, site: Site) -> int | None:
+    """Return how many neurons the site has in this model, or None where that shows in a forward only.
+
+    Raises:
+        SiteError: no such site.
+    """
+    point = resolve_site(model, site)
+    if not point.is_input:
+        return int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+    found = getattr(point.module, "in_features", getattr(point.module, "nx", None))  # nx: GPT-2's Conv1D
+    return None if found is None else int(found)
+
+
+def recorded_position(model: nn.Module, site: Site, position: str, *, reads: str) -> str:
+    """Return what `read_positions` takes at a site: `position`, with `live_mean` resolved.
+
+    `live_mean` is the mean over those attended tokens that anything above the site can still read: all of them below the
+    last block; in the last one, above which no position is mixed with another, the one that the head reads.
+
+    Args:
+        reads: the position the head reads, `cls` or `last`.
+    """
+    if position != "live_mean":
+        return position
+    count = len(blocks_of(model))
+    return reads if resolve_layer(site.layer, count) == count - 1 else "mean"
+
+
 def resolve_layer(layer: int, count: int) -> int:
     """Return a layer number counted from 0; negatives count from the end.
 

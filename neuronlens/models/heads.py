@@ -21,8 +21,8 @@ class Reading:
     """What a model says of each sample.
 
     Attributes:
-        log_probabilities: `[sample, concept]`, float32 at least; one more column for all other words where the head
-            normalises over the vocabulary.
+        log_probabilities: `[sample, concept]`, float32 at least; one more column for all other words where confidence is
+            the vocabulary's.
         prediction: concept index `[sample]`; -1 where a generated answer is none of them.
     """
 
@@ -95,20 +95,20 @@ class SequenceClassification:
 class LabelScores:
     """A language model asked for a label: its words' probabilities after the prompt.
 
-    `label_token` takes the first token of each label, `label_logprob` the mean log-probability of all its tokens. Over
-    the labels these are normalised by a softmax; `label_token` may keep the vocabulary's own probabilities, with one
-    more column for every other word.
+    `label_token` takes the first token of each label, `label_logprob` the mean log-probability of all its tokens; the
+    label with the highest is the prediction. Probabilities are a softmax over the labels, or (`first_token`, the published
+    setting) the vocabulary's own for each label's first token, with one more column for every other word.
 
     Attributes:
         tokens: token ids per label, in concept order.
         vocabulary: number of words.
-        normalise: `labels` or `vocabulary`.
+        confidence: `labels` or `first_token`.
     """
 
     name: str
     tokens: tuple[tuple[int, ...], ...]
     vocabulary: int
-    normalise: str = "labels"
+    confidence: str = "labels"
     reads: str = "last"
     replays: bool = True
 
@@ -128,7 +128,7 @@ class LabelScores:
     @cached_property
     def words(self) -> Tensor | None:
         """Token ids whose logits suffice, or None where the whole vocabulary is needed."""
-        if self.name == "label_token" and self.normalise == "labels":
+        if self.name == "label_token" and self.confidence == "labels":
             return torch.tensor([tokens[0] for tokens in self.tokens])
         return None
 
@@ -155,12 +155,11 @@ class LabelScores:
             return Reading(log_probs, log_probs.argmax(-1))
         totals = wide.logsumexp(-1)
         first = wide[..., 0, [tokens[0] for tokens in self.tokens]] - totals[..., :1]
-        if self.name == "label_token":
-            rest = torch.log1p(-first.exp().sum(-1, keepdim=True).clamp(max=1 - 1e-7))
-            return Reading(torch.cat([first, rest], dim=-1), first.argmax(-1))
-        scores = self._means(first, wide, totals)
-        log_probs = torch.log_softmax(scores, -1)
-        return Reading(log_probs, log_probs.argmax(-1))
+        scores = first if self.name == "label_token" else self._means(first, wide, totals)
+        if self.confidence == "labels":
+            return Reading(torch.log_softmax(scores, -1), scores.argmax(-1))
+        rest = torch.log1p(-first.exp().sum(-1, keepdim=True).clamp(max=1 - 1e-7))
+        return Reading(torch.cat([first, rest], dim=-1), scores.argmax(-1))
 
     def _means(self, first: Tensor, logits: Tensor, totals: Tensor) -> Tensor:
         place, means = 1, []

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from neuronlens.config import fingerprint
 from neuronlens.data.prompts import PromptBuilder
@@ -161,16 +167,25 @@ def load_causal(config: ModelConfig, source: ModelSource) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def load_for_inspection(config: ModelConfig, source: ModelSource) -> LoadedModel:
-    """Return the model under its own head, or under a fresh one where it is configured to be fine-tuned.
+def load_masked(config: ModelConfig, source: ModelSource, loaded: LoadedModel) -> LoadedModel:
+    """Return an encoder's masked language model from the folder or hub id of its classifier, for pseudo-perplexity.
 
     Raises:
-        ModelError: unreadable, or no head and none to be trained.
+        ModelError: a decoder under a classification head, or a checkpoint without a masked-language-model head.
     """
-    if config.finetune.blocks is not None:
-        return load_untrained(config, source, ("one", "other"), config.finetune.seed)
-    labels = AutoConfig.from_pretrained(source.location, revision=None if source.folder else config.revision).id2label
-    return load_model(config, source, tuple(str(label) for label in labels.values()))[0]
+    if family_of(source.model_type).reads != "cls":
+        raise ModelError(
+            f"Model '{config.name}' is a decoder under head '{config.head}', which says no words. Next: "
+            "model.head=label_token, or evaluation.general.perplexity=false."
+        )
+    own = source if loaded.folder is None else replace(source, location=loaded.folder, folder=loaded.folder)
+    model, missing = _from_pretrained(config, own, AutoModelForMaskedLM)
+    if missing:
+        raise ModelError(
+            f"The checkpoint of model '{config.name}' has no masked-language-model head ({', '.join(missing[:2])} would be "
+            "random), so it has no pseudo-perplexity. Next: evaluation.general.perplexity=false."
+        )
+    return replace(loaded, model=model)
 
 
 def load_untrained(config: ModelConfig, source: ModelSource, concepts: Sequence[str], seed: int) -> LoadedModel:
@@ -258,7 +273,7 @@ def wrap(
         "record_position": config.record_position or head.reads,
     }
     if prompt is not None:
-        identity["prompt"] = [prompt.fingerprint, config.normalise, config.parse, config.max_new_tokens]
+        identity["prompt"] = [prompt.fingerprint, config.confidence, config.parse, config.max_new_tokens]
     return LoadedModel(
         name=config.name,
         model=model.eval(),

@@ -17,10 +17,11 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from neuronlens.errors import ConfigError, unknown
+from neuronlens.ranges.cuts import Sorted, sort_samples
 from neuronlens.ranges.em import Mixture, Problems, fit_em, mean_log_density
 from neuronlens.ranges.intervals import EMPTY, WHOLE, merge
 from neuronlens.ranges.normality import describe
-from neuronlens.ranges.starts import INITS, Sorted, quantile_start, race, sort_samples
+from neuronlens.ranges.starts import INITS, quantile_start, race
 from neuronlens.records import ActivationRanges, ActivationSet, FloatArray, IntArray
 
 BACKENDS = ("batched", "sklearn")
@@ -65,6 +66,8 @@ class MixtureFitter:
             processes. Both begin at the same starts.
         init, restarts, seed: which starts race (see `starts.race`): `quantile` needs no seed; `kmeans++` adds `restarts`
             random ones, for more time and a likelier law.
+        finalists: how many of the raced starts EM runs to its end, the likeliest kept; with as many as there are starts
+            (8, and `restarts` for `kmeans++`) no race decides.
         variance_floor: added to every variance, squared units of the activations (scikit-learn's reg_covar).
         tol: nats per sample; EM stops at a smaller change.
         device: of the batched backend, `cpu` or `cuda`.
@@ -74,6 +77,7 @@ class MixtureFitter:
     backend: str = "batched"
     init: str = "quantile"
     restarts: int = 2
+    finalists: int = 1
     variance_floor: float = 1e-6
     tol: float = 1e-4
     max_iter: int = 200
@@ -94,7 +98,7 @@ class MixtureFitter:
         ):
             if name not in known:
                 raise ConfigError(unknown(kind, name, known))
-        for name, least in (("max_components", 1), ("max_iter", 1), ("restarts", 0)):
+        for name, least in (("max_components", 1), ("max_iter", 1), ("restarts", 0), ("finalists", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"range.{name} is {getattr(self, name)}, expected at least {least}.")
         if not 0 < self.variance_floor < math.inf:
@@ -175,15 +179,26 @@ class MixtureFitter:
         if components == 1:
             whole = quantile_start(data, 1, self.variance_floor)
             return whole, mean_log_density(problems, whole)
-        start = race(
+        starts = race(
             problems,
             data,
             components,
             init=self.init,
             restarts=self.restarts,
+            finalists=self.finalists,
             seed=self.seed,
             variance_floor=self.variance_floor,
         )
+        best, score = self._fit_from(problems, starts[0])
+        for start in starts[1:]:
+            mixture, other = self._fit_from(problems, start)
+            ahead = other > score
+            best = Mixture(*(torch.where(ahead[:, None], new, old) for new, old in zip(mixture, best, strict=True)))
+            score = torch.where(ahead, other, score)
+        return best, score
+
+    def _fit_from(self, problems: Problems, start: Mixture) -> tuple[Mixture, Tensor]:
+        """Return what the backend reaches from one start per problem, and the mean log-likelihoods `[problem]`."""
         if self.backend == "sklearn":
             return self._fit_sklearn(problems, start)
         fit = fit_em(problems, start, tol=self.tol, max_iter=self.max_iter, variance_floor=self.variance_floor)
@@ -279,6 +294,7 @@ class MixtureRange:
         backend: str = "batched",
         init: str = "quantile",
         restarts: int = 2,
+        finalists: int = 1,
         variance_floor: float = 1e-6,
         tol: float = 1e-4,
         max_iter: int = 200,
@@ -301,6 +317,7 @@ class MixtureRange:
             backend=backend,
             init=init,
             restarts=restarts,
+            finalists=finalists,
             variance_floor=variance_floor,
             tol=tol,
             max_iter=max_iter,

@@ -187,8 +187,8 @@ def test_first_tokens_equal_plain_forwards(family: str, layer: int, positions: s
     assert _check(family, Site(layer), positions, head="label_token") > 0.01
 
 
-def test_over_the_vocabulary_the_rest_has_a_column_and_no_vote() -> None:
-    model = language_model("llama", head="label_token", normalise="vocabulary")
+def test_first_token_confidence_has_a_column_for_the_rest_and_no_vote_for_it() -> None:
+    model = language_model("llama", head="label_token", confidence="first_token")
     evaluator, _, test = swept(model, Site(2), "record")
     assert test.log_probabilities is not None
     assert test.log_probabilities.shape[1] == 5

@@ -22,24 +22,12 @@ from neuronlens.errors import SiteError
 from neuronlens.hooks.contexts import capture, edited
 from neuronlens.hooks.masks import EDITED
 from neuronlens.records import Site
-from tests.conftest import FAMILY_CONFIGS, VOCABULARY, tiny_causal, tiny_model
+from tests.conftest import FAMILY_CONFIGS, tiny_causal, tiny_model
+from tests.hooks.causal import NEW, generate, prompts, state
 
 FAMILIES = ["gpt2", "llama", "qwen3", "gemma2", "mistral"]
 BLOCKS = {"gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers"}
-NEW = 9
 WHERE = [name for name in EDITED if name != "cls"]
-
-
-def prompts(samples: int, *, side: str = "left", seed: int = 0) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    lengths = [3 + (5 * row) % 7 for row in range(samples)]
-    width = max(lengths)
-    ids, mask = torch.zeros(2, samples, width, dtype=torch.long)
-    for row, length in enumerate(lengths):
-        columns = slice(width - length, None) if side == "left" else slice(0, length)
-        ids[row, columns] = torch.randint(4, len(VOCABULARY), (length,), generator=generator)
-        mask[row, columns] = 1
-    return {"input_ids": ids, "attention_mask": mask}
 
 
 FIRST = {"low": -2.0, "high": 2.5, "scale": 0.25, "shift": 3.0, "neurons": slice(0, 8)}
@@ -107,17 +95,6 @@ def greedy_by_hand(
             ids = torch.cat([ids, out.argmax(-1, keepdim=True)], 1)
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
     return ids, torch.stack(logits)
-
-
-def generate(model: Any, inputs: dict[str, Tensor], **options: Any) -> Any:
-    settings = {"max_new_tokens": NEW, "do_sample": False, "pad_token_id": 0} | options
-    return model.generate(**inputs, **settings, return_dict_in_generate=True, output_logits=True)
-
-
-def state(model: Any) -> tuple[Any, ...]:
-    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-    settings = model.config.to_json_string(), model.generation_config.to_json_string()
-    return hooks, *settings, dict(vars(model)), model.generate
 
 
 @pytest.mark.parametrize("samples", [1, 8])

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
 
 from neuronlens.errors import ConfigError, ShapeError
+from neuronlens.ranges.cuts import sort_samples
 from neuronlens.ranges.em import Mixture, MixtureFit, Problems, fit_em, mean_log_density
-from neuronlens.ranges.starts import quantile_start, sort_samples
+from neuronlens.ranges.starts import quantile_start
 
 
 def draw_samples(seed: int, problems: int, longest: int, scale: float = 1.0, centre: float = 0.0) -> Problems:

@@ -14,8 +14,9 @@ from sklearn.mixture import GaussianMixture
 
 from neuronlens.errors import ConfigError
 from neuronlens.ranges import starts
+from neuronlens.ranges.cuts import sort_samples
 from neuronlens.ranges.em import Problems, fit_em
-from neuronlens.ranges.starts import core_start, kmeans_start, quantile_start, race, sort_samples, spread_centres
+from neuronlens.ranges.starts import core_start, kmeans_start, quantile_start, race, spread_centres
 from neuronlens.records import FloatArray
 
 
@@ -89,7 +90,7 @@ def test_constant_samples_start_and_end_as_numbers() -> None:
     problems = pack(np.full(20, 4.0), np.array([1.0, 1.0, 1.0, 1.0, 1.0, 9.0]))
     data = sort_samples(problems)
     for components in (2, 3):
-        start = race(problems, data, components, init="kmeans++", restarts=2, seed=0, variance_floor=1e-6)
+        (start,) = race(problems, data, components, init="kmeans++", restarts=2, seed=0, variance_floor=1e-6)
         fit = fit_em(problems, start)
         assert all(bool(torch.isfinite(part).all()) for part in (*start, *fit.mixture, fit.log_likelihood))
 
@@ -104,7 +105,7 @@ def shortfall(columns: list[FloatArray], components: int, init: str, restarts: i
     """Return how far the raced fit stays below scikit-learn's own, nats per sample `[column]`; negative is above."""
     problems = pack(*columns)
     data = sort_samples(problems)
-    start = race(problems, data, components, init=init, restarts=restarts, seed=0, variance_floor=1e-6)
+    (start,) = race(problems, data, components, init=init, restarts=restarts, seed=0, variance_floor=1e-6)
     ours = fit_em(problems, start, tol=1e-4, max_iter=500).log_likelihood.numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -51,7 +51,18 @@ def _data() -> ConceptDataset:
 def _sweep(cells: list[Cell]) -> SiteSweep:
     shape = (len(cells), 8)
     outcomes = Outcomes(np.full(shape, 0.5), np.ones(shape, bool), np.zeros(shape), np.zeros(shape, bool))
-    return SiteSweep((Site(1),), "each", cells, {}, dict.fromkeys(cells, 7), outcomes, None)
+    return SiteSweep(
+        sites=(Site(1),),
+        mode="each",
+        cells=cells,
+        skipped={},
+        n_neurons=dict.fromkeys(cells, 7),
+        samples=np.arange(8),
+        samples_per_concept=None,
+        builders={},
+        outcomes=outcomes,
+        select=None,
+    )
 
 
 def _table(config: Config, cells: list[Cell], edits: ByHand) -> pd.DataFrame:
