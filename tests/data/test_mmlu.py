@@ -124,7 +124,6 @@ def test_a_question_that_is_an_example_too_is_not_asked(tmp_path: Path) -> None:
         ({}, {"shots": 6}, "has 5 dev examples, and 6 are to be shown"),
         ({}, {"split": "validation"}, "holds no validation file"),
         ({}, {"path": None, "hub": None}, "no source"),
-        ({}, {"path": None, "hub": "nobody/nothing"}, "questions.path=<folder> for a local copy"),
     ],
 )
 def test_bad_questions_are_told_in_one_sentence(
@@ -135,6 +134,20 @@ def test_bad_questions_are_told_in_one_sentence(
     with pytest.raises(DataError, match=said) as caught:
         load_questions(config, Store(tmp_path / "cache"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_out_of_reach_is_told_with_the_way_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def offline(*arguments: object, **options: object) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    said = (
+        r"no route to host\. Next: check the network, or evaluation\.general\.questions\.path=<folder> for a local copy"
+    )
+    with pytest.raises(DataError, match=said):
+        load_questions(QuestionsConfig(), Store(tmp_path))
 
 
 def test_a_missing_column_is_told_with_the_nearest(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ class ByHand:
     def _gated(lower: Tensor, shift: Tensor, scale: float, strength: float) -> Callable[[Tensor], Tensor]:
         def change(hidden: Tensor) -> Tensor:
             inside = (hidden >= lower) & (hidden <= lower + 2.5)
-            return torch.where(inside, hidden + strength * (scale * hidden + shift - hidden), hidden)
+            moved = hidden + strength * (scale * hidden + shift - hidden)
+            return torch.where(inside, moved.to(hidden.dtype), hidden)
 
         return change
 

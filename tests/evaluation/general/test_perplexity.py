@@ -188,6 +188,17 @@ def test_special_tokens_are_found_on_either_end() -> None:
     assert special_tokens(word_tokenizer(start="[CLS]", end="[SEP]")) == ([2], [3])
 
 
+def test_losses_of_a_half_precision_model_are_summed_in_full_precision() -> None:
+    documents, edits, loaded = prose(), ByHand(16), loaded_lm("llama")
+    loaded.model.to(torch.bfloat16)
+    block = blocks_of(loaded.model)[1]
+    found = measured(loaded, documents, {Site(1): edits}, edits.cells)
+    for change, own in [(None, found.base), *zip(edits.functions.values(), found.edited, strict=True)]:
+        by_hand = one_token_at_a_time(loaded.model, block, change, documents)
+        assert own.sum() == pytest.approx(by_hand.sum(), rel=2e-2), "within what bf16 states differ by batch"
+    assert not np.array_equal(found.base, torch.tensor(found.base).bfloat16().double().numpy())
+
+
 @pytest.mark.parametrize("layer", [1, 2])
 @pytest.mark.parametrize("tokens", [1, 30, 10_000])
 def test_no_more_logits_than_asked_for_are_made_and_how_many_does_not_count(
