@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from neuronlens.errors import ConfigError
 from neuronlens.evaluation.sweep import SweepEvaluator, run_sweep
 from neuronlens.hooks.replay import starts_at
 from neuronlens.models.causal import prompted
+from neuronlens.models.heads import match
 from neuronlens.models.loading import ModelSource
 from neuronlens.records import Knobs, LoadedModel, Site
 from neuronlens.schema import ModelConfig, PromptConfig
@@ -221,22 +223,26 @@ def test_generated_positions_without_any_are_refused() -> None:
 @pytest.mark.parametrize("positions", ["record", "all", "prompt", "generated"])
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
 def test_written_answers_under_edits_equal_a_loop_of_plain_forwards(family: str, positions: str) -> None:
-    model = language_model(family, head="generation", max_new_tokens=3, parse="first_word")
-    model = replace(model, head=replace(model.head, answers=("w3", "w11", "w27", "w40")))
-    evaluator, builder, _ = swept(model, Site(1), positions, cells=CELLS[:2])
+    """The labels are the words that the unedited model writes most often, so that right and wrong answers both occur."""
+    model = language_model(family, head="generation", max_new_tokens=3, parse="contains")
     data, words = dataset(per_concept=4), tiny_tokenizer()
-    texts = [data.texts[row] for row in data.rows("test")]
+    prompts = [words(f"w1 w2 {data.texts[row]} w0", add_special_tokens=False)["input_ids"] for row in data.rows("test")]
+    plain = Counter(word for ids in prompts for word in _written(model.model, family, None, ids, "all", words))
+    answers = tuple(word for word, _ in plain.most_common(4))
+    model = replace(model, head=replace(model.head, answers=answers))
+    evaluator, builder, test = swept(model, Site(1), positions, cells=CELLS[:2])
+    assert test.prediction is not None
+    assert (test.prediction >= 0).any(), "some answer is a label, so the comparison below says something"
     for place in (0, 5):
         edit = builder.batch([evaluator.cells[place]])
         assert isinstance(edit, GatedEdit)
-        for row, text in enumerate(texts):
-            ids = words(f"w1 w2 {text} w0", add_special_tokens=False)["input_ids"]
-            word = _written(model.model, family, edit, ids, positions, words)
-            said = list(model.head.answers).index(word) if word in model.head.answers else -1
+        for row, ids in enumerate(prompts):
+            said = match(" ".join(_written(model.model, family, edit, ids, positions, words)), answers, "contains")
             assert evaluator.outcomes.correct[place, row] == (said == int(evaluator.labels[row]))
+            assert evaluator.outcomes.flipped[place, row] == (said != int(test.prediction[row]))
 
 
-def _written(model: Any, family: str, edit: GatedEdit, ids: list[int], positions: str, words: Any) -> str:
+def _written(model: Any, family: str, edit: GatedEdit | None, ids: list[int], positions: str, words: Any) -> list[str]:
     end, so_far = len(ids), list(ids)
     for _ in range(3):
         columns = {
@@ -256,5 +262,4 @@ def _written(model: Any, family: str, edit: GatedEdit, ids: list[int], positions
             logits = model(input_ids=torch.tensor([so_far]), use_cache=False).logits[0, -1]
         handle.remove()
         so_far.append(int(logits.argmax()))
-    text = words.decode(so_far[end:], skip_special_tokens=True)
-    return text.split()[0] if text.split() else ""
+    return words.decode(so_far[end:], skip_special_tokens=True).split()
