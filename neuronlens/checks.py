@@ -152,6 +152,8 @@ def _check_general(config: Config) -> None:
         _require(f"{prefix}.{name}.limit", limit, limit is None or limit >= 1, "at least 1, or null for all")
         _require(f"{prefix}.{name}.max_length", source.max_length, source.max_length >= 2, "at least 2 tokens")
         _require(f"{prefix}.{name}.seed", source.seed, source.seed >= 0, "a whole number >= 0")
+    windows = documents.max_windows
+    _require(f"{prefix}.documents.max_windows", windows, windows is None or windows >= 1, "at least 1, or null for all")
     _require(f"{prefix}.questions.shots", questions.shots, questions.shots >= 0, ">= 0")
     for name in ("top_fraction", "tau", "concepts"):
         if getattr(general, name) == []:

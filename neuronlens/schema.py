@@ -191,7 +191,7 @@ class DocumentsConfig:
     """Prose for perplexity: a file or folder (`path`), one file of a wheel (`wheel` + `file`) or a hub id (`hub`).
 
     The first one set counts. `limit` documents are drawn with the seed; null takes all. A document is read in windows of
-    `max_length` tokens.
+    `max_length` tokens, `max_windows` of them from its start; null reads the whole.
     """
 
     name: str = "documents"
@@ -207,6 +207,7 @@ class DocumentsConfig:
     text_column: str = "text"
     limit: int | None = 200
     max_length: int = 512
+    max_windows: int | None = None
     seed: int = 0
 
 

@@ -61,6 +61,7 @@ def document_losses(
     max_length: int,
     tokens_per_forward: int,
     trainer: TrainerConfig,
+    max_windows: int | None = None,
 ) -> DocumentLosses:
     """Return every document's loss under no edit and under each cell's, made at all attended positions.
 
@@ -71,6 +72,7 @@ def document_losses(
         builders: by site, in the order of the model; a cell edits all of them at once.
         max_length: tokens of a window, special ones included.
         tokens_per_forward: rows x positions that one forward may hold.
+        max_windows: how many windows of a document are read, from its start; None reads the whole.
     Raises:
         ModelError: no vocabulary head, too few positions, or no mask token for a masked model.
         DataError: no document of two tokens.
@@ -79,7 +81,7 @@ def document_losses(
     causal = takes_positions(loaded.model)
     encoded = loaded.tokenizer(list(documents.texts), add_special_tokens=False, verbose=False)["input_ids"]
     long_enough = [ids if len(ids) >= FEWEST_TOKENS else [] for ids in encoded]
-    rows = list((_causal_rows if causal else _masked_rows)(loaded.tokenizer, long_enough, max_length))
+    rows = list((_causal_rows if causal else _masked_rows)(loaded.tokenizer, long_enough, max_length, max_windows))
     predicted = np.zeros(len(encoded), dtype=np.int64)
     for row in rows:
         predicted[row.owner] += len(row.places)
@@ -164,36 +166,37 @@ def perplexity_rows(losses: DocumentLosses, *, level: float, resamples: int, see
     return rows
 
 
-def _causal_rows(tokenizer: Any, encoded: Sequence[Sequence[int]], max_length: int) -> Iterator[Row]:
+def _causal_rows(tokenizer: Any, encoded: Sequence[Sequence[int]], max_length: int, most: int | None) -> Iterator[Row]:
     """Give windows behind the tokens that the tokenizer starts a text with; each token but the first is predicted.
 
     What the tokenizer ends a text with is left out: a window is no whole text.
     """
     start, _ = special_tokens(tokenizer)
-    for owner, chunk in _windows(encoded, max_length - len(start)):
+    for owner, chunk in _windows(encoded, max_length - len(start), most):
         row = [*start, *chunk]
         first = max(1, len(start))
         if len(row) > first:
             yield Row(row, range(first - 1, len(row) - 1), [[token] for token in row[first:]], owner)
 
 
-def _masked_rows(tokenizer: Any, encoded: Sequence[Sequence[int]], max_length: int) -> Iterator[Row]:
+def _masked_rows(tokenizer: Any, encoded: Sequence[Sequence[int]], max_length: int, most: int | None) -> Iterator[Row]:
     """Give, for each window and each of its tokens, the window with that token masked."""
     start, end = special_tokens(tokenizer)
     special = {*start, *end, tokenizer.mask_token_id, tokenizer.pad_token_id}
-    for owner, chunk in _windows(encoded, max_length - len(start) - len(end)):
+    for owner, chunk in _windows(encoded, max_length - len(start) - len(end), most):
         row = [*start, *chunk, *end]
         for place, token in enumerate(chunk, len(start)):
             if token not in special:
                 yield Row(row, [place], [[token]], owner, mask=tokenizer.mask_token_id)
 
 
-def _windows(encoded: Sequence[Sequence[int]], length: int) -> Iterator[tuple[int, Sequence[int]]]:
-    """Give each document's pieces of at most `length` tokens, in order, with the document's index."""
+def _windows(encoded: Sequence[Sequence[int]], length: int, most: int | None) -> Iterator[tuple[int, Sequence[int]]]:
+    """Give each document's first `most` pieces of at most `length` tokens, in order, with the document's index."""
     if length < 1:
         raise DataError(f"{OPTION}.max_length leaves {length} tokens beside the special ones, expected at least 1.")
     for owner, ids in enumerate(encoded):
-        for at in range(0, len(ids), length):
+        end = len(ids) if most is None else min(len(ids), most * length)
+        for at in range(0, end, length):
             yield owner, ids[at : at + length]
 
 

@@ -109,7 +109,8 @@ def measure_general(
     options: dict[str, Any] = {"tokens_per_forward": config.evaluation.tokens_per_forward, "trainer": config.trainer}
     losses = answers = None
     if general.documents is not None:
-        losses = document_losses(loaded, general.documents, builders, cells, max_length=documents.max_length, **options)
+        windows: dict[str, Any] = {"max_length": documents.max_length, "max_windows": documents.max_windows}
+        losses = document_losses(loaded, general.documents, builders, cells, **windows, **options)
     if general.questions is not None:
         answers = answer_questions(
             loaded,

@@ -183,6 +183,16 @@ def test_behind_a_first_special_token_every_token_of_every_window_is_predicted()
     assert found.base[1] == pytest.approx(total, rel=1e-5)
 
 
+def test_the_first_windows_of_a_document_are_those_of_the_document_cut_there() -> None:
+    loaded = loaded_lm("llama")
+    whole, cut = prose((5, 30)), prose((5, 30))
+    words = cut.texts[1].split()[: 2 * WINDOW]
+    shortened = DocumentSet("cut", cut.ids, (cut.texts[0], " ".join(words)), cut.dropped, "cut")
+    first = measured(loaded, whole, {}, [], max_windows=2)
+    np.testing.assert_allclose(first.base, measured(loaded, shortened, {}, []).base, rtol=1e-6)
+    assert first.tokens[1] < measured(loaded, whole, {}, []).tokens[1]
+
+
 def test_special_tokens_are_found_on_either_end() -> None:
     assert special_tokens(word_tokenizer()) == ([], [])
     assert special_tokens(word_tokenizer(start="[CLS]", end="[SEP]")) == ([2], [3])
