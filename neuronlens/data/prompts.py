@@ -193,9 +193,16 @@ class PromptBuilder:
             place = inside[-excess] - begin if excess <= len(inside) else 0
             # one character less at least: a token that straddles the joint is not inside, and cutting can split another
             kept = kept[: min(place, len(kept) - 1)].rstrip()
-        if tuple(ids[len(ids) - len(self._ending) :]) != self._ending:
-            raise ModelError(f"The prompt's end is tokenised in another way after '{kept[-40:]}'. {_JOINT_STEP}")
-        return [*self._start, *ids[: len(ids) - self._overlap]], kept != text
+        prompt = ids[: len(ids) - self._overlap]
+        usual = bool(self._ending) and tuple(ids[-len(self._ending) :]) == self._ending
+        if not usual and not self._labels_follow(prompt, kept):
+            raise ModelError(f"The labels are tokenised in another way after '{kept[-40:]}'. {_JOINT_STEP}")
+        return [*self._start, *prompt], kept != text
+
+    def _labels_follow(self, prompt: list[int], text: str) -> bool:
+        """Return whether a prompt whose end merged with its text still goes on with every label's own tokens."""
+        pairs = zip(self.label_texts, self._labels, strict=True)
+        return all(self._encoded(text, label)["input_ids"] == [*prompt, *tokens] for label, tokens in pairs)
 
     def _encoded(self, text: str, label: str = "") -> Any:
         prompt = self.head + text + self.tail + label
