@@ -217,7 +217,8 @@ class SweepEvaluator(pl.LightningModule):
         stacked = {site: _AlongPositions(edit, cells, mask) for site, edit in edits.items()}
         every = torch.ones_like(attended).repeat(1, cells)
         with edited(self.model, stacked, attended=every) if stacked else nullcontext():
-            return head.of(run_branches(self.model, prompt, hidden, words=words))
+            said = head.of(run_branches(self.model, prompt, hidden, words=words))
+        return Reading(said.log_probabilities.transpose(0, 1), said.prediction.T)
 
     def _keep(self, reading: Reading, item: WorkItem) -> None:
         edited_log_probs, prediction = reading.log_probabilities.cpu(), reading.prediction.cpu()
