@@ -20,6 +20,7 @@ from neuronlens.hooks.replay import run_body
 from neuronlens.hooks.sites import blocks_of, family_of, recorded_position
 from neuronlens.records import ActivationSet, ConceptDataset, ConceptStatistics, FloatArray, IntArray, LoadedModel, Site
 from neuronlens.schema import TrainerConfig
+from neuronlens.spill import GIB, StateBudget
 from neuronlens.store import Store
 from neuronlens.stored import Recorded, StoredStates
 from neuronlens.trainer import make_trainer
@@ -100,6 +101,7 @@ class ActivationExtractor(pl.LightningModule):
         concepts: int,
         keep: Sequence[int] = (),
         to_the_head: bool = True,
+        budget: StateBudget | None = None,
     ) -> None:
         """Prepare to record `sites`.
 
@@ -107,8 +109,10 @@ class ActivationExtractor(pl.LightningModule):
             labels: concept index of every sample of the split.
             keep: layers whose block outputs are kept for replay; at the last layer only the position the head reads.
             to_the_head: run the whole model and record its predictions; else stop at the deepest layer asked for.
+            budget: holds the states that are kept; None for all in memory.
         """
         super().__init__()
+        self.budget = budget
         self.model = loaded.model
         self.loaded = loaded
         self.sites, self.keep, self.to_the_head = tuple(sites), frozenset(keep), to_the_head
@@ -159,7 +163,7 @@ class ActivationExtractor(pl.LightningModule):
         if not self.loaded.head.replays:
             return batch.to("cpu"), hidden[..., :0].detach().cpu()
         if layer < self.last:
-            return batch.to("cpu"), hidden.detach().cpu()
+            return batch.to("cpu"), self._held(hidden)
         read = self.loaded.head.index(batch.inputs)
         inputs = {name: tensor.gather(1, read) for name, tensor in batch.inputs.items()}
         if "position_ids" in inputs:
@@ -172,8 +176,12 @@ class ActivationExtractor(pl.LightningModule):
         parts = self.parts[layer]
         if layer == self.last and self.loaded.head.replays:
             most = max(1, MOST_LOGITS // self.loaded.head.floats_per_sample)
-            parts = [_joined(some) for some in _up_to(parts, most)]
+            joined = (_joined(some) for some in _up_to(parts, most))
+            parts = [(batch, self._held(state)) for batch, state in joined]
         return StoredStates(layer, parts)
+
+    def _held(self, state: Tensor) -> Tensor:
+        return state.detach().cpu() if self.budget is None else self.budget.keep(state)
 
 
 def _up_to(parts: Sequence[tuple[Batch, Tensor]], most: int) -> Iterator[list[tuple[Batch, Tensor]]]:
@@ -216,6 +224,7 @@ def extract(
     keep: Sequence[int] = (),
     to_the_head: bool = True,
     store: Store | None = None,
+    budget: StateBudget | None = None,
 ) -> Extraction:
     """Return the activations of one split at the record position, from one pass over it or from the store.
 
@@ -224,6 +233,7 @@ def extract(
         keep: layers whose states are kept for replay.
         to_the_head: whether the unedited predictions are wanted as well.
         store: where the pass is kept under the fingerprint of all that it rests on; None keeps nothing.
+        budget: holds the states, shared with other passes; None for one of this pass's own, as the trainer's config says.
     Raises:
         ActivationError: NaN or infinity among them.
     """
@@ -236,9 +246,10 @@ def extract(
     }
     inputs |= {"sites": [str(site) for site in sites], "head": to_the_head, "batch_size": loaded.batch_size}
     key = fingerprint(inputs)
-    recorded = stored.load(store, key) if store is not None else None
+    budget = budget or state_budget(trainer, store)
+    recorded = stored.load(store, key, budget) if store is not None else None
     if recorded is None:
-        recorded = _one_pass(loaded, data, split, sites, trainer, keep, to_the_head)
+        recorded = _one_pass(loaded, data, split, sites, trainer, keep, to_the_head, budget)
     else:
         store = None
     rows = data.rows(split)
@@ -254,8 +265,13 @@ def extract(
             site, recorded.values[site], labels, data.concepts, ids, recorded.moments[site], own, **base
         )
     if store is not None:
-        stored.save(store, key, recorded, inputs)
+        stored.save(store, key, recorded, inputs, budget)
     return Extraction(activations, recorded.states, recorded.log_probabilities, recorded.prediction)
+
+
+def state_budget(trainer: TrainerConfig, store: Store | None) -> StateBudget:
+    """Return the configured memory for stored states; what is past it goes into a file on the cache's disk."""
+    return StateBudget(round(trainer.state_budget_gib * GIB), None if store is None else store.root)
 
 
 def _one_pass(
@@ -266,11 +282,11 @@ def _one_pass(
     trainer: TrainerConfig,
     keep: Sequence[int],
     to_the_head: bool,
+    budget: StateBudget,
 ) -> Recorded:
     rows = data.rows(split)
-    module = ActivationExtractor(
-        loaded, sites=sites, labels=data.labels[rows], concepts=len(data.concepts), keep=keep, to_the_head=to_the_head
-    )
+    options: dict[str, Any] = {"keep": keep, "to_the_head": to_the_head, "budget": budget}
+    module = ActivationExtractor(loaded, sites=sites, labels=data.labels[rows], concepts=len(data.concepts), **options)
     batches = text_batches(loaded, [data.texts[row] for row in rows])
     make_trainer(trainer, f"activations of {split}").predict(module, datamodule=batches, return_predictions=False)
     return Recorded(

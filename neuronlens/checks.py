@@ -104,6 +104,8 @@ def _check_numbers(config: Config) -> None:
     _require("model.finetune.seed", model.finetune.seed, model.finetune.seed >= 0, "a whole number >= 0")
     threads = config.trainer.threads
     _require("trainer.threads", threads, threads is None or threads >= 1, "at least 1, or null")
+    budget = config.trainer.state_budget_gib
+    _require("trainer.state_budget_gib", budget, budget > 0, "> 0")
     for split in ("fit", "test"):
         count = getattr(samples, split)
         _require(f"dataset.samples_per_concept.{split}", count, count >= 2, "at least 2")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from neuronlens.activations import ActivationExtractor, text_batches
+from neuronlens.activations import ActivationExtractor, state_budget, text_batches
 from neuronlens.config import fingerprint
 from neuronlens.data.datamodule import Batch
 from neuronlens.errors import ModelError
@@ -25,6 +25,7 @@ from neuronlens.models.causal import trained_to_write, with_label_tokens
 from neuronlens.models.loading import ModelSource, load_model, load_untrained
 from neuronlens.records import ConceptDataset, LoadedModel
 from neuronlens.schema import FinetuneConfig, ModelConfig, TrainerConfig
+from neuronlens.spill import StateBudget
 from neuronlens.store import Store
 from neuronlens.trainer import make_trainer
 
@@ -125,7 +126,7 @@ def finetuned(
         untrained = load_untrained(plain, source, data.concepts, tune.seed)
     key = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
     if not store.has("finetuned", key):
-        _train(untrained, tune, data, trainer)
+        _train(untrained, tune, data, trainer, state_budget(trainer, store))
         manifest = {
             "max_length": config.max_length,
             "concepts": data.concepts,
@@ -158,8 +159,10 @@ def _label_rows(loaded: LoadedModel) -> tuple[Tensor, nn.Linear] | None:
     return words, rows
 
 
-def _train(loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig) -> None:
-    samples = _prefix_samples(loaded, tune, data, trainer)
+def _train(
+    loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig, budget: StateBudget
+) -> None:
+    samples = _prefix_samples(loaded, tune, data, trainer, budget)
     loader: DataLoader[Any] = DataLoader(
         samples,  # type: ignore[arg-type]
         tune.batch_size,
@@ -188,26 +191,27 @@ def _train(loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trai
 
 
 def _prefix_samples(
-    loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig
+    loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig, budget: StateBudget
 ) -> list[PrefixSample]:
     rows = data.rows("train")
     prefix_layer = len(blocks_of(loaded.model)) - _blocks(tune) - 1
-    module = ActivationExtractor(
-        loaded, sites=(), labels=data.labels[rows], concepts=len(data.concepts), keep=[prefix_layer], to_the_head=False
-    )
+    options: dict[str, Any] = {"keep": [prefix_layer], "to_the_head": False, "budget": budget}
+    module = ActivationExtractor(loaded, sites=(), labels=data.labels[rows], concepts=len(data.concepts), **options)
     batches = text_batches(loaded, [data.texts[row] for row in rows])
     make_trainer(trainer, "states of the frozen prefix").predict(module, datamodule=batches, return_predictions=False)
     samples = []
     for batch, states in module.parts[prefix_layer]:
-        samples += _unpadded(batch, states.cpu(), data.labels[rows])
+        samples += _unpadded(batch, states, data.labels[rows])
     return samples
 
 
 def _unpadded(batch: Batch, states: Tensor, labels: Any) -> list[PrefixSample]:
+    """Return a batch's samples without their pads, which stand on one side: views, so that no state is held twice."""
     samples = []
     for place, row in enumerate(batch.rows):
         inputs = {name: tensor[place].cpu() for name, tensor in batch.inputs.items()}
-        real = inputs["attention_mask"] != 0
+        attended = inputs["attention_mask"].nonzero()[:, 0]
+        real = slice(int(attended[0]), int(attended[-1]) + 1)
         cut = {name: tensor[real] for name, tensor in inputs.items()}
-        samples.append(PrefixSample(cut, states[place][real].clone(), int(labels[row])))
+        samples.append(PrefixSample(cut, states[place, real], int(labels[row])))
     return samples

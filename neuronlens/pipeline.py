@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from neuronlens.activations import Extraction, extract
+from neuronlens.activations import Extraction, extract, state_budget
 from neuronlens.config import fingerprint, nodes, plain
 from neuronlens.data.dataset import load_concepts
 from neuronlens.edits.fitting import Fitted
@@ -130,6 +130,7 @@ def extract_splits(
     starts = sorted({starts_at(group[0]) for group in groups})
     incremental = config.layers.mode == "incremental"
     options: dict[str, Any] = {"sites": sites, "trainer": config.trainer, "store": store}
+    options["budget"] = state_budget(config.trainer, store)
     correct = config.evaluation.fit_on == "correct"
     fit = extract(
         loaded, data, "fit", keep=starts if incremental else (), to_the_head=correct or incremental, **options

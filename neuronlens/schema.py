@@ -267,11 +267,12 @@ class EvaluationConfig:
 
 @dataclass
 class TrainerConfig:
-    """Where the forwards run, and whether they draw progress bars."""
+    """Where the forwards run, whether they draw progress bars, and how much memory stored states take before a file does."""
 
     accelerator: str = "auto"
     progress: bool = True
     threads: int | None = None
+    state_budget_gib: float = 4.0
 
 
 @dataclass

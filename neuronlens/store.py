@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
 from neuronlens.config import plain
@@ -54,8 +55,37 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         OutputError: missing, or not a whole safetensors file.
     """
-    try:
+    with _readable(path):
         return load_file(path)
+
+
+class _Arrays(Mapping[str, NDArray[Any]]):
+    """A safetensors file's arrays by name, each read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _readable(path):
+            self.file: Any = safe_open(path, framework="numpy")
+            self.names = list(self.file.keys())
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self.names:
+            raise KeyError(name)
+        with _readable(self.path):
+            found: NDArray[Any] = self.file.get_tensor(name)
+            return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # safetensors raises its own type for a broken header
         raise OutputError(f"Cannot read {path}: {error}. Next: delete it; it will be computed again.") from error
 
@@ -114,6 +144,17 @@ class Store:
             return None
         folder = self.folder(stage, key)
         return read_tensors(folder / "arrays.safetensors"), json.loads((folder / "manifest.json").read_text())
+
+    def opened(self, stage: str, key: str) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]] | None:
+        """Return the same as `load`, each array read when it is asked for.
+
+        Raises:
+            OutputError: kept, but not readable.
+        """
+        if not self.has(stage, key):
+            return None
+        folder = self.folder(stage, key)
+        return _Arrays(folder / "arrays.safetensors"), json.loads((folder / "manifest.json").read_text())
 
     def save(self, stage: str, key: str, arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> None:
         """Keep a stage's arrays, whole or not at all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from neuronlens.data.datamodule import Batch
 from neuronlens.records import ConceptStatistics, FloatArray, IntArray, Site
+from neuronlens.spill import StateBudget
 from neuronlens.store import Store
 
 
@@ -21,21 +23,24 @@ class StoredStates:
 
     Attributes:
         layer: -1 stands for the embeddings, which every replay makes anew from the tokens: nothing is stored for them.
-        parts: batches with their states `[sample, position, neuron]` in the model's dtype.
+        parts: batches with their states `[sample, position, neuron]` in the model's dtype, never written to: they may
+            lie in a file (spill.py).
     """
 
     layer: int
     parts: list[tuple[Batch, Tensor]]
 
     def of_samples(self, samples: IntArray) -> StoredStates:
-        """Return the states of some samples, which are numbered anew in the order given."""
+        """Return the states of some samples, which are numbered anew in the order given; only cut batches are copied."""
         place = np.full(sum(len(batch.rows) for batch, _ in self.parts), -1)
         place[samples] = np.arange(len(samples))
         parts = []
         for batch, state in self.parts:
             rows = place[batch.rows]
             kept = torch.from_numpy(np.flatnonzero(rows >= 0))
-            if len(kept):
+            if len(kept) == len(rows):
+                parts.append((Batch(rows, batch.inputs), state))
+            elif len(kept):
                 inputs = {name: tensor[kept] for name, tensor in batch.inputs.items()}
                 parts.append((Batch(rows[kept.numpy()], inputs), state[kept]))
         return StoredStates(self.layer, parts)
@@ -67,10 +72,10 @@ MOST_STATE_BYTES = 1 << 30
 """States past this size are not kept on disk: computing them again costs less than it looks, and they fill it."""
 
 
-def save(store: Store, key: str, recorded: Recorded, inputs: dict[str, Any]) -> None:
-    """Keep one pass under its fingerprint; states that are too large are left out and then not found."""
+def save(store: Store, key: str, recorded: Recorded, inputs: dict[str, Any], budget: StateBudget) -> None:
+    """Keep one pass under its fingerprint; where its states are too large, or past the budget, it is not found again."""
     size = sum(state.numel() * state.element_size() for kept in recorded.states.values() for _, state in kept.parts)
-    if size > MOST_STATE_BYTES:
+    if size > min(MOST_STATE_BYTES, budget.most_bytes):
         return
     arrays: dict[str, NDArray[Any]] = {f"values/{site}": values for site, values in recorded.values.items()}
     for site, moments in recorded.moments.items():
@@ -92,14 +97,14 @@ def save(store: Store, key: str, recorded: Recorded, inputs: dict[str, Any]) -> 
     store.save(STAGE, key, arrays, {"inputs": inputs, "sites": sites, "states": layout})
 
 
-def load(store: Store, key: str) -> Recorded | None:
-    """Return a pass that was kept, or None."""
-    found = store.load(STAGE, key)
+def load(store: Store, key: str, budget: StateBudget) -> Recorded | None:
+    """Return a pass that was kept, or None; its states come within the budget, and past it over the budget's file."""
+    found = store.opened(STAGE, key)
     if found is None:
         return None
     arrays, manifest = found
     sites = [Site(layer, name) for layer, name in manifest["sites"]]
-    states = {int(layer): _states(int(layer), layout, arrays) for layer, layout in manifest["states"].items()}
+    states = {int(layer): _states(int(layer), layout, arrays, budget) for layer, layout in manifest["states"].items()}
     return Recorded(
         values={site: arrays[f"values/{site}"] for site in sites},
         moments={site: ConceptStatistics(*(arrays[f"{name}/{site}"] for name in MOMENTS)) for site in sites},
@@ -109,12 +114,15 @@ def load(store: Store, key: str) -> Recorded | None:
     )
 
 
-def _states(layer: int, layout: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> StoredStates:
+def _states(
+    layer: int, layout: dict[str, Any], arrays: Mapping[str, NDArray[Any]], budget: StateBudget
+) -> StoredStates:
     parts = []
     for number in range(layout["parts"]):
         inputs = {name: torch.from_numpy(arrays[f"{name}/{layer}/{number}"]) for name in layout["inputs"]}
         raw = torch.from_numpy(arrays[f"state/{layer}/{number}"])
-        parts.append((Batch(arrays[f"rows/{layer}/{number}"], inputs), _as_dtype(raw, layout["dtype"])))
+        state = budget.keep(_as_dtype(raw, layout["dtype"]))
+        parts.append((Batch(arrays[f"rows/{layer}/{number}"], inputs), state))
     return StoredStates(layer, parts)
 
 

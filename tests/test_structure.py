@@ -17,7 +17,7 @@ RANKS = [
     {"schema"},
     {"checks"},
     {"config"},
-    {"records", "store", "trainer"},
+    {"records", "store", "spill", "trainer"},
     {"hooks", "data"},
     {"models"},
     {"stored"},

@@ -19,7 +19,7 @@ from neuronlens.errors import ConfigError
 from neuronlens.hooks.branches import Prompt, read_prompt, run_branches
 from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.masks import edit_mask, prompt_mask
-from neuronlens.hooks.replay import replaying
+from neuronlens.hooks.replay import replay, replaying
 from neuronlens.hooks.sites import blocks_of
 from neuronlens.models.heads import LabelScores, Reading
 from neuronlens.records import BoolArray, Cell, FloatArray, IntArray, LoadedModel, Site
@@ -107,7 +107,11 @@ class SweepEvaluator(pl.LightningModule):
         # What stands before the edited positions stays as it is, and its keys with it.
         self.branches = isinstance(loaded.head, LabelScores) and self.positions in ("last", "generated")
         self.branches &= not self.shrunk
+        # At the last layer no token hears of another any more: those after an edited prompt are read once.
+        self.prompt_alone = self.shrunk and isinstance(loaded.head, LabelScores) and len(loaded.head.continuations) > 0
+        self.prompt_alone &= self.positions in ("last", "prompt")
         self._prompt: tuple[Batch, Prompt] | None = None
+        self._further: tuple[Batch, Tensor] | None = None
         _check_positions(loaded, self.positions, self.shrunk)
         shape = (len(self.cells), len(self.labels))
         self.outcomes = Outcomes(
@@ -132,9 +136,8 @@ class SweepEvaluator(pl.LightningModule):
         samples, width = batch.inputs["input_ids"].shape
         if self.branches:
             width = 1 + sum(map(len, self.loaded.head.continuations))
-        share = min(
-            self.tokens_per_forward // (samples * width), MOST_LOGITS // (samples * self.loaded.head.floats_per_sample)
-        )
+        floats = self.loaded.head.vocabulary if self.prompt_alone else self.loaded.head.floats_per_sample
+        share = min(self.tokens_per_forward // (samples * width), MOST_LOGITS // (samples * floats))
         return max(1, min(share, MOST_BRANCHES // width) if self.branches else share)
 
     def transfer_batch_to_device(self, item: WorkItem, device: torch.device, dataloader_idx: int) -> WorkItem:
@@ -151,6 +154,8 @@ class SweepEvaluator(pl.LightningModule):
         edits = {site: builder.batch(cells).to(states.device) for site, builder in self.builders.items()}
         if self.branches:
             return self._read_branches(len(cells), edits, batch, states)
+        if self.prompt_alone:
+            return self._read_prompt_alone(edits, batch, states)
         if not self.loaded.head.replays:
             return self._read_generated(len(cells), edits, batch)
         return self.read_rows(len(cells), edits, batch, states)
@@ -168,6 +173,21 @@ class SweepEvaluator(pl.LightningModule):
                 contexts.enter_context(edited(self.model, edits, cells=cells, **places))
             rows = contexts.enter_context(replaying(self.model, self.states.layer, batch.inputs, hidden))
             return _by_cell(self.loaded.head.read(self.model, rows), cells)
+
+    def _read_prompt_alone(self, edits: dict[Site, Edit], batch: Batch, states: Tensor) -> Reading:
+        """Return the reading of cells at the last layer whose edits leave the labels' further tokens as they are."""
+        head = self.loaded.head
+        assert isinstance(head, LabelScores), "only label scores have further tokens"
+        inputs = {name: tensor for name, tensor in batch.inputs.items() if name != "segment"}
+        first, rest = (
+            {name: tensor[:, part] for name, tensor in inputs.items()} for part in (slice(1), slice(1, None))
+        )
+        if self._further is None or self._further[0].rows is not batch.rows:
+            logits = replay(self.model, self.states.layer, rest, states[None, :, 1:])
+            self._further = batch, head.further_tokens(logits)[0]
+        (edit,) = edits.values()
+        hidden = edit(states[None, :, :1], first["attention_mask"] != 0)
+        return head.of(replay(self.model, self.states.layer, first, hidden), self._further[1])
 
     def _read_generated(self, cells: int, edits: dict[Site, Edit], batch: Batch) -> Reading:
         """Return the reading of cells whose edits stay active while the model writes: no stored state serves there."""
@@ -197,7 +217,8 @@ class SweepEvaluator(pl.LightningModule):
         stacked = {site: _AlongPositions(edit, cells, mask) for site, edit in edits.items()}
         every = torch.ones_like(attended).repeat(1, cells)
         with edited(self.model, stacked, attended=every) if stacked else nullcontext():
-            return head.of(run_branches(self.model, prompt, hidden, words=words))
+            said = head.of(run_branches(self.model, prompt, hidden, words=words))
+        return Reading(said.log_probabilities.transpose(0, 1), said.prediction.T)
 
     def _keep(self, reading: Reading, item: WorkItem) -> None:
         edited_log_probs, prediction = reading.log_probabilities.cpu(), reading.prediction.cpu()

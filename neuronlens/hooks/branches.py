@@ -86,7 +86,7 @@ def read_prompt(model: Any, layer: int, inputs: Mapping[str, Tensor], states: Te
 
 
 def run_branches(model: Any, prompt: Prompt, states: Tensor, *, words: Tensor | None = None) -> Tensor:
-    """Return the logits after every tail token of every cell `[cell, sample, tail, word]`.
+    """Return the logits after every tail token of every cell `[sample, cell, tail, word]`: as they are made, not copied.
 
     Args:
         states: of the tail at the prompt's layer, each cell's own, `[cell, sample, tail, neuron]`; only its shape
@@ -105,7 +105,7 @@ def run_branches(model: Any, prompt: Prompt, states: Tensor, *, words: Tensor | 
             past_key_values=_Prefixed(prompt.kept),
             use_cache=True,
         ).logits
-    return logits.view(samples, cells, width, -1).transpose(0, 1)
+    return logits.view(samples, cells, width, -1)
 
 
 def _seen(prompt: Prompt, cells: int) -> Tensor:

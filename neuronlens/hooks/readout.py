@@ -1,4 +1,4 @@
-"""Narrows a language model's head to the positions, and the words, that are read."""
+"""Narrows a language model's head to the positions, and the words, that are read, and reads its words' probabilities."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+MOST_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 28}
+"""Logits that are normalised at once by kind of device: on a CPU no more than stay in its cache."""
 
 
 class _Readout(nn.Module):
@@ -55,3 +59,18 @@ def _place(model: nn.Module, module: nn.Module) -> tuple[nn.Module, str]:
             if child is module:
                 return parent, name
     raise LookupError("the model's output embedding is none of its modules")
+
+
+def log_probability_of(logits: Tensor, target: Tensor) -> Tensor:
+    """Return log p of each row's target tokens over the whole vocabulary `[row, option]`, in float32 at least.
+
+    Some rows at a time: a copy of all logits at once, as logsumexp makes two, takes longer than the product they come from.
+
+    Args:
+        logits: `[row, word]`; not modified.
+        target: token ids `[row, option]`.
+    """
+    rows = max(1, MOST_AT_ONCE.get(logits.device.type, 1 << 26) // logits.shape[-1])
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    pieces = zip(logits.split(rows), target.split(rows), strict=True)
+    return torch.cat([piece.to(wide).log_softmax(-1).gather(-1, some) for piece, some in pieces])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neuronlens.errors import ModelError
 from neuronlens.hooks.masks import prompt_mask, read_index, scored_index
-from neuronlens.hooks.readout import reading
+from neuronlens.hooks.readout import log_probability_of, reading
 from neuronlens.hooks.replay import forward
 
 
@@ -127,10 +127,24 @@ class LabelScores:
 
     @cached_property
     def words(self) -> Tensor | None:
-        """Token ids whose logits suffice, or None where the whole vocabulary is needed."""
-        if self.name == "label_token" and self.confidence == "labels":
+        """Token ids whose logits suffice, or None where the whole vocabulary is needed.
+
+        Labels of one token each are compared by their logits: what normalises them is the same for all.
+        """
+        if self.confidence == "labels" and not self.continuations:
             return torch.tensor([tokens[0] for tokens in self.tokens])
         return None
+
+    @cached_property
+    def _targets(self) -> Tensor:
+        """Token ids that are scored `[read, label]`: every label's first, then one further token of a label per row."""
+        further = [token for tokens in self.tokens for token in tokens[1:]] if self.continuations else []
+        return torch.tensor([[tokens[0] for tokens in self.tokens], *([token] * len(self.tokens) for token in further)])
+
+    @cached_property
+    def _owners(self) -> Tensor:
+        """Label of each further token `[further]`."""
+        return torch.tensor([label for label, tokens in enumerate(self.tokens) for _ in tokens[1:]])
 
     def index(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the scored positions `[sample, read]`: the last prompt token, then the continuations'."""
@@ -146,30 +160,35 @@ class LabelScores:
         """Return the forward's own prediction."""
         return said.prediction
 
-    def of(self, logits: Tensor) -> Reading:
-        """Return the reading behind logits `[..., read, word]` at the scored positions."""
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    def of(self, logits: Tensor, further: Tensor | None = None) -> Reading:
+        """Return the reading behind logits `[..., read, word]` at the scored positions.
+
+        Args:
+            further: as `further_tokens` gives it, where it is known already and the logits are the first position's alone.
+        """
         if self.words is not None:
-            scores = wide[..., 0, :]
-            log_probs = torch.log_softmax(scores, -1)
-            return Reading(log_probs, log_probs.argmax(-1))
-        totals = wide.logsumexp(-1)
-        first = wide[..., 0, [tokens[0] for tokens in self.tokens]] - totals[..., :1]
-        scores = first if self.name == "label_token" else self._means(first, wide, totals)
+            scores = logits[..., 0, :].to(torch.promote_types(logits.dtype, torch.float32))
+            return Reading(torch.log_softmax(scores, -1), scores.argmax(-1))
+        found = self._scored(logits, self._targets[: logits.shape[-2]])
+        first = scores = found[..., 0, :]
+        if self.name == "label_logprob":
+            further = found[..., 1:, 0] if further is None else further.expand(*first.shape[:-1], -1)
+            lengths = torch.tensor([len(tokens) for tokens in self.tokens], device=first.device)
+            scores = first.index_add(-1, self._owners.to(first.device), further) / lengths
         if self.confidence == "labels":
             return Reading(torch.log_softmax(scores, -1), scores.argmax(-1))
         rest = torch.log1p(-first.exp().sum(-1, keepdim=True).clamp(max=1 - 1e-7))
         return Reading(torch.cat([first, rest], dim=-1), scores.argmax(-1))
 
-    def _means(self, first: Tensor, logits: Tensor, totals: Tensor) -> Tensor:
-        place, means = 1, []
-        for label, tokens in enumerate(self.tokens):
-            found = [first[..., label]]
-            for token in tokens[1:]:
-                found.append(logits[..., place, token] - totals[..., place])
-                place += 1
-            means.append(torch.stack(found).mean(0))
-        return torch.stack(means, dim=-1)
+    def further_tokens(self, logits: Tensor) -> Tensor:
+        """Return log p of the labels' tokens after the first `[..., further]`, from logits `[..., further, word]`."""
+        return self._scored(logits, self._targets[1:])[..., 0]
+
+    def _scored(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return log p `[..., read, label]` of `targets` `[read, label]`."""
+        rows = logits.flatten(0, -2)
+        found = log_probability_of(rows, targets.to(rows.device).repeat(len(rows) // len(targets), 1))
+        return found.view(*logits.shape[:-1], -1)
 
 
 @dataclass(frozen=True)

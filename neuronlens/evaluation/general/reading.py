@@ -21,6 +21,7 @@ from neuronlens.edits.build import mixes_neurons
 from neuronlens.errors import ModelError
 from neuronlens.evaluation.sweep import BuildsEdits
 from neuronlens.hooks.contexts import capture, edited, position_mask
+from neuronlens.hooks.readout import log_probability_of
 from neuronlens.hooks.replay import forward, run_body, starting_from, starts_at
 from neuronlens.hooks.sites import blocks_of, family_of
 from neuronlens.records import Cell, FloatArray, IntArray, LoadedModel, Site
@@ -242,7 +243,7 @@ def read_all(reader: EditedReader, batches: ReadBatches, trainer: TrainerConfig,
 
 def token_log_probability(logits: Tensor, target: Tensor) -> Tensor:
     """Return log p of each target token `[read, option]`, over the whole vocabulary."""
-    return logits.gather(-1, target) - logits.logsumexp(-1, keepdim=True)
+    return log_probability_of(logits, target)
 
 
 def log_probability_among(logits: Tensor, target: Tensor) -> Tensor:
