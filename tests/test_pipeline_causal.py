@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForMaskedLM
 
 from neuronlens.config import compose
 from neuronlens.errors import ModelError, NeuronLensError
 from neuronlens.lens import ConceptLens
 from neuronlens.pipeline import run
 from neuronlens.results import RunFolder
-from tests.conftest import CONCEPTS, texts_of, tiny_causal, tiny_tokenizer
+from tests.conftest import CONCEPTS, FAMILY_CONFIGS, texts_of, tiny_causal, tiny_tokenizer
 
 LABELS = "++dataset.prompt.labels={apple:w3,bridge:'w20 w21',cloud:w40,drum:w55}"
 
@@ -164,6 +165,22 @@ def test_trap_17_confidence_is_the_gold_labels_over_all_samples(overrides: list[
         own = test[test["label"] == concept]
         assert row["concept_confidence"] == pytest.approx(own["base_confidence"].mean(), abs=1e-6)
         assert row["concept_accuracy"] == pytest.approx((own["base_prediction"] == concept).mean())
+
+
+def test_an_encoder_with_a_word_head_has_a_pseudo_perplexity(tiny_overrides: list[str], tmp_path: Path) -> None:
+    model = AutoModelForMaskedLM.from_config(FAMILY_CONFIGS["bert"]())
+    model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    (tmp_path / "prose.txt").write_text("w1 w2 w3 w4\n\nw5 w9 w30 w31 w32")
+    words = tiny_tokenizer()
+    words.mask_token = "[UNK]"  # the made-up vocabulary has no other to spare
+    words.save_pretrained(tmp_path / "model")
+    more = [f"model.path={tmp_path}/model", "evaluation.general.perplexity=true", "sweep.tau=[2.5]", "layers.select=2"]
+    more += [f"evaluation.general.documents.path={tmp_path}/prose.txt", "evaluation.general.documents.max_length=16"]
+    table = run(compose([*tiny_overrides, *more, "sweep.top_fraction=[1.0]"]), tmp_path / "run")
+    assert table.general is not None
+    assert set(table.general["measure"]) == {"pseudo_perplexity"}
+    assert (table.general["difference"].abs() > 0).any()
 
 
 def test_a_classifier_has_no_perplexity(tiny_overrides: list[str], tmp_path: Path) -> None:

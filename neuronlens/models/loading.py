@@ -168,7 +168,9 @@ def load_causal(config: ModelConfig, source: ModelSource) -> tuple[Any, Any]:
 
 
 def load_masked(config: ModelConfig, source: ModelSource, loaded: LoadedModel) -> LoadedModel:
-    """Return an encoder's masked language model from the folder or hub id of its classifier, for pseudo-perplexity.
+    """Return an encoder's body under the masked-language-model head of its checkpoint, for pseudo-perplexity.
+
+    The body is the classifier's own, fine-tuned or not, and shared with it: what is edited is what was measured.
 
     Raises:
         ModelError: a decoder under a classification head, or a checkpoint without a masked-language-model head.
@@ -178,13 +180,13 @@ def load_masked(config: ModelConfig, source: ModelSource, loaded: LoadedModel) -
             f"Model '{config.name}' is a decoder under head '{config.head}', which says no words. Next: "
             "model.head=label_token, or evaluation.general.perplexity=false."
         )
-    own = source if loaded.folder is None else replace(source, location=loaded.folder, folder=loaded.folder)
-    model, missing = _from_pretrained(config, own, AutoModelForMaskedLM)
+    model, missing = _from_pretrained(config, source, AutoModelForMaskedLM)
     if missing:
         raise ModelError(
             f"The checkpoint of model '{config.name}' has no masked-language-model head ({', '.join(missing[:2])} would be "
             "random), so it has no pseudo-perplexity. Next: evaluation.general.perplexity=false."
         )
+    setattr(model, model.base_model_prefix, loaded.model.base_model)
     return replace(loaded, model=model)
 
 
