@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuronlens.report.figures import draw
-from neuronlens.report.tables import console_table, markdown, verdict, wide_console
+from neuronlens.report.tables import console_table, markdown, summarise, verdict, wide_console
 from neuronlens.results import RunFolder
 
 
 def redraw(path: Path) -> None:
-    """Write `table.md` and the figures of a run folder again, and print its comparison.
+    """Write `table.md`, `summary.json` and the figures of a run folder again, and print its comparison.
 
     Raises:
         OutputError: not the folder of a finished run.
@@ -21,6 +21,7 @@ def redraw(path: Path) -> None:
     tau = config["range"].get("tau")
     tau = None if tau is None else float(tau)  # an infinite one is text in JSON
     folder.write_text("table.md", markdown(table, tau))
+    folder.write_record("summary.json", summarise(table, tau, int(table.base["concepts"])))
     drawn = draw(folder, table, level=config["evaluation"]["level"], seed=config["seed"])
     console = wide_console()
     console.print(console_table(table, tau))

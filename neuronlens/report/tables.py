@@ -155,6 +155,7 @@ def _summary_name(row: dict[str, Any]) -> str:
 def summarise(table: ResultTable, tau: float | None, concepts: int) -> dict[str, Any]:
     """Return the numbers of `summary.json`, by which runs are sorted."""
     names = ("range", "neuron", "difference", "low", "high", "wins")
+    able = [] if table.general is None else _general(table.general).to_dict("records")
     return {
         "base": dict(table.base),
         "cells_per_concept": len(table.rows) // concepts - 1,
@@ -167,7 +168,12 @@ def summarise(table: ResultTable, tau: float | None, concepts: int) -> dict[str,
             for row in headline(table, tau)
             for measure, spoken in COLLATERAL.items()
         },
+        "general": [{name: None if pd.isna(value) else value for name, value in row.items()} for row in able],
     }
+
+
+def _general(general: pd.DataFrame) -> pd.DataFrame:
+    return general_means(general, level=0.95, resamples=1000, seed=0)
 
 
 def markdown_table(headings: list[str], rows: list[list[str]]) -> str:
@@ -212,12 +218,11 @@ def markdown(table: ResultTable, tau: float | None) -> str:
         ]
         parts += ["## Skipped", markdown_table(["concept", "reason"], reasons)]
     if table.general is not None and len(table.general):
-        means = general_means(table.general, level=0.95, resamples=1000, seed=0)
         parts += [
             "## General ability",
             "Mean over the concepts, each under its own edit; the interval is over concepts.",
         ]
-        parts.append(markdown_table(COLUMNS, general_cells(means)))
+        parts.append(markdown_table(COLUMNS, general_cells(_general(table.general))))
     return "\n\n".join(parts) + "\n"
 
 
