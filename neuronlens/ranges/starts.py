@@ -14,7 +14,7 @@ from neuronlens.ranges.em import Mixture, MixtureFit, Problems, fit_em, mean_log
 INITS = ("quantile", "kmeans++")
 LLOYD_STEPS = 12
 # The race is run on a digest of each problem: its outermost samples, and between them the means of equal runs.
-DIGEST, DIGEST_TAIL = 96, 16
+DIGEST, DIGEST_TAIL = 72, 12
 # First heat: every start, a few steps. Second heat: as many as this (or all that are asked for), to where EM slows down.
 FIRST_STEPS, SECOND_HEAT, SECOND_STEPS, RACE_TOL = 4, 3, 20, 1e-3
 # A start is judged by where it is heading: its likelihood and so many times its latest gain, this much at most.

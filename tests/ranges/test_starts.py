@@ -93,7 +93,7 @@ def test_spread_centres_are_samples_favour_far_ones_and_follow_the_seed() -> Non
 @pytest.mark.parametrize("components", [1, 2, 3, 4])
 def test_the_best_cuts_are_those_of_trying_them_all(components: int) -> None:
     rng = np.random.default_rng(components)
-    columns = [rng.normal(size=n) * 10.0**place for place, n in enumerate((8, 13, 20, 26))]
+    columns = [rng.normal(size=n) * 10.0**place for place, n in enumerate((8, 13, 20, 23))]
     tightest, likeliest = best_cuts(sort_samples(pack(*columns)), components, 1e-6)
     for row, values in enumerate(columns):
         ordered = np.sort(values)
