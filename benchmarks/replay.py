@@ -68,6 +68,7 @@ def _evaluator(work: Workload, layer: int, positions: str, cells: int) -> SweepE
     knobs = [Knobs("max", 0.05 * step, None, "gaussian", 2.5, "range", "zero", 1.0) for step in range(1, 20)]
     grid = [(entry, concept) for entry in knobs for concept in range(20)][:cells]
     assert test.log_probabilities is not None
+    assert test.prediction is not None
     return SweepEvaluator(
         work.loaded,
         test.states[layer],
@@ -75,6 +76,7 @@ def _evaluator(work: Workload, layer: int, positions: str, cells: int) -> SweepE
         grid,
         labels=test.activations[nl.Site(layer)].labels,
         base_log_probabilities=test.log_probabilities,
+        base_prediction=test.prediction,
         edit_positions=positions,
         tokens_per_forward=work.config.evaluation.tokens_per_forward,
     )

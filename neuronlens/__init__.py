@@ -11,6 +11,7 @@ _HOMES = {
     "ActivationRanges": "neuronlens.records",
     "ActivationSet": "neuronlens.records",
     "ConceptDataset": "neuronlens.records",
+    "ConceptLens": "neuronlens.lens",
     "GatedEdit": "neuronlens.edits.gated",
     "NeuronLensError": "neuronlens.errors",
     "NeuronRanking": "neuronlens.records",

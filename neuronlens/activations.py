@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,15 +14,18 @@ from torch import Tensor
 from neuronlens import stored
 from neuronlens.config import fingerprint
 from neuronlens.data.datamodule import Batch, TextDataModule
-from neuronlens.hooks.contexts import capture, read_index, read_positions
+from neuronlens.hooks.contexts import capture, read_positions
+from neuronlens.hooks.masks import prompt_mask
 from neuronlens.hooks.replay import run_body
 from neuronlens.hooks.sites import blocks_of, family_of, recorded_position
-from neuronlens.models.heads import log_probabilities
 from neuronlens.records import ActivationSet, ConceptDataset, ConceptStatistics, FloatArray, IntArray, LoadedModel, Site
 from neuronlens.schema import TrainerConfig
 from neuronlens.store import Store
 from neuronlens.stored import Recorded, StoredStates
 from neuronlens.trainer import make_trainer
+
+MOST_LOGITS = 1 << 26
+"""Logits that one cell's reading makes at once at the last layer, 256 MiB in float32."""
 
 
 class ConceptMoments:
@@ -75,12 +78,14 @@ class Extraction:
     Attributes:
         activations: per site.
         states: per layer that was asked to be kept.
-        log_probabilities: of the unedited model `[sample, concept]`, or None where it was not run to its head.
+        log_probabilities, prediction: of the unedited model `[sample, concept]` and `[sample]`, or None where it was
+            not run to its head.
     """
 
     activations: dict[Site, ActivationSet]
     states: dict[int, StoredStates]
     log_probabilities: FloatArray | None
+    prediction: IntArray | None = None
 
 
 class ActivationExtractor(pl.LightningModule):
@@ -115,15 +120,19 @@ class ActivationExtractor(pl.LightningModule):
         self.moments: dict[Site, ConceptMoments] = {}
         self.parts: dict[int, list[tuple[Batch, Tensor]]] = {layer: [] for layer in self.keep}
         self.log_probs: Tensor | None = None
+        self.prediction = torch.empty(len(self.labels), dtype=torch.long)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         """Record one batch."""
         rows = torch.from_numpy(batch.rows)
+        head = self.loaded.head
         with capture(self.model, self.watched) as recorded:
             if self.to_the_head:
-                self._record_predictions(self.loaded.head.logits(self.model, batch.inputs), rows)
+                said = head.read(self.model, batch.inputs)
             else:
                 run_body(self.model, batch.inputs, deepest=max(site.layer for site in self.watched))
+        if self.to_the_head:
+            self._record_predictions(said.log_probabilities, head.answer(self.model, batch.inputs, said), rows)
         for site in self.sites:
             self._record_values(site, recorded[site], batch, rows)
         for layer in self.keep:
@@ -132,49 +141,68 @@ class ActivationExtractor(pl.LightningModule):
 
     def _record_values(self, site: Site, hidden: Tensor, batch: Batch, rows: Tensor) -> None:
         position = recorded_position(self.model, site, self.loaded.record_position, reads=self.loaded.head.reads)
-        vectors = read_positions(hidden, batch.inputs["attention_mask"], position).detach()
+        vectors = read_positions(hidden, prompt_mask(batch.inputs), position).detach()
         if site not in self.values:
             self.values[site] = torch.empty(len(self.labels), vectors.shape[1], dtype=torch.float32)
             self.moments[site] = ConceptMoments(self.concepts, vectors.shape[1], vectors.device)
         self.values[site][rows] = vectors.float().cpu()
         self.moments[site].update(vectors, self.labels[rows].to(vectors.device))
 
-    def _record_predictions(self, logits: Tensor, rows: Tensor) -> None:
-        log_probs = log_probabilities(logits).detach().cpu()
+    def _record_predictions(self, log_probabilities: Tensor, prediction: Tensor, rows: Tensor) -> None:
+        log_probs = log_probabilities.detach().cpu()
         if self.log_probs is None:
             self.log_probs = torch.empty(len(self.labels), log_probs.shape[1], dtype=log_probs.dtype)
         self.log_probs[rows] = log_probs
+        self.prediction[rows] = prediction.cpu()
 
     def _kept(self, layer: int, hidden: Tensor, batch: Batch) -> tuple[Batch, Tensor]:
+        if not self.loaded.head.replays:
+            return batch.to("cpu"), hidden[..., :0].detach().cpu()
         if layer < self.last:
             return batch.to("cpu"), hidden.detach().cpu()
-        mask = batch.inputs["attention_mask"]
-        read = read_index(mask, self.loaded.head.reads)[:, None]
+        read = self.loaded.head.index(batch.inputs)
         inputs = {name: tensor.gather(1, read) for name, tensor in batch.inputs.items()}
         if "position_ids" in inputs:
             inputs["position_ids"] = torch.zeros_like(inputs["position_ids"])
-        state = read_positions(hidden, mask, self.loaded.head.reads)[:, None].detach()
+        state = hidden.gather(1, read[..., None].expand(-1, -1, hidden.shape[-1])).detach()
         return Batch(batch.rows, inputs).to("cpu"), state.cpu()
 
     def stored_states(self, layer: int) -> StoredStates:
-        """Return a kept layer's states; at the last layer as one part, since no position is padded."""
+        """Return a kept layer's states; at the last layer few large parts, since no position is padded."""
         parts = self.parts[layer]
-        if layer == self.last and len(parts) > 1:
-            inputs = {name: torch.cat([batch.inputs[name] for batch, _ in parts]) for name in parts[0][0].inputs}
-            rows = np.concatenate([batch.rows for batch, _ in parts])
-            parts = [(Batch(rows, inputs), torch.cat([state for _, state in parts]))]
+        if layer == self.last and self.loaded.head.replays:
+            most = max(1, MOST_LOGITS // self.loaded.head.floats_per_sample)
+            parts = [_joined(some) for some in _up_to(parts, most)]
         return StoredStates(layer, parts)
+
+
+def _up_to(parts: Sequence[tuple[Batch, Tensor]], most: int) -> Iterator[list[tuple[Batch, Tensor]]]:
+    """Give neighbouring parts together, as long as they hold at most `most` samples."""
+    some: list[tuple[Batch, Tensor]] = []
+    for part in parts:
+        if some and sum(len(batch.rows) for batch, _ in (*some, part)) > most:
+            yield some
+            some = []
+        some.append(part)
+    if some:
+        yield some
+
+
+def _joined(parts: Sequence[tuple[Batch, Tensor]]) -> tuple[Batch, Tensor]:
+    inputs = {name: torch.cat([batch.inputs[name] for batch, _ in parts]) for name in parts[0][0].inputs}
+    rows = np.concatenate([batch.rows for batch, _ in parts])
+    return Batch(rows, inputs), torch.cat([state for _, state in parts])
 
 
 def text_batches(loaded: LoadedModel, texts: Sequence[str], batch_size: int | None = None) -> TextDataModule:
     """Return the texts as the model's batches, padded on the tokenizer's side."""
     return TextDataModule(
-        texts,
-        loaded.tokenizer,
-        max_length=loaded.max_length,
+        loaded.encode(texts),
+        pad_id=loaded.tokenizer.pad_token_id,
         batch_size=batch_size or loaded.batch_size,
         positions=family_of(loaded.model.config.model_type).position_ids,
         padding_side=loaded.tokenizer.padding_side,
+        continuations=loaded.head.continuations,
     )
 
 
@@ -204,6 +232,7 @@ def extract(
         "data": data.fingerprint,
         "split": split,
         "keep": sorted(keep),
+        "format": stored.FORMAT,
     }
     inputs |= {"sites": [str(site) for site in sites], "head": to_the_head, "batch_size": loaded.batch_size}
     key = fingerprint(inputs)
@@ -216,7 +245,7 @@ def extract(
     labels, ids = data.labels[rows], tuple(data.ids[row] for row in rows)
     base: dict[str, Any] = {}
     if recorded.log_probabilities is not None:
-        base["base_prediction"] = recorded.log_probabilities.argmax(1)
+        base["base_prediction"] = recorded.prediction
         base["base_confidence"] = np.exp(recorded.log_probabilities[np.arange(len(labels)), labels])
     activations = {}
     for site in sites:
@@ -226,7 +255,7 @@ def extract(
         )
     if store is not None:
         stored.save(store, key, recorded, inputs)
-    return Extraction(activations, recorded.states, recorded.log_probabilities)
+    return Extraction(activations, recorded.states, recorded.log_probabilities, recorded.prediction)
 
 
 def _one_pass(
@@ -249,6 +278,7 @@ def _one_pass(
         moments={site: module.moments[site].statistics() for site in sites},
         states={layer: module.stored_states(layer) for layer in keep},
         log_probabilities=module.log_probs.numpy() if module.log_probs is not None else None,
+        prediction=module.prediction.numpy() if module.log_probs is not None else None,
     )
 
 
@@ -265,12 +295,13 @@ def only_correct(activations: ActivationSet) -> ActivationSet:
     assert activations.base_prediction is not None, "predictions are recorded where fit_on asks for them"
     right = activations.base_prediction == activations.labels
     values, labels = activations.values[right], activations.labels[right]
+    ids = tuple(key for key, kept in zip(activations.ids, right, strict=True) if kept)
     return ActivationSet(
         activations.site,
         values,
         labels,
         activations.concepts,
-        tuple(key for key, kept in zip(activations.ids, right, strict=True) if kept),
+        ids,
         statistics_of(values, labels, len(activations.concepts)),
-        fingerprint([activations.fingerprint, "correct"]),
+        fingerprint([activations.fingerprint, "correct", ids]),
     )

@@ -21,8 +21,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from neuronlens.checks import check
 from neuronlens.errors import ConfigError, nearest, unknown
-from neuronlens.schema import DEFAULT_TAU, Config, GridConfig, check, everywhere, grids, swept
+from neuronlens.schema import DEFAULT_TAU, Config, GridConfig, SweepConfig, everywhere, grids, swept
 
 FORMAT_VERSION = 1  # raised when a stored stage changes its meaning, so that no old file is found again
 
@@ -43,6 +44,26 @@ def register() -> None:
     ConfigStore.instance().store(name="neuronlens_schema", node=Config)
     if not OmegaConf.has_resolver("dataset_name"):
         OmegaConf.register_new_resolver("dataset_name", dataset_name)
+        OmegaConf.register_new_resolver("reference_confidence", reference_confidence)
+        OmegaConf.register_new_resolver("reference_fit_on", reference_fit_on)
+
+
+def reference_confidence(head: str) -> str:
+    """Return whose probability the published code reports: the label's first token's, where words are read.
+
+    >>> reference_confidence("seq_cls"), reference_confidence("label_logprob")
+    ('labels', 'first_token')
+    """
+    return "labels" if head == "seq_cls" else "first_token"
+
+
+def reference_fit_on(head: str, blocks: int | None) -> str:
+    """Return what the published code fits on: correct answers of a prompted model, all samples of a fine-tuned one.
+
+    >>> reference_fit_on("label_logprob", None), reference_fit_on("label_token", 2), reference_fit_on("seq_cls", None)
+    ('correct', 'all', 'all')
+    """
+    return "correct" if head != "seq_cls" and blocks is None else "all"
 
 
 def dataset_name(name: str, path: str | None) -> str:
@@ -88,6 +109,44 @@ def resolve(composed: DictConfig) -> Config:
         for node in nodes(config, group).values():
             build(node, where=group)
     return config
+
+
+def restore(stored: Mapping[str, Any]) -> Config:
+    """Return the checked configuration that a manifest holds under `config`.
+
+    Raises:
+        ConfigError: it holds a key or value that this version does not know.
+    """
+    register()
+    read = {key: _with_infinity(value) if key in ("saliency", "range") else value for key, value in stored.items()}
+    try:
+        return resolve(OmegaConf.merge(OmegaConf.structured(Config), read))  # type: ignore[arg-type]
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+
+
+def _with_infinity(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an untyped node with the infinities that JSON keeps as text; OmegaConf reads those of typed ones."""
+    return {key: float(value) if value in ("inf", "-inf") else value for key, value in node.items()}
+
+
+def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
+    """Return the checked config of one cell: the run's own single values, some of them replaced, and nothing swept.
+
+    Args:
+        knobs: values by the names of `records.Knobs`; the run's `control` is left out.
+    Raises:
+        ConfigError: a value out of its range, or both `top_fraction` and `top_count`.
+    """
+    if {"top_fraction", "top_count"} <= set(knobs):
+        raise ConfigError("Give one of top_fraction and top_count.")
+    intervention = dataclasses.replace(config.intervention, control="none")
+    if {"top_fraction", "top_count"} & set(knobs):
+        intervention = dataclasses.replace(intervention, top_count=knobs.get("top_count"))
+    sweep = SweepConfig(**{name: [value] for name, value in knobs.items() if name != "top_count"})
+    own = dataclasses.replace(config, intervention=intervention, sweep=sweep)
+    check(own)
+    return own
 
 
 def nodes(config: Config, group: str) -> dict[str, dict[str, Any]]:
@@ -183,6 +242,14 @@ def explain(error: Exception) -> ConfigError:
 def _unknown_key(key: str) -> str:
     with_defaults = OmegaConf.structured(Config)
     parent, _, leaf = key.rpartition(".")
+    for free in (key, parent):
+        if (
+            free
+            and isinstance(OmegaConf.select(with_defaults, free), DictConfig)
+            and not OmegaConf.select(with_defaults, free)
+        ):
+            entry = f"{free}.{leaf}" if free == parent else f"{free}.<name>"
+            return f"'{free}' has entries of your own, which Hydra adds by a leading ++. Next: ++{entry}=<value>."
     node = OmegaConf.select(with_defaults, parent) if parent else with_defaults
     if isinstance(node, DictConfig) and len(node):
         return unknown("option", key, [f"{parent}.{name!s}" if parent else str(name) for name in node])

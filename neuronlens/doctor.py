@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -14,14 +15,15 @@ from rich.table import Table
 from torch import Tensor
 
 from neuronlens.activations import text_batches
-from neuronlens.data.datamodule import collate, position_ids
+from neuronlens.data.datamodule import collate
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import NeuronLensError
 from neuronlens.hooks.contexts import capture, edited
-from neuronlens.hooks.replay import replay, starts_at
+from neuronlens.hooks.masks import prompt_mask
+from neuronlens.hooks.replay import replaying, starts_at
 from neuronlens.hooks.sites import family_of, resolve_layers
-from neuronlens.models.heads import log_probabilities
-from neuronlens.models.loading import load_for_inspection, locate
+from neuronlens.models.inspection import load_for_inspection
+from neuronlens.models.loading import locate
 from neuronlens.records import LoadedModel, Site
 from neuronlens.report.tables import wide_console
 from neuronlens.schema import Config, swept
@@ -108,7 +110,7 @@ def _checked(name: str, run: Callable[[], tuple[bool, str]]) -> Finding:
 
 def _logits(loaded: LoadedModel, inputs: Mapping[str, Tensor]) -> Tensor:
     with torch.no_grad():
-        return loaded.head.logits(loaded.model, inputs)
+        return loaded.head.read(loaded.model, inputs).log_probabilities
 
 
 def _captured(loaded: LoadedModel, site: Site, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -125,8 +127,8 @@ def _hook_fires(loaded: LoadedModel, site: Site, inputs: Mapping[str, Tensor]) -
 def _identity(loaded: LoadedModel, site: Site, inputs: Mapping[str, Tensor], plain: Tensor) -> tuple[bool, str]:
     start = starts_at(site)
     stored = _captured(loaded, Site(start), inputs) if start >= 0 else inputs["input_ids"][..., None]
-    with torch.no_grad():
-        replayed = replay(loaded.model, start, inputs, stored[None])[0]
+    with torch.no_grad(), replaying(loaded.model, start, inputs, stored[None]) as rows:
+        replayed = loaded.head.read(loaded.model, rows).log_probabilities
     difference = float((replayed - plain).abs().max())
     return difference == 0.0, f"largest difference {difference:g}, expected 0"
 
@@ -138,14 +140,15 @@ def _whole(width: int, strength: float) -> GatedEdit:
 
 def _edited(loaded: LoadedModel, site: Site, inputs: Mapping[str, Tensor], strength: float, positions: str) -> Tensor:
     width = _captured(loaded, site, inputs).shape[-1]
-    with edited(loaded.model, {site: _whole(width, strength)}, positions=positions):
+    places: dict[str, Any] = {"attended": inputs["attention_mask"] != 0, "prompt": prompt_mask(inputs)}
+    with edited(loaded.model, {site: _whole(width, strength)}, positions=positions, **places):
         return _logits(loaded, inputs)
 
 
 def _reaches(
     loaded: LoadedModel, site: Site, inputs: Mapping[str, Tensor], plain: Tensor, edit_positions: str
 ) -> tuple[bool, str]:
-    positions = "all" if edit_positions == "all" else loaded.record_position
+    positions = loaded.record_position if edit_positions == "record" else edit_positions
     moved = float((_edited(loaded, site, inputs, 1.0, positions) - plain).abs().max())
     return moved > 0.0, f"setting every neuron to 1 at '{positions}' moves a logit by {moved:.3g}"
 
@@ -168,24 +171,23 @@ def _batch_size(loaded: LoadedModel, inputs: Mapping[str, Tensor], plain: Tensor
 
 
 def _padding(loaded: LoadedModel, inputs: Mapping[str, Tensor], plain: Tensor) -> tuple[bool, str]:
-    ids = [row[mask != 0].tolist() for row, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
-    family = family_of(loaded.model.config.model_type)
+    ids = [row[mask].tolist() for row, mask in zip(inputs["input_ids"], prompt_mask(inputs), strict=True)]
+    family, own = family_of(loaded.model.config.model_type), loaded.tokenizer.padding_side
     options = {"pad_id": loaded.tokenizer.pad_token_id, "positions": family.position_ids}
     if family.reads == "last":
-        other = collate(ids, padding_side="left", **options)
-        return _close(_logits(loaded, other), plain, "padded left against padded right")
+        side = "right" if own == "left" else "left"
+        other = collate(ids, padding_side=side, continuations=loaded.head.continuations, **options)
+        return _close(_logits(loaded, other), plain, f"padded {side} against padded {own}")
     pads = torch.full((len(ids), 5), loaded.tokenizer.pad_token_id)
     wider = {
         "input_ids": torch.cat([inputs["input_ids"], pads], 1),
         "attention_mask": torch.cat([inputs["attention_mask"], torch.zeros_like(pads)], 1),
     }
-    if family.position_ids:
-        wider["position_ids"] = position_ids(wider["attention_mask"])
     return _close(_logits(loaded, wider), plain, "five more pads on the right (this head reads position 0)")
 
 
 def _close(ours: Tensor, plain: Tensor, what: str) -> tuple[bool, str]:
-    difference = float((log_probabilities(ours) - log_probabilities(plain)).abs().max())
+    difference = float((ours - plain).abs().max())
     return difference <= _tolerance(plain), f"{what}: {difference:.2g} nats at most"
 
 

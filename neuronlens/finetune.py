@@ -1,4 +1,4 @@
-"""Trains a classification head and the top blocks from the stored states of the frozen prefix."""
+"""Trains a head, or a language model's label tokens, and the top blocks from the frozen prefix's stored states."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from neuronlens.activations import ActivationExtractor, text_batches
 from neuronlens.config import fingerprint
 from neuronlens.data.datamodule import Batch
 from neuronlens.errors import ModelError
+from neuronlens.hooks.masks import scored_index
+from neuronlens.hooks.readout import reading
 from neuronlens.hooks.replay import forward, starting_from
 from neuronlens.hooks.sites import blocks_of
+from neuronlens.models.causal import trained_to_write, with_label_tokens
 from neuronlens.models.loading import ModelSource, load_model, load_untrained
 from neuronlens.records import ConceptDataset, LoadedModel
 from neuronlens.schema import FinetuneConfig, ModelConfig, TrainerConfig
@@ -52,25 +55,38 @@ def stack_samples(samples: Sequence[PrefixSample], pad_id: int) -> tuple[dict[st
 class TopBlocks(pl.LightningModule):
     """The head and the top blocks of a model, trained by AdamW on cross-entropy; everything below stays as it is."""
 
-    def __init__(self, model: Any, config: FinetuneConfig, *, prefix_layer: int, steps: int) -> None:
-        """Train what stands above block `prefix_layer` for `steps` optimiser steps."""
+    def __init__(
+        self, model: Any, config: FinetuneConfig, *, prefix_layer: int, steps: int, rows: nn.Linear | None = None
+    ) -> None:
+        """Train what stands above block `prefix_layer` for `steps` optimiser steps.
+
+        Args:
+            rows: of a language model, the output embedding of the labels' tokens, trained in the place of its own, of
+                which the other words' rows stay as they are.
+        """
         super().__init__()
-        self.model, self.config, self.prefix_layer, self.steps = model, config, prefix_layer, steps
+        self.model, self.config, self.prefix_layer, self.steps, self.rows = model, config, prefix_layer, steps, rows
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-        for module in (model.get_input_embeddings(), *blocks_of(model)[: prefix_layer + 1]):
+        frozen = [model.get_input_embeddings(), *blocks_of(model)[: prefix_layer + 1]]
+        frozen += [model.get_output_embeddings()] if rows is not None else []
+        for module in frozen:
             module.requires_grad_(False)
 
     def training_step(self, batch: tuple[dict[str, Tensor], Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of one batch, in nats."""
         inputs, states, labels = batch
         with starting_from(self.model, self.prefix_layer, states):
-            logits = forward(self.model, inputs)
+            if self.rows is None:
+                logits = forward(self.model, inputs)
+            else:
+                with reading(self.model, scored_index(inputs), instead=self.rows):
+                    logits = forward(self.model, inputs)[:, 0]
         return torch.nn.functional.cross_entropy(logits.float(), labels)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW under a one-cycle schedule, stepped per batch."""
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
         warm = max(self.config.warmup_fraction, 1.0 / max(self.steps, 2))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -88,7 +104,9 @@ def finetuned(
 ) -> LoadedModel:
     """Return the model trained on the dataset's train split, from the cache where it was trained before.
 
-    The trained model is kept by `save_pretrained`, so that plain transformers loads it, with `id2label` and the tokenizer.
+    An encoder, or a decoder under head `seq_cls`, gets a classification head. A language model learns to say one new
+    token per concept after `finetune.template`. The trained model is kept by `save_pretrained`, so that plain
+    transformers loads it, with `id2label` (or the labels' tokens) and the tokenizer.
 
     Raises:
         ModelError: more blocks asked for than stand above the first.
@@ -99,7 +117,12 @@ def finetuned(
             f"model.finetune.blocks is {tune.blocks}; '{config.name}' has {source.layer_count} blocks and trains at most "
             f"{source.layer_count - 1}, from the stored states below them."
         )
-    untrained = load_untrained(replace(config, record_position=None), source, data.concepts, tune.seed)
+    writes = config.head != "seq_cls"
+    plain = replace(config, record_position=None)
+    if writes:
+        untrained = with_label_tokens(plain, source, data.concepts)
+    else:
+        untrained = load_untrained(plain, source, data.concepts, tune.seed)
     key = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
     if not store.has("finetuned", key):
         _train(untrained, tune, data, trainer)
@@ -114,12 +137,25 @@ def finetuned(
             untrained.tokenizer.save_pretrained(folder)
     folder = store.folder("finetuned", key)
     trained = replace(source, location=str(folder), folder=str(folder), identity={"finetuned": key})
+    if writes:
+        return trained_to_write(config, trained, data.concepts)
     return load_model(config, trained, data.concepts)[0]
 
 
 def _blocks(tune: FinetuneConfig) -> int:
     assert tune.blocks is not None, "the caller asks for fine-tuning only where it is configured"
     return tune.blocks
+
+
+def _label_rows(loaded: LoadedModel) -> tuple[Tensor, nn.Linear] | None:
+    """Return the label tokens of a language model and an output embedding of theirs alone; None for a classifier."""
+    if loaded.prompt is None:
+        return None
+    words = torch.tensor(loaded.prompt.first_tokens())
+    weight = loaded.model.get_output_embeddings().weight.detach()[words]
+    rows = nn.Linear(weight.shape[1], len(words), bias=False, dtype=weight.dtype)
+    rows.load_state_dict({"weight": weight.clone()})
+    return words, rows
 
 
 def _train(loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig) -> None:
@@ -132,13 +168,23 @@ def _train(loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trai
         collate_fn=partial(stack_samples, pad_id=loaded.tokenizer.pad_token_id),
     )
     prefix_layer = len(blocks_of(loaded.model)) - _blocks(tune) - 1
-    module = TopBlocks(loaded.model, tune, prefix_layer=prefix_layer, steps=tune.epochs * len(loader))
+    labels = _label_rows(loaded)
+    module = TopBlocks(
+        loaded.model,
+        tune,
+        prefix_layer=prefix_layer,
+        steps=tune.epochs * len(loader),
+        rows=None if labels is None else labels[1],
+    )
     fitter = make_trainer(trainer, "fine-tuning", max_epochs=tune.epochs, gradient_clip_val=1.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(tune.seed)
         loaded.model.train()
         fitter.fit(module, loader)
     loaded.model.eval().cpu()
+    if labels is not None:
+        with torch.no_grad():
+            loaded.model.get_output_embeddings().weight[labels[0]] = labels[1].weight.cpu()
 
 
 def _prefix_samples(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,8 +16,17 @@ from neuronlens.activations import Extraction, extract
 from neuronlens.config import fingerprint, nodes, plain
 from neuronlens.data.dataset import load_concepts
 from neuronlens.edits.fitting import Fitted
-from neuronlens.errors import ConfigError, NeuronLensError
+from neuronlens.errors import ConfigError
+from neuronlens.evaluation.base import correct_sets, count_correct, near_chance
 from neuronlens.evaluation.cells import grid
+from neuronlens.evaluation.general.rows import (
+    GeneralData,
+    check_model,
+    chosen_cells,
+    general_rows,
+    load_general,
+    measure_general,
+)
 from neuronlens.evaluation.heldout import diagnose
 from neuronlens.evaluation.matched import compare_gates, matched_erasure, operating_points, rank_methods
 from neuronlens.evaluation.metrics import BaseOutcomes
@@ -27,21 +34,18 @@ from neuronlens.evaluation.rows import on_select, result_rows
 from neuronlens.evaluation.runner import SiteSweep, Splits, fit_all, site_groups, sweep_group
 from neuronlens.finetune import finetuned
 from neuronlens.hooks.replay import starts_at
-from neuronlens.hooks.sites import resolve_layers
-from neuronlens.models.loading import ModelSource, load_model, locate
+from neuronlens.hooks.sites import blocks_of, resolve_layers
+from neuronlens.models.causal import load_prompted
+from neuronlens.models.loading import ModelSource, load_masked, load_model, locate
 from neuronlens.records import ConceptDataset, IntArray, LoadedModel, ResultTable, Site
 from neuronlens.report.figures import draw
-from neuronlens.report.tables import console_table, headline, markdown, methods_table, summarise, verdict, wide_console
+from neuronlens.report.tables import markdown, summarise
 from neuronlens.results import RunFolder, peak_memory_gib, provenance
 from neuronlens.schema import Config, everywhere, swept
+from neuronlens.stages import Stages
 from neuronlens.store import Store
 from neuronlens.tracking import Tracker
 from neuronlens.trainer import quiet_libraries
-
-log = logging.getLogger(__name__)
-
-MOST_COMPARED = 12
-"""Comparisons of range with neuron masks that the console still lists; past that it shows the best methods."""
 
 
 def run(config: Config, path: Path) -> ResultTable:
@@ -64,23 +68,31 @@ def run(config: Config, path: Path) -> ResultTable:
             _check_count(config, source)
         with stages("data"):
             data = load_concepts(config.dataset, store)
+            general = load_general(config.evaluation.general, store, data)
         with Tracker(config, path) as tracker:
             with stages("model"):
                 loaded, data = prepare_model(config, source, data, store)
+                speaks = speaker(config, source, loaded)
             groups = site_groups(config, layers)
             with stages("activations"):
                 splits = extract_splits(config, loaded, data, groups, store)
+            counts = count_correct(splits, data.concepts)
+            stages.warn(near_chance(counts))
             with stages("ranking and ranges"):
                 fitted = fit_all(config, splits.fit)
             with stages("sweep"):
                 sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
             with stages("measures"):
                 table, manifest = measure_all(config, folder, loaded, data, splits, sweeps)
+            if speaks is not None:
+                with stages("general ability"):
+                    table = replace(table, general=general_ability(config, speaks, general, data, sweeps, manifest))
             with stages("report"):
                 summary = write_run(config, folder, table, data, splits, fitted)
                 figures = draw(folder, table, level=config.evaluation.level, seed=config.seed)
                 tracker.log_results(table, summary, figures)
             tracker.log_timings(stages.seconds)
+    manifest |= {"base_correct": counts.to_dict("records"), "correct_sets": correct_sets(splits)}
     folder.write_record("manifest.json", manifest | {"timings_s": stages.seconds, "peak_memory_gib": peak_memory_gib()})
     stages.conclude(table, config.range.get("tau"), path)
     return table
@@ -103,6 +115,8 @@ def prepare_model(
     """Return the model, fine-tuned where that is configured, and the data with labels in the order of its logits."""
     if config.model.finetune.blocks is not None:
         return finetuned(config.model, source, data, store, config.trainer), data
+    if config.model.head != "seq_cls":
+        return load_prompted(config.model, source, data, config.dataset), data
     loaded, labels = load_model(config.model, source, data.concepts)
     order = np.asarray([labels.index(concept) for concept in data.concepts])
     return loaded, replace(data, concepts=labels, labels=order[data.labels])
@@ -125,6 +139,8 @@ def extract_splits(
     if chosen or "joint" in everywhere(config, "gate"):
         keep = starts if chosen or incremental else ()
         select = extract(loaded, data, "select", keep=keep, to_the_head=chosen or incremental, **options)
+    elif len(data.rows("select")) and not incremental:
+        select = extract(loaded, data, "select", to_the_head=False, **options)  # for the joint gate of a ConceptLens
     return Splits(fit, extract(loaded, data, "test", keep=starts, **options), select)
 
 
@@ -157,15 +173,57 @@ def measure_all(
     compared = compare_gates(matched, **options), rank_methods(matched, **options)
     counts = {"n": len(labels), "concepts": len(data.concepts)}
     summary = {"accuracy": float(base.correct.mean()), "confidence": float(base.gold.mean()), **counts}
-    manifest = {"config": plain(config), "fingerprints": keys, "seed": config.seed, "dropped_concepts": data.dropped}
+    manifest = {
+        "run_id": folder.path.name,
+        "config": plain(config),
+        "fingerprints": keys,
+        "seed": config.seed,
+        "dropped_concepts": data.dropped,
+    }
     manifest |= {"model_folder": loaded.folder, "max_length": loaded.max_length, "concepts": data.concepts}
+    if loaded.prompt is not None:
+        asked = loaded.prompt
+        manifest["prompt"] = {"text": asked.text, "labels": asked.label_texts, "examples": plain(asked.examples)}
+    manifest |= {"model_type": loaded.model.config.model_type, "layer_count": len(blocks_of(loaded.model))}
     return ResultTable(rows, matched, *compared, points, summary), manifest | provenance()
 
 
 def _base(split: Extraction) -> tuple[IntArray, BaseOutcomes]:
     labels = next(iter(split.activations.values())).labels
     assert split.log_probabilities is not None, "splits that are measured are run to the head"
-    return labels, BaseOutcomes.of(split.log_probabilities, labels)
+    assert split.prediction is not None
+    return labels, BaseOutcomes.of(split.log_probabilities, split.prediction, labels)
+
+
+def speaker(config: Config, source: ModelSource, loaded: LoadedModel) -> LoadedModel | None:
+    """Return the model that general ability is measured on: with a head over its vocabulary; None where nothing is.
+
+    Raises:
+        ModelError: it has none, or too few positions for what is asked.
+    """
+    general = config.evaluation.general
+    if not (general.perplexity or general.mmlu):
+        return None
+    found = loaded if loaded.prompt is not None else load_masked(config.model, source, loaded)
+    check_model(general, found)
+    return found
+
+
+def general_ability(
+    config: Config,
+    loaded: LoadedModel,
+    general: GeneralData,
+    data: ConceptDataset,
+    sweeps: Sequence[SiteSweep],
+    manifest: Mapping[str, Any],
+) -> pd.DataFrame:
+    """Return perplexity and MMLU under the chosen cells of every group of sites."""
+    measured = []
+    for sweep in sweeps:
+        cells = chosen_cells(config.evaluation.general, sweep.cells, data.concepts)
+        measured.append((sweep, measure_general(config, loaded, general, sweep.builders, cells)))
+    keys = {"run_id": str(manifest["run_id"]), "fingerprints": manifest["fingerprints"]}
+    return general_rows(config, data=data, sweeps=measured, **keys)
 
 
 def write_run(
@@ -185,7 +243,7 @@ def write_run(
         if first is not None and first.base_prediction is not None and first.base_confidence is not None:
             base[split] = (first.base_prediction, first.base_confidence)
     folder.write_samples(data, base)
-    folder.write_fitted(fitted)
+    folder.write_fitted(fitted, splits.select.activations if splits.select is not None else None)
     if config.evaluation.diagnostics:
         fraction = config.intervention.top_fraction
         folder.write_diagnostics(*diagnose(fitted, splits.test.activations, top_fraction=fraction))
@@ -193,62 +251,6 @@ def write_run(
     summary = summarise(table, tau, len(data.concepts))
     folder.write_record("summary.json", summary)
     return summary
-
-
-class Stages:
-    """Times the stages and says on the console what is going on."""
-
-    def __init__(self, spoken: bool = True) -> None:
-        """Stay silent unless `spoken`."""
-        self.console = wide_console(quiet=not spoken)
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Time one stage."""
-        started = time.perf_counter()
-        log.info("%s ...", name)
-        yield
-        self.seconds[name] = time.perf_counter() - started
-        log.info("%s: %.1f s", name, self.seconds[name])
-        self.console.print(f"[dim]{name:<20}[/dim] {self.seconds[name]:6.1f} s")
-
-    @contextmanager
-    def total(self) -> Iterator[None]:
-        """Time the whole run, and put failures into the log."""
-        started = time.perf_counter()
-        try:
-            yield
-        except NeuronLensError as error:
-            log.error("%s", error)
-            raise
-        except Exception:
-            log.exception("The run failed")
-            raise
-        self.seconds["total"] = time.perf_counter() - started
-
-    def conclude(self, table: ResultTable, tau: float | None, path: Path) -> None:
-        """Print the base model, the comparison, the verdict and the paths worth opening."""
-        base = table.base
-        self.console.print(
-            f"\nUnedited model: accuracy [bold]{base['accuracy']:.3f}[/bold], gold confidence {base['confidence']:.3f} "
-            f"({base['n']} test samples, {base['concepts']} concepts)\n"
-        )
-        if len(headline(table, tau)) > MOST_COMPARED:
-            self.console.print(methods_table(table))
-        elif len(table.comparison):
-            self.console.print(console_table(table, tau))
-            self.console.print(verdict(table, tau) + "\n")
-        for name, what in (
-            ("table.md", "every cell, and the comparison at every tau"),
-            ("figures/tradeoff.png", "erasure against collateral"),
-            (
-                "figures/neurons.png",
-                "what salient neurons say, and the ranges (firing.png, qq.png, overlap.png beside it)",
-            ),
-        ):
-            self.console.print(f"{path / name}  [dim]{what}[/dim]", soft_wrap=True)
-        self.console.print(f"[dim]{self.seconds['total']:.0f} s, {peak_memory_gib():.2f} GiB at most[/dim]")
 
 
 @contextmanager

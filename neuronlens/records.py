@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -238,7 +238,8 @@ class LoadedModel:
         head: how a prediction is read off.
         record_position: one of `schema.RECORD_POSITIONS`.
         folder: where `save_pretrained` put a fine-tuned model, or where it was loaded from; None for a hub id.
-        fingerprint: of weights, tokenizer and options.
+        fingerprint: of weights, tokenizer, prompt and options.
+        prompt: makes prompts of texts for a language model (data/prompts.py); None where the text alone is read.
     """
 
     name: str
@@ -250,6 +251,13 @@ class LoadedModel:
     batch_size: int
     fingerprint: str
     folder: str | None = None
+    prompt: Any = None
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text as the model reads it, prompt included, at most `max_length` of them."""
+        if self.prompt is not None:
+            return self.prompt.encode(texts)
+        return self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
 
 
 @dataclass(frozen=True)
@@ -263,6 +271,7 @@ class ResultTable:
         methods: every method against one baseline, best first, one row per (method x level).
         operating_points: what was chosen on select and its figures on test; empty where nothing was.
         base: accuracy and confidence of the unedited model, over all test samples.
+        general: perplexity and MMLU per cell, the unedited model first; None where they are off.
     """
 
     rows: pd.DataFrame
@@ -271,3 +280,4 @@ class ResultTable:
     methods: pd.DataFrame
     operating_points: pd.DataFrame
     base: Mapping[str, float]
+    general: pd.DataFrame | None = None

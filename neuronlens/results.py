@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from neuronlens.activations import statistics_of
+from neuronlens.config import fingerprint
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import OutputError
-from neuronlens.records import ConceptDataset, FloatArray, IntArray, ResultTable, Site
+from neuronlens.records import (
+    ActivationRanges,
+    ActivationSet,
+    ConceptDataset,
+    ConceptStatistics,
+    FloatArray,
+    IntArray,
+    NeuronRanking,
+    ResultTable,
+    Site,
+)
 from neuronlens.store import read_tensors, write_atomically, write_json, write_tensors
 
 LIBRARIES = ("torch", "transformers", "pytorch-lightning", "scikit-learn", "numpy", "datasets", "hydra-core", "wandb")
+MOMENTS = tuple(field.name for field in fields(ConceptStatistics))
 SHOWN_NEURONS = 8  # salient neurons per concept whose values a run folder keeps, for the histograms
 
 
@@ -62,6 +76,8 @@ class RunFolder:
         self._write_table("methods", table.methods)
         if len(table.operating_points):
             self._write_table("operating_points", table.operating_points)
+        if table.general is not None:
+            self._write_table("general", table.general)
         write_json(self.path / "base.json", table.base)
 
     def read_results(self) -> ResultTable:
@@ -76,11 +92,13 @@ class RunFolder:
             tables = [pd.read_parquet(self.path / f"{name}.parquet") for name in names]
             chosen = self.path / "operating_points.parquet"
             points = pd.read_parquet(chosen) if chosen.is_file() else pd.DataFrame()
+            able = self.path / "general.parquet"
+            general = pd.read_parquet(able) if able.is_file() else None
         except (OSError, ValueError) as error:
             raise OutputError(
                 f"'{self.path}' is not the folder of a finished run: {error}. Expected results.parquet and base.json in it."
             ) from error
-        return ResultTable(tables[0], tables[1], tables[2], tables[3], points, base)
+        return ResultTable(tables[0], tables[1], tables[2], tables[3], points, base, general)
 
     def write_samples(self, data: ConceptDataset, base: Mapping[str, tuple[IntArray, FloatArray]]) -> None:
         """Write one row per example used: id, split, label, text, base prediction and gold confidence (null if not run)."""
@@ -103,11 +121,16 @@ class RunFolder:
             )
         self._write_table("samples", pd.concat([frame for frame in frames if len(frame)], ignore_index=True))
 
-    def write_fitted(self, fitted: Mapping[Site, Fitted]) -> None:
-        """Write rankings, ranges with their statistics, and the fit values of every concept's most salient neurons."""
+    def write_fitted(self, fitted: Mapping[Site, Fitted], select: Mapping[Site, ActivationSet] | None = None) -> None:
+        """Write rankings, ranges with their statistics, and the fit values of every concept's most salient neurons.
+
+        `activations.safetensors` holds all values fitted on, and those of the select split: with them every gate and edit
+        can be made again (`restore_fitted`).
+        """
         rankings: dict[str, NDArray[Any]] = {}
         bounds: dict[str, NDArray[Any]] = {}
         shown: dict[str, NDArray[Any]] = {}
+        values: dict[str, NDArray[Any]] = {}
         described = []
         for site, found in fitted.items():
             rankings |= {f"{site}/{name}": ranking.scores for name, ranking in found.rankings.items()}
@@ -117,21 +140,27 @@ class RunFolder:
                 skipped = {ranges.concepts[concept]: reason for concept, reason in ranges.skipped.items()}
                 described.append({"name": name, "site": str(site), "range": range_name, "tau": tau, "skipped": skipped})
             moments = found.activations.statistics
-            bounds |= {f"{site}/{field}": getattr(moments, field) for field in ("count", "mean", "variance")}
+            bounds |= {f"{site}/{field}": getattr(moments, field) for field in MOMENTS}
             orders = [ranking.order[:, :SHOWN_NEURONS] for ranking in found.rankings.values()]
             neurons = np.unique(np.concatenate(orders, axis=1)) if orders else np.arange(0)
             shown |= {f"{site}/values": found.activations.values[:, neurons], f"{site}/neurons": neurons}
             shown[f"{site}/labels"] = found.activations.labels
+            for split, seen in (("fit", found.activations), ("select", (select or {}).get(site))):
+                if seen is not None:
+                    values |= {f"{site}/{split}": seen.values, f"{site}/{split}_labels": seen.labels}
         write_tensors(self.path / "ranking.safetensors", rankings)
         write_tensors(self.path / "ranges.safetensors", bounds)
         write_tensors(self.path / "neurons.safetensors", shown)
+        write_tensors(self.path / "activations.safetensors", values)
         concepts = next(iter(fitted.values())).activations.concepts
         layout = {
             "lower, upper": "[concept, interval, neuron]",
             "count": "[concept]",
-            "mean, variance": "[concept, neuron]",
+            "mean, variance, mean_abs": "[concept, neuron]",
         }
-        write_json(self.path / "ranges.json", {"concepts": concepts, "ranges": described, "layout": layout})
+        about = {"concepts": concepts, "ranges": described, "layout": layout}
+        about["sites"] = [{"layer": site.layer, "name": site.name, "failed": fitted[site].failed} for site in fitted]
+        write_json(self.path / "ranges.json", about)
 
     def read_fitted(
         self,
@@ -139,6 +168,46 @@ class RunFolder:
         """Return ranking, ranges and shown neurons by name, and the description in ranges.json."""
         arrays = [read_tensors(self.path / f"{name}.safetensors") for name in ("ranking", "ranges", "neurons")]
         return arrays[0], arrays[1], arrays[2], json.loads((self.path / "ranges.json").read_text())
+
+    def restore_fitted(self) -> tuple[dict[Site, Fitted], dict[Site, ActivationSet]]:
+        """Return what `write_fitted` was given: per site the fits, and the select split's activations where recorded.
+
+        Samples have their row numbers for ids, and ranges no `law`.
+
+        Raises:
+            OutputError: not the folder of a finished run, or of one that kept no activations.
+        """
+        if not (self.path / "activations.safetensors").is_file():
+            raise OutputError(
+                f"'{self.path}' holds no activations.safetensors. Expected the folder of a finished run of this version. "
+                "Next: neuronlens run."
+            )
+        scores, arrays, _, about = self.read_fitted()
+        values = read_tensors(self.path / "activations.safetensors")
+        concepts = tuple(about["concepts"])
+        fitted: dict[Site, Fitted] = {}
+        select: dict[Site, ActivationSet] = {}
+        for entry in about["sites"]:
+            site = Site(entry["layer"], entry["name"])
+            moments = ConceptStatistics(*(arrays[f"{site}/{field}"] for field in MOMENTS))
+            recorded = _activations(site, "fit", values, concepts, moments)
+            if f"{site}/select" in values:
+                select[site] = _activations(site, "select", values, concepts)
+            own = {
+                name.removeprefix(f"{site}/"): found for name, found in scores.items() if name.startswith(f"{site}/")
+            }
+            rankings = {name: NeuronRanking(name, found, concepts) for name, found in own.items()}
+            ranges = {}
+            for told in about["ranges"]:
+                if told["site"] == str(site):
+                    tau = None if told["tau"] is None else float(told["tau"])
+                    bounds = arrays[f"{told['name']}/lower"], arrays[f"{told['name']}/upper"]
+                    skipped = {concepts.index(name): reason for name, reason in told["skipped"].items()}
+                    ranges[told["range"], tau] = ActivationRanges(
+                        told["range"], tau, *bounds, concepts, moments, skipped
+                    )
+            fitted[site] = Fitted(recorded, rankings, ranges, entry["failed"])
+        return fitted, select
 
     def write_diagnostics(self, neurons: pd.DataFrame, overlap: pd.DataFrame) -> None:
         """Write what ranges do on held-out samples per (concept, neuron), and how salient sets overlap."""
@@ -172,6 +241,19 @@ class RunFolder:
 
     def _write_table(self, name: str, table: pd.DataFrame) -> None:
         write_atomically(self.path / f"{name}.parquet", table.to_parquet(index=False))
+
+
+def _activations(
+    site: Site,
+    split: str,
+    arrays: Mapping[str, NDArray[Any]],
+    concepts: tuple[str, ...],
+    moments: ConceptStatistics | None = None,
+) -> ActivationSet:
+    values, labels = arrays[f"{site}/{split}"], arrays[f"{site}/{split}_labels"]
+    moments = moments or statistics_of(values, labels, len(concepts))
+    ids = tuple(f"{split} {row}" for row in range(len(labels)))
+    return ActivationSet(site, values, labels, concepts, ids, moments, fingerprint([str(site), split, values.shape]))
 
 
 def provenance() -> dict[str, Any]:

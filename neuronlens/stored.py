@@ -49,16 +49,19 @@ class Recorded:
         values: `[sample, neuron]` float32 per site.
         moments: per site.
         states: per layer that was kept for replay.
-        log_probabilities: of the unedited model `[sample, concept]`, or None where it was not run to its head.
+        log_probabilities, prediction: of the unedited model `[sample, concept]` and `[sample]`, or None where it was
+            not run to its head.
     """
 
     values: dict[Site, FloatArray]
     moments: dict[Site, ConceptStatistics]
     states: dict[int, StoredStates]
     log_probabilities: FloatArray | None
+    prediction: IntArray | None
 
 
 STAGE = "activations"
+FORMAT = 2  # of one pass; raised when its arrays change
 MOMENTS = ("count", "mean", "variance", "mean_abs")
 MOST_STATE_BYTES = 1 << 30
 """States past this size are not kept on disk: computing them again costs less than it looks, and they fill it."""
@@ -73,7 +76,7 @@ def save(store: Store, key: str, recorded: Recorded, inputs: dict[str, Any]) -> 
     for site, moments in recorded.moments.items():
         arrays |= {f"{name}/{site}": np.asarray(getattr(moments, name)) for name in MOMENTS}
     if recorded.log_probabilities is not None:
-        arrays["log_probabilities"] = recorded.log_probabilities
+        arrays |= {"log_probabilities": recorded.log_probabilities, "prediction": np.asarray(recorded.prediction)}
     layout: dict[str, Any] = {}
     for layer, kept in recorded.states.items():
         dtypes = [str(state.dtype).removeprefix("torch.") for _, state in kept.parts]
@@ -102,6 +105,7 @@ def load(store: Store, key: str) -> Recorded | None:
         moments={site: ConceptStatistics(*(arrays[f"{name}/{site}"] for name in MOMENTS)) for site in sites},
         states=states,
         log_probabilities=arrays.get("log_probabilities"),
+        prediction=arrays.get("prediction"),
     )
 
 

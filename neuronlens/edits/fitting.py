@@ -34,19 +34,34 @@ class Fitted:
 
 def fit_site(config: Config, activations: ActivationSet) -> Fitted:
     """Return every ranking and range that the run's grids name, fitted on these activations."""
-    rankings, ranges, failed = {}, {}, {}
+    rankings, failed = rank(config, activations)
+    ranges, refused = fit_ranges(config, activations)
+    return Fitted(activations, rankings, ranges, failed | refused)
+
+
+def rank(config: Config, activations: ActivationSet) -> tuple[dict[str, NeuronRanking], dict[str, str]]:
+    """Return the rankings that the run's grids name, and the reasons of those that the data refused."""
+    rankings, failed = {}, {}
     for name, node in nodes(config, "saliency").items():
         try:
             rankings[name] = build(node, "saliency").rank(activations)
         except ActivationError as error:
             failed[name] = str(error)
+    return rankings, failed
+
+
+def fit_ranges(
+    config: Config, activations: ActivationSet
+) -> tuple[dict[tuple[str, float | None], ActivationRanges], dict[str, str]]:
+    """Return the ranges that the run's grids name at their widths, and the reasons of those that the data refused."""
+    ranges, failed = {}, {}
     for name, node in nodes(config, "range").items():
         try:
             for fitted in _fit_range(node, activations, widths(config, node)):
                 ranges[name, fitted.tau] = fitted
         except ActivationError as error:
             failed[name] = str(error)
-    return Fitted(activations, rankings, ranges, failed)
+    return ranges, failed
 
 
 def _fit_range(node: Mapping[str, Any], activations: ActivationSet, taus: list[float | None]) -> list[ActivationRanges]:

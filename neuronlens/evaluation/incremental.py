@@ -16,6 +16,7 @@ from neuronlens.edits.joint import DetectedEdit, Detector
 from neuronlens.edits.projections import ProjectionEdit
 from neuronlens.evaluation.sweep import BuildsEdits, SweepEvaluator
 from neuronlens.hooks.contexts import capture, read_positions
+from neuronlens.hooks.masks import prompt_mask
 from neuronlens.hooks.sites import recorded_position
 from neuronlens.records import ActivationSet, Cell, FloatArray, LoadedModel, Site
 from neuronlens.stored import StoredStates
@@ -103,6 +104,7 @@ def activations_under(
         cells,
         labels=plain.labels,
         base_log_probabilities=np.zeros((len(plain.labels), len(plain.concepts)), dtype=np.float32),
+        base_prediction=np.zeros(len(plain.labels), dtype=np.int64),
         edit_positions=edit_positions,
         tokens_per_forward=tokens_per_forward,
     )
@@ -114,9 +116,11 @@ def activations_under(
             share = max(1, tokens_per_forward // batch.inputs["input_ids"].numel())
             for start in range(0, len(own), share):
                 some = own[start : start + share]
+                chosen = [cells[place] for place in some]
+                edits = {site: builder.batch(chosen) for site, builder in builders.items()}
                 with capture(loaded.model, [plain.site]) as recorded, torch.no_grad():
-                    runner.run_cells([cells[place] for place in some], batch, state)
-                mask = batch.inputs["attention_mask"].repeat(len(some), 1)
+                    runner.read_rows(len(some), edits, batch, state)
+                mask = prompt_mask(batch.inputs).repeat(len(some), 1)
                 vectors = read_positions(recorded[plain.site], mask, position).float().cpu()
                 values[np.ix_(np.asarray(some), batch.rows)] = vectors.unflatten(0, (len(some), -1)).numpy()
     return {cell: partial(_other_values, plain, values[place], cell) for place, cell in enumerate(cells)}

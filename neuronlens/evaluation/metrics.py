@@ -38,10 +38,10 @@ class BaseOutcomes:
     correct: BoolArray
 
     @classmethod
-    def of(cls, log_probabilities: FloatArray, labels: IntArray) -> BaseOutcomes:
-        """Return the outcomes behind log-probabilities `[sample, concept]`."""
+    def of(cls, log_probabilities: FloatArray, prediction: IntArray, labels: IntArray) -> BaseOutcomes:
+        """Return the outcomes behind log-probabilities `[sample, concept]` and predictions `[sample]`."""
         gold = np.exp(log_probabilities[np.arange(len(labels)), labels])
-        return cls(gold, log_probabilities.argmax(1) == labels)
+        return cls(gold, prediction == labels)
 
 
 def measure(

@@ -71,10 +71,9 @@ def result_rows(
             index = np.array([places[cell] for cell in done], dtype=int)
             found = measure(sweep.outcomes, index, own_base, member, **options) if done else {}
             for cell in (*done, *(cell for cell in sweep.skipped if cell[1] == concept)):
-                row = shared | sizes | _knob_columns(sweep, cell) | {"edit_positions": positions}
-                own_id = [fingerprints, sweep.mode, [str(site) for site in sweep.sites], cell[0], positions, name]
-                own_id += [] if sweep.samples_per_concept is None else [sweep.samples_per_concept]
-                row["cell_id"], row["skipped"] = fingerprint(own_id), sweep.skipped.get(cell)
+                row = shared | sizes | knob_columns(sweep, cell) | {"edit_positions": positions}
+                row["cell_id"] = cell_id(sweep, cell, name, positions, fingerprints)
+                row["skipped"] = sweep.skipped.get(cell)
                 if cell in places:
                     at = int(np.flatnonzero(index == places[cell])[0])
                     row |= {key: value[at] for key, value in found.items()}
@@ -82,7 +81,14 @@ def result_rows(
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"layer": "Int64", "n_neurons": "Int64"})
 
 
-def _knob_columns(sweep: SiteSweep, cell: Cell) -> dict[str, Any]:
+def cell_id(sweep: SiteSweep, cell: Cell, concept: str, positions: str, fingerprints: Mapping[str, str]) -> str:
+    """Return the fingerprint of a cell: what it edits, where, and what it was fitted on."""
+    own = [fingerprints, sweep.mode, [str(site) for site in sweep.sites], cell[0], positions, concept]
+    return fingerprint(own if sweep.samples_per_concept is None else [*own, sweep.samples_per_concept])
+
+
+def knob_columns(sweep: SiteSweep, cell: Cell) -> dict[str, Any]:
+    """Return the columns that say what a cell does, its concept and edit positions apart."""
     knobs = cell[0]
     return {
         "layer": sweep.sites[-1].layer,

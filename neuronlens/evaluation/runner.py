@@ -42,6 +42,7 @@ class SiteSweep:
         skipped: cell -> why it was not.
         n_neurons: how many neurons a cell's edit may touch, over all sites.
         samples: of the test split, which the outcomes are over, ascending; `samples_per_concept` where not all are swept.
+        builders: of the cells' edits, by site.
         outcomes: on the test split; `select` on the select split where an operating point is chosen.
     """
 
@@ -52,6 +53,7 @@ class SiteSweep:
     n_neurons: Mapping[Cell, int]
     samples: IntArray
     samples_per_concept: int | None
+    builders: Mapping[Site, BuildsEdits]
     outcomes: Outcomes
     select: Outcomes | None
 
@@ -99,6 +101,7 @@ def sweep_group(
         n_neurons=neurons,
         samples=samples,
         samples_per_concept=limit,
+        builders=builders,
         outcomes=_outcomes(config, loaded, splits.test, builders, cells, samples),
         select=_outcomes(config, loaded, splits.select, builders, cells) if choose and splits.select else None,
     )
@@ -213,14 +216,13 @@ def _outcomes(
 ) -> Outcomes:
     """Return the cells' outcomes on a split, or on some of its samples."""
     assert split.log_probabilities is not None, "every split that is swept is run to the head"
+    assert split.prediction is not None
     sites = list(builders)
-    states, labels, base = (
-        split.states[starts_at(sites[0])],
-        split.activations[sites[0]].labels,
-        split.log_probabilities,
-    )
+    states, labels = split.states[starts_at(sites[0])], split.activations[sites[0]].labels
+    base, prediction = split.log_probabilities, split.prediction
     if samples is not None and len(samples) < len(labels):
-        states, labels, base = states.of_samples(samples), labels[samples], base[samples]
+        states, labels = states.of_samples(samples), labels[samples]
+        base, prediction = base[samples], prediction[samples]
     evaluator = SweepEvaluator(
         loaded,
         states,
@@ -228,6 +230,7 @@ def _outcomes(
         cells,
         labels=labels,
         base_log_probabilities=base,
+        base_prediction=prediction,
         edit_positions=config.intervention.edit_positions,
         tokens_per_forward=config.evaluation.tokens_per_forward,
     )

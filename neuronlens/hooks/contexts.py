@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neuronlens.errors import SiteError, unknown
-from neuronlens.hooks.sites import Point, resolve_site
+from neuronlens.hooks.generation import GenerateCall, by_name, generate_calls
+from neuronlens.hooks.masks import EDITED, edit_mask, read_index
+from neuronlens.hooks.sites import Point, body_of, resolve_site
 from neuronlens.records import Site
 
 Edit = Callable[[Tensor, Tensor | None], Tensor]
@@ -44,40 +46,107 @@ def capture(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tens
 
 @contextmanager
 def edited(
-    model: nn.Module, edits: Mapping[Site, Edit], *, positions: str = "all", cells: int = 1
+    model: nn.Module,
+    edits: Mapping[Site, Edit],
+    *,
+    positions: str = "all",
+    cells: int = 1,
+    prompt: Tensor | None = None,
+    attended: Tensor | None = None,
 ) -> Iterator[nn.Module]:
     """Edit the sites' vectors in every forward in the block, and leave the model as it was found.
 
+    In `model.generate` the prompt is the columns of its input and every later column is generated; the same columns are
+    edited with a KV cache and without one. In a plain forward every attended position is prompt unless `prompt` says.
+
     Args:
         edits: what to do at each site; pads are never edited.
-        positions: `all` attended ones, or only the record position `cls` or `last`.
+        positions: `all` attended ones, those of the `prompt`, the `generated` ones, or only the record position `cls`
+            or `last`, the last attended one of the prompt.
         cells: how many cells a batch holds one after the other, each with all the samples.
+        prompt: which positions are prompt `[sample, position]` bool, for one cell; for plain forwards.
+        attended: which positions are no pads `[sample, position]` bool, for one cell, where the forward's own attention
+            mask does not say: one of four dimensions, or none.
     Raises:
-        SiteError: a site matches nothing, or its hook never fired though the model ran (TRAPS 13).
+        SiteError: a site matches nothing, or its hook never fired though the model ran (TRAPS 13); the masks do not fit
+            the forward, or do not tell pads from tokens.
     """
-    if positions not in ("all", "cls", "last"):
-        raise SiteError(unknown("edit position", positions, ["all", "cls", "last"]))
-    mask_of_forward: list[Tensor | None] = [None]
+    if positions not in EDITED:
+        raise SiteError(unknown("edit position", positions, EDITED))
+    latest: list[_Forward] = []
 
     def change(edit: Edit) -> Callable[[Tensor], Tensor]:
         def changed(hidden: Tensor) -> Tensor:
             by_cell = hidden.unflatten(0, (cells, -1))
-            mask = position_mask(mask_of_forward[0], by_cell[0], positions)
+            mask = latest[0].mask(by_cell, positions) if latest else None
             return edit(by_cell, mask).flatten(0, 1)
 
         return changed
 
-    def remember_mask(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        bound = inspect.signature(module.forward).bind_partial(*arguments, **named).arguments
-        mask = bound.get("attention_mask", bound.get("kwargs", {}).get("attention_mask"))
-        mask_of_forward[0] = mask if mask is None else mask[: mask.shape[0] // cells]
-
     points = {site: resolve_site(model, site) for site in edits}
     with _watched(model, points) as (seen, handles):
-        handles.callback(model.register_forward_pre_hook(remember_mask, with_kwargs=True).remove)
+        calls = handles.enter_context(generate_calls(model))
+
+        def look(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            latest[:] = [_Forward.of(module, arguments, named, calls, prompt=prompt, attended=attended)]
+
+        handles.callback(body_of(model).register_forward_pre_hook(look, with_kwargs=True).remove)
         for site, point in points.items():
             handles.enter_context(_hooked(point, change(edits[site]), seen, site, prepend=False))
         yield model
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """One forward of the body as it was called, from which the edited positions follow.
+
+    Attributes:
+        attention_mask: for all cells, as passed, or `attended` for one cell in its place.
+        past: columns that the cache holds already.
+        call: the generate call it serves, or None for a plain forward.
+        prompt: as given to `edited`.
+    """
+
+    attention_mask: Any
+    past: int
+    call: GenerateCall | None
+    prompt: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Module,
+        arguments: tuple[Any, ...],
+        named: dict[str, Any],
+        calls: Sequence[GenerateCall],
+        *,
+        prompt: Tensor | None,
+        attended: Tensor | None,
+    ) -> _Forward:
+        passed = by_name(module.forward, arguments, named)
+        mask = passed.get("attention_mask")
+        if calls:
+            if prompt is not None or attended is not None:
+                raise SiteError("prompt= and attended= describe plain forwards; model.generate knows its own prompt.")
+            cache = passed.get("past_key_values")
+            return cls(mask, 0 if cache is None else int(cache.get_seq_length()), calls[-1], None)
+        if attended is None and mask is not None and not (isinstance(mask, Tensor) and mask.dim() == 2):
+            raise SiteError(
+                "This forward's attention mask is not [sample, position] and does not say which positions are pads. "
+                "Next: nl.edited(..., attended=<bool tensor [sample, position]>)."
+            )
+        return cls(mask if attended is None else attended, 0, None, prompt)
+
+    def mask(self, by_cell: Tensor, positions: str) -> Tensor | None:
+        """Return which positions are edited `[sample, position]`, None for all, of `[cell, sample, position, neuron]`."""
+        cells, samples, width = by_cell.shape[:3]
+        if self.call is None:
+            known = None if self.attention_mask is None else self.attention_mask[:samples]
+            return position_mask(known, by_cell[0], positions, self.prompt)
+        columns = self.call.attended(self.attention_mask, cells * samples, self.past + width, by_cell.device)[:samples]
+        asked = columns.clone()
+        asked[:, self.call.width :] = False
+        return edit_mask(columns, asked, positions)[:, self.past : self.past + width]
 
 
 def hidden_of(output: Any) -> Tensor:
@@ -90,28 +159,35 @@ def with_hidden(output: Any, hidden: Tensor) -> Any:
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
-def position_mask(attention_mask: Tensor | None, hidden: Tensor, positions: str) -> Tensor | None:
+def position_mask(
+    attention_mask: Tensor | None, hidden: Tensor, positions: str, prompt: Tensor | None = None
+) -> Tensor | None:
     """Return which positions are edited `[sample, position]`, or None for all of them.
 
-    `cls` is position 0, which is what an encoder's head reads; `last` is the last attended one on either padding side.
+    `cls` is position 0, which is what an encoder's head reads; `last` is the last attended one of the prompt on either
+    padding side. With a cache the masks may cover the past as well: their last columns count.
+
+    Args:
+        hidden: `[sample, position, neuron]`.
+        prompt: which positions are prompt `[sample, position]`; None for all.
+    Raises:
+        SiteError: a mask covers other samples, or fewer positions.
     """
-    samples, width = hidden.shape[:2]
-    if attention_mask is None and positions == "all":
+    if attention_mask is None and prompt is None and positions == "all":
         return None
-    if attention_mask is None:
-        attention_mask = torch.ones(samples, width, dtype=torch.long, device=hidden.device)
-    attended = attention_mask[:, -width:].to(hidden.device) != 0  # with a cache, the mask covers the past as well
-    if positions == "all":
-        return attended
-    return torch.zeros_like(attended).scatter_(1, read_index(attended, positions)[:, None], True)
+    attended = asked = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    if attention_mask is not None:
+        attended = asked = _last_columns("attention mask", attention_mask, hidden)
+    if prompt is not None:
+        asked = attended & _last_columns("prompt mask", prompt, hidden)
+    return edit_mask(attended, asked, positions)
 
 
-def read_index(attended: Tensor, position: str) -> Tensor:
-    """Return the record position's index `[sample]`: 0 for `cls`, the last attended one for `last` (TRAPS 1)."""
-    if position == "cls":
-        return torch.zeros(attended.shape[0], dtype=torch.long, device=attended.device)
-    places = torch.arange(attended.shape[1], device=attended.device)
-    return (places * (attended != 0)).argmax(-1)
+def _last_columns(name: str, mask: Tensor, hidden: Tensor) -> Tensor:
+    samples, width = hidden.shape[:2]
+    if mask.dim() != 2 or mask.shape[0] != samples or mask.shape[1] < width:
+        raise SiteError(f"The {name} is {list(mask.shape)}, expected [sample, position], here {[samples, width]}.")
+    return mask[:, -width:].to(hidden.device) != 0
 
 
 def read_positions(hidden: Tensor, attention_mask: Tensor, position: str) -> Tensor:
@@ -138,7 +214,7 @@ def _watched(model: nn.Module, points: Mapping[Site, Point]) -> Iterator[tuple[d
         forwards[0] += 1
 
     with ExitStack() as handles:
-        handles.callback(model.register_forward_hook(count).remove)
+        handles.callback(body_of(model).register_forward_hook(count).remove)
         yield seen, handles
     silent = [str(site) for site, times in seen.items() if forwards[0] and not times]
     if silent:

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from neuronlens.hooks.masks import attention_of
 from neuronlens.hooks.sites import blocks_of
 from neuronlens.records import Site
 
@@ -81,33 +82,47 @@ def starts_at(site: Site) -> int:
     return site.layer if site.name == "resid_post" else site.layer - 1
 
 
-def replay(model: nn.Module, layer: int, inputs: Mapping[str, Tensor], states: Tensor) -> Tensor:
-    """Return the logits that the model gives when block `layer`'s output is `states`.
+@contextmanager
+def replaying(
+    model: nn.Module, layer: int, inputs: Mapping[str, Tensor], states: Tensor
+) -> Iterator[dict[str, Tensor]]:
+    """Make the model's forward start at several cells' states, and hand out the inputs that go with them.
 
     Args:
         layer: -1 starts at the embeddings; of `states` only the number of cells counts then.
         inputs: the tokenised samples `[sample, position]` the states were computed from.
         states: `[cell, sample, position, neuron]`; the cells run as extra rows of one forward.
-    Returns:
-        `[cell, sample, class]`.
+    Yields:
+        The inputs with the cells' rows one after the other `[cell x sample, position]`.
     """
-    cells, samples = states.shape[:2]
-    rows = {name: tensor.repeat(cells, *[1] * (tensor.dim() - 1)) for name, tensor in inputs.items()}
+    rows = {name: tensor.repeat(len(states), *[1] * (tensor.dim() - 1)) for name, tensor in inputs.items()}
     with starting_from(model, layer, states.flatten(0, 1)):
-        logits = forward(model, rows)
-    return logits.view(cells, samples, *logits.shape[1:])
+        yield rows
+
+
+def replay(model: nn.Module, layer: int, inputs: Mapping[str, Tensor], states: Tensor) -> Tensor:
+    """Return the logits `[cell, sample, ...]` that the model gives when block `layer`'s output is `states`.
+
+    Args as for `replaying`.
+    """
+    with replaying(model, layer, inputs, states) as rows:
+        return forward(model, rows).unflatten(0, (len(states), -1))
 
 
 def forward(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Return the logits of a plain forward; a decoder keeps no cache."""
-    return model(**inputs, **_no_cache(inputs)).logits
+    """Return the logits of a plain forward; a decoder keeps no cache, and label continuations share their prompt."""
+    return model(**arguments(model, inputs)).logits
 
 
 def run_body(model: nn.Module, inputs: Mapping[str, Tensor], *, deepest: int) -> None:
     """Run the blocks up to `deepest` and nothing above them, head included, for whoever captures there."""
     with only_up_to(model, deepest):
-        model.base_model(**inputs, **_no_cache(inputs))  # type: ignore[operator]
+        model.base_model(**arguments(model, inputs))  # type: ignore[operator]
 
 
-def _no_cache(inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {"use_cache": False} if "position_ids" in inputs else {}
+def arguments(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return a batch's inputs as the model takes them."""
+    taken: dict[str, Any] = {name: tensor for name, tensor in inputs.items() if name != "segment"}
+    if "position_ids" in inputs:
+        taken |= {"attention_mask": attention_of(model, inputs), "use_cache": False}
+    return taken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -24,6 +24,7 @@ class Family:
         attn_out, mlp_out: path, below a block, of the projection whose output is the site; the input of `mlp_out`'s is
             `mlp_neurons`, which means the same for gated and plain MLPs.
         layers_key: the config entry that counts blocks.
+        masks_by_layer_type: whether a ready attention mask is given per layer type, full and sliding.
     """
 
     blocks: str
@@ -32,10 +33,12 @@ class Family:
     attn_out: str
     mlp_out: str
     layers_key: str = "num_hidden_layers"
+    masks_by_layer_type: bool = False
 
 
 _ENCODER = Family("encoder.layer", "cls", False, attn_out="attention.output.dense", mlp_out="output.dense")
 _DECODER = Family("layers", "last", True, attn_out="self_attn.o_proj", mlp_out="mlp.down_proj")
+_MIXED_WINDOWS = replace(_DECODER, masks_by_layer_type=True)
 
 FAMILIES: Mapping[str, Family] = {
     "bert": _ENCODER,
@@ -45,11 +48,11 @@ FAMILIES: Mapping[str, Family] = {
     "gpt_neox": Family("layers", "last", True, attn_out="attention.dense", mlp_out="mlp.dense_4h_to_h"),
     "llama": _DECODER,
     "mistral": _DECODER,
-    "qwen2": _DECODER,
-    "qwen3": _DECODER,
+    "qwen2": _MIXED_WINDOWS,
+    "qwen3": _MIXED_WINDOWS,
     "gemma": _DECODER,
-    "gemma2": _DECODER,
-    "gemma3_text": _DECODER,
+    "gemma2": _MIXED_WINDOWS,
+    "gemma3_text": _MIXED_WINDOWS,
 }
 
 
@@ -72,11 +75,17 @@ def family_of(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
+def body_of(model: nn.Module) -> nn.Module:
+    """Return the model without its head, which every forward of the model runs with the masks it was given."""
+    body = getattr(model, "base_model", model)
+    assert isinstance(body, nn.Module), "base_model is a module"
+    return body
+
+
 def blocks_of(model: nn.Module) -> nn.ModuleList:
     """Return the model's own list of transformer blocks."""
-    base = getattr(model, "base_model", model)
     family = family_of(_model_type(model))
-    return base.get_submodule(family.blocks)  # type: ignore[return-value]
+    return body_of(model).get_submodule(family.blocks)  # type: ignore[return-value]
 
 
 def _model_type(model: Any) -> str:
@@ -98,6 +107,19 @@ def resolve_site(model: nn.Module, site: Site) -> Point:
         return Point(block)
     path = family.attn_out if site.name == "attn_out" else family.mlp_out
     return Point(block.get_submodule(path), is_input=site.name == "mlp_neurons")
+
+
+def width_at(model: nn.Module, site: Site) -> int | None:
+    """Return how many neurons the site has in this model, or None where that shows in a forward only.
+
+    Raises:
+        SiteError: no such site.
+    """
+    point = resolve_site(model, site)
+    if not point.is_input:
+        return int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+    found = getattr(point.module, "in_features", getattr(point.module, "nx", None))  # nx: GPT-2's Conv1D
+    return None if found is None else int(found)
 
 
 def recorded_position(model: nn.Module, site: Site, position: str, *, reads: str) -> str:

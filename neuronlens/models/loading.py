@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from neuronlens.config import fingerprint
+from neuronlens.data.prompts import PromptBuilder
 from neuronlens.data.sources import sha256_of, wheel_files
 from neuronlens.errors import ModelError
 from neuronlens.hooks.sites import family_of
-from neuronlens.models.heads import SequenceClassification, check_labels
+from neuronlens.models.gguf import dequantised
+from neuronlens.models.heads import Head, SequenceClassification, check_labels
 from neuronlens.records import LoadedModel
 from neuronlens.schema import ModelConfig
 from neuronlens.store import Store
@@ -41,29 +49,47 @@ class ModelSource:
 
 
 def locate(config: ModelConfig, store: Store) -> ModelSource:
-    """Return where the model is and what shape it has, its wheel fetched if it comes in one.
+    """Return where the model is and what shape it has, its wheel fetched and its GGUF file dequantised if it has one.
 
     Raises:
-        ModelError: no source, no such folder or hub id, not a transformers model.
+        ModelError: no source, no such folder or hub id, not a transformers model or GGUF file.
         DataError: the wheel cannot be fetched or is not the one expected.
         SiteError: the family is not supported.
     """
     if config.path:
         folder = Path(config.path)
+        if config.gguf:
+            return _from_gguf(config, folder / config.gguf, {}, store)
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"model.path '{folder}' holds no config.json. Expected a folder written by save_pretrained."
             )
         return _describe(str(folder), config, {"files": _hashes(folder)}, str(folder))
     if config.wheel:
-        if not config.folder:
-            raise ModelError("model.wheel is set without model.folder, the model's folder inside the wheel.")
-        root = wheel_files(config.wheel, config.sha256 or "", [config.folder], store)
-        folder = root / config.folder
+        member = config.gguf or config.folder
+        if not member or (config.gguf and config.folder):
+            raise ModelError(
+                f"model.wheel is set with model.folder={config.folder} and model.gguf={config.gguf}. Expected one of the "
+                "two: the model's folder inside the wheel, or its GGUF file there."
+            )
+        root = wheel_files(config.wheel, config.sha256 or "", [member], store)
+        if config.gguf:
+            return _from_gguf(config, root / member, {"wheel": config.sha256, "gguf": member}, store)
+        folder = root / member
         return _describe(str(folder), config, {"wheel": config.sha256, "folder": config.folder}, str(folder))
+    if config.gguf:
+        raise ModelError("model.gguf names a file, but neither model.path nor model.wheel says where. Next: set one.")
     if config.hub:
         return _describe(config.hub, config, None, None)
     raise ModelError(f"Model '{config.name}' names no source. Expected one of model.path, model.wheel, model.hub.")
+
+
+def _from_gguf(config: ModelConfig, file: Path, identity: Mapping[str, Any], store: Store) -> ModelSource:
+    if not file.is_file():
+        near = ", ".join(sorted(path.name for path in file.parent.glob("*.gguf"))) or "none"
+        raise ModelError(f"model.gguf '{file}' is not there. GGUF files in its folder: {near}.")
+    folder, known = dequantised(file, identity or {"gguf": sha256_of(file)}, store)
+    return _describe(str(folder), config, known, str(folder))
 
 
 def _describe(location: str, config: ModelConfig, identity: dict[str, Any] | None, folder: str | None) -> ModelSource:
@@ -99,7 +125,7 @@ def load_model(
     Raises:
         ModelError: unreadable, weights missing from the checkpoint (TRAPS 15), labels that are not the concepts.
     """
-    model, missing = _from_pretrained(config, source)
+    model, missing = _from_pretrained(config, source, AutoModelForSequenceClassification)
     if missing:
         raise ModelError(
             f"The checkpoint of model '{config.name}' lacks {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}; "
@@ -109,16 +135,57 @@ def load_model(
     return wrap(model, _tokenizer(config, source, model), config, source), labels
 
 
-def load_for_inspection(config: ModelConfig, source: ModelSource) -> LoadedModel:
-    """Return the model under its own head, or under a fresh one where it is configured to be fine-tuned.
+def load_causal(config: ModelConfig, source: ModelSource) -> tuple[Any, Any]:
+    """Return a causal language model in eval mode and its tokenizer, which pads on the left.
+
+    A tokenizer without a pad token pads with its end or unknown token; attention masks keep pads out either way, and the
+    model's generation settings stay as they came.
 
     Raises:
-        ModelError: unreadable, or no head and none to be trained.
+        ModelError: an encoder, unreadable, weights missing from the checkpoint (TRAPS 15; an output matrix tied to the
+            embeddings is not missing), a tokenizer without any token to pad with, or one of more tokens than the model.
     """
-    if config.finetune.blocks is not None:
-        return load_untrained(config, source, ("one", "other"), config.finetune.seed)
-    labels = AutoConfig.from_pretrained(source.location, revision=None if source.folder else config.revision).id2label
-    return load_model(config, source, tuple(str(label) for label in labels.values()))[0]
+    if family_of(source.model_type).reads != "last":
+        raise ModelError(
+            f"Model '{config.name}' is a {source.model_type}, an encoder, and head '{config.head}' needs a causal language "
+            "model. Next: model.head=seq_cls, or a decoder such as model=smollm2."
+        )
+    model, missing = _from_pretrained(config, source, AutoModelForCausalLM)
+    if missing:
+        raise ModelError(
+            f"The checkpoint of model '{config.name}' lacks {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}; "
+            "they would be random. Next: a checkpoint saved with its language-model head."
+        )
+    tokenizer = _tokenizer(config, source, model)
+    tokenizer.padding_side = "left"  # generation continues at the right end
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"The tokenizer of model '{config.name}' has {len(tokenizer)} tokens and the model {rows} embeddings, expected "
+            "as many at least. Next: the tokenizer that belongs to the checkpoint, saved in its folder."
+        )
+    return model, tokenizer
+
+
+def load_masked(config: ModelConfig, source: ModelSource, loaded: LoadedModel) -> LoadedModel:
+    """Return an encoder's masked language model from the folder or hub id of its classifier, for pseudo-perplexity.
+
+    Raises:
+        ModelError: a decoder under a classification head, or a checkpoint without a masked-language-model head.
+    """
+    if family_of(source.model_type).reads != "cls":
+        raise ModelError(
+            f"Model '{config.name}' is a decoder under head '{config.head}', which says no words. Next: "
+            "model.head=label_token, or evaluation.general.perplexity=false."
+        )
+    own = source if loaded.folder is None else replace(source, location=loaded.folder, folder=loaded.folder)
+    model, missing = _from_pretrained(config, own, AutoModelForMaskedLM)
+    if missing:
+        raise ModelError(
+            f"The checkpoint of model '{config.name}' has no masked-language-model head ({', '.join(missing[:2])} would be "
+            "random), so it has no pseudo-perplexity. Next: evaluation.general.perplexity=false."
+        )
+    return replace(loaded, model=model)
 
 
 def load_untrained(config: ModelConfig, source: ModelSource, concepts: Sequence[str], seed: int) -> LoadedModel:
@@ -131,20 +198,24 @@ def load_untrained(config: ModelConfig, source: ModelSource, concepts: Sequence[
     labels["label2id"] = {name: number for number, name in enumerate(concepts)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, missing = _from_pretrained(config, source, ignore_mismatched_sizes=True, **labels)
+        model, missing = _from_pretrained(
+            config, source, AutoModelForSequenceClassification, ignore_mismatched_sizes=True, **labels
+        )
     body = [name for name in missing if name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name]
     if body:
         raise ModelError(f"The checkpoint of model '{config.name}' lacks {', '.join(body[:4])}; they would be random.")
     return wrap(model, _tokenizer(config, source, model), config, source)
 
 
-def _from_pretrained(config: ModelConfig, source: ModelSource, **options: Any) -> tuple[Any, list[str]]:
+def _from_pretrained(
+    config: ModelConfig, source: ModelSource, auto_class: Any, **options: Any
+) -> tuple[Any, list[str]]:
     if config.attn_implementation:
         options["attn_implementation"] = config.attn_implementation
     if source.folder is None:
         options["revision"] = config.revision
     try:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
+        model, info = auto_class.from_pretrained(
             source.location, dtype=getattr(torch, config.dtype), output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError) as error:
@@ -160,7 +231,13 @@ def _tokenizer(config: ModelConfig, source: ModelSource, model: Any) -> Any:
     except (OSError, ValueError) as error:
         raise _unreadable(source.location, source.folder, error) from error
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        spare = tokenizer.eos_token or tokenizer.unk_token
+        if spare is None:
+            raise ModelError(
+                f"The tokenizer of model '{config.name}' has no pad, end or unknown token, so batches cannot be padded. "
+                "Next: set its pad_token and save it beside the model."
+            )
+        tokenizer.pad_token = spare
     tokenizer.padding_side = "right"  # an encoder's head reads position 0; decoders give the same on either side
     model.config.pad_token_id = tokenizer.pad_token_id
     longest = getattr(model.config, "max_position_embeddings", None)
@@ -169,22 +246,34 @@ def _tokenizer(config: ModelConfig, source: ModelSource, model: Any) -> Any:
     return tokenizer
 
 
-def wrap(model: Any, tokenizer: Any, config: ModelConfig, source: ModelSource) -> LoadedModel:
-    """Return the record of a model in eval mode with its head and fingerprint."""
-    head = SequenceClassification(reads=family_of(model.config.model_type).reads)
+def wrap(
+    model: Any,
+    tokenizer: Any,
+    config: ModelConfig,
+    source: ModelSource,
+    head: Head | None = None,
+    prompt: PromptBuilder | None = None,
+) -> LoadedModel:
+    """Return the record of a model in eval mode with its fingerprint.
+
+    Args:
+        head: how predictions are read; None for the classification head.
+        prompt: of a language model.
+    """
+    head = head or SequenceClassification(reads=family_of(model.config.model_type).reads)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    key = fingerprint(
-        {
-            "model": source.identity,
-            "tokenizer": fingerprint(vocabulary),
-            "head": config.head,
-            "dtype": config.dtype,
-            "attention": model.config._attn_implementation,
-            "max_length": config.max_length,
-            "record_position": config.record_position or head.reads,
-        }
-    )
+    identity = {
+        "model": source.identity,
+        "tokenizer": fingerprint(vocabulary),
+        "head": config.head,
+        "dtype": config.dtype,
+        "attention": model.config._attn_implementation,
+        "max_length": config.max_length,
+        "record_position": config.record_position or head.reads,
+    }
+    if prompt is not None:
+        identity["prompt"] = [prompt.fingerprint, config.confidence, config.parse, config.max_new_tokens]
     return LoadedModel(
         name=config.name,
         model=model.eval(),
@@ -193,6 +282,7 @@ def wrap(model: Any, tokenizer: Any, config: ModelConfig, source: ModelSource) -
         record_position=config.record_position or head.reads,
         max_length=config.max_length,
         batch_size=config.batch_size,
-        fingerprint=key,
+        fingerprint=fingerprint(identity),
         folder=source.folder,
+        prompt=prompt,
     )

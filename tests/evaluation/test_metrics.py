@@ -21,7 +21,7 @@ def said(generator: np.random.Generator) -> tuple[Outcomes, BaseOutcomes, np.nda
     gold = np.exp(np.take_along_axis(edited_log, np.broadcast_to(labels[None, :, None], (2, 60, 1)), -1))[..., 0]
     outcomes = Outcomes(gold, edited.argmax(-1) == labels, kl, edited.argmax(-1) != base.argmax(-1))
     raw = {"base": base_log, "edited": edited_log, "labels": labels}
-    return outcomes, BaseOutcomes.of(base_log, labels), labels, raw
+    return outcomes, BaseOutcomes.of(base_log, base_log.argmax(1), labels), labels, raw
 
 
 def test_measures_follow_their_definitions(
@@ -66,7 +66,7 @@ def test_measures_follow_their_definitions(
 
 def test_trap_17_confidence_is_the_gold_class_over_all_samples_right_or_wrong() -> None:
     log_probs = np.log(np.array([[0.7, 0.3], [0.6, 0.4]]))
-    base = BaseOutcomes.of(log_probs, np.array([0, 1]))
+    base = BaseOutcomes.of(log_probs, log_probs.argmax(1), np.array([0, 1]))
     np.testing.assert_allclose(base.gold, [0.7, 0.4])  # not 0.7 and 0.6, nor 0.7 alone
     outcomes = Outcomes(base.gold[None], base.correct[None], np.zeros((1, 2)), np.zeros((1, 2), bool))
     found = measure(outcomes, np.array([0]), base, np.array([True, True]), level=0.95, resamples=0, seed=0)

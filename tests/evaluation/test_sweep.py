@@ -44,6 +44,7 @@ def _evaluator(
     test = extract(model, data, "test", sites=[site], keep=[starts_at(site)], trainer=CPU)
     builder = EditBuilder({"none": fitted(fit)}, select=fit)
     assert test.log_probabilities is not None
+    assert test.prediction is not None
     evaluator = SweepEvaluator(
         model,
         test.states[starts_at(site)],
@@ -51,6 +52,7 @@ def _evaluator(
         [(knobs, concept) for knobs in cells for concept in range(4)],
         labels=data.labels[data.rows("test")],
         base_log_probabilities=test.log_probabilities,
+        base_prediction=test.prediction,
         edit_positions=positions,
         tokens_per_forward=tokens,
     )
@@ -88,6 +90,7 @@ def test_an_edit_that_cannot_reach_the_head_is_refused() -> None:
     model, data = loaded("bert", record_position="last"), dataset()
     test = extract(model, data, "test", sites=[Site(2)], keep=[2], trainer=CPU)
     assert test.log_probabilities is not None
+    assert test.prediction is not None
     with pytest.raises(ConfigError, match="cannot reach the head"):
         SweepEvaluator(
             model,
@@ -96,6 +99,7 @@ def test_an_edit_that_cannot_reach_the_head_is_refused() -> None:
             [],
             labels=test.activations[Site(2)].labels,
             base_log_probabilities=test.log_probabilities,
+            base_prediction=test.prediction,
             edit_positions="record",
             tokens_per_forward=1,
         )
@@ -141,6 +145,7 @@ def test_edits_that_mix_neurons_share_a_sweep_with_elementwise_ones() -> None:
             [mixed.cells[place]],
             labels=mixed.labels.numpy(),
             base_log_probabilities=mixed.base.numpy(),
+            base_prediction=mixed.base_prediction.numpy(),
             edit_positions="record",
             tokens_per_forward=1,
         )

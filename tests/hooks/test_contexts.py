@@ -174,5 +174,8 @@ def test_pooled_record_positions_leave_pads_out() -> None:
 
 
 def test_an_unknown_edit_position_is_refused() -> None:
-    with pytest.raises(SiteError, match="Available: all, cls, last"), edited(tiny_model("bert"), {}, positions="first"):
+    with (
+        pytest.raises(SiteError, match="Available: all, cls, generated, last, prompt"),
+        edited(tiny_model("bert"), {}, positions="first"),
+    ):
         pass

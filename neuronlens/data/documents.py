@@ -1,0 +1,131 @@
+"""Prose that perplexity is measured on: documents with stable ids, none of them one that something was fitted on."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuronlens.config import fingerprint
+from neuronlens.data.dataset import draw_place, example_id
+from neuronlens.data.sources import wheel_files
+from neuronlens.data.tables import READERS, file_splits, hub_stream, reading
+from neuronlens.errors import DataError, unknown
+from neuronlens.records import ConceptDataset
+from neuronlens.schema import DocumentsConfig
+from neuronlens.store import Store
+
+log = logging.getLogger(__name__)
+
+FITTED_SPLITS = ("train", "fit", "select")
+"""What a model, a replacement mean, a range or an operating point rests on."""
+SHUFFLE_BUFFER = 1000
+"""Documents of a stream that are held at once to draw from."""
+OPTION = "evaluation.general.documents"
+
+
+@dataclass(frozen=True)
+class DocumentSet:
+    """Documents, each once.
+
+    Attributes:
+        ids: `data.dataset.example_id` of the stripped text, so a document is known again in a dataset of concepts.
+        texts: stripped, none empty.
+        dropped: why documents were left out -> how many.
+        fingerprint: of the ids.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    dropped: Mapping[str, int]
+    fingerprint: str
+
+
+def load_documents(config: DocumentsConfig, store: Store, data: ConceptDataset | None = None) -> DocumentSet:
+    """Return the configured documents, in the order of their draw.
+
+    A text that stands twice counts once. Documents whose id is among those of the train, fit or select split of `data` are
+    left out, since the model, its replacement means or its operating points may know them (TRAPS 19).
+
+    Args:
+        data: the run's concepts, or None where nothing was fitted.
+    Raises:
+        DataError: no source, unreadable, a missing column, or no document left.
+    """
+    fitted = {key: split for split in FITTED_SPLITS for key in _ids(data, split)}
+    dropped: Counter[str] = Counter()
+    found: dict[str, str] = {}
+    for text in _texts(config, store):
+        text = text.strip()
+        key = example_id(text)
+        if not text:
+            dropped["empty"] += 1
+        elif key in found:
+            dropped["the same text again"] += 1
+        elif key in fitted:
+            dropped[f"in the {fitted[key]} split of '{data.name if data else ''}'"] += 1
+        else:
+            found[key] = text
+        if _streamed(config) and len(found) == config.limit:
+            break
+    if not found:
+        why = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "no row in any of its files"
+        raise DataError(f"Documents '{config.name}': none is left ({why}). Next: {OPTION}.path=<other prose>.")
+    for reason, count in dropped.items():
+        log.warning("%d of the documents of '%s' left out: %s", count, config.name, reason)
+    ids = sorted(found, key=lambda key: draw_place(config.seed, key))[: config.limit]
+    key = fingerprint({"documents": ids})
+    return DocumentSet(config.name, tuple(ids), tuple(found[key] for key in ids), dict(dropped), key)
+
+
+def _ids(data: ConceptDataset | None, split: str) -> list[str]:
+    return [] if data is None else [data.ids[row] for row in data.rows(split)]
+
+
+def _streamed(config: DocumentsConfig) -> bool:
+    return not (config.path or config.wheel)
+
+
+def _texts(config: DocumentsConfig, store: Store) -> Iterator[str]:
+    """Give the source's texts as they stand there."""
+    where = str(config.path or config.wheel or config.hub)
+    if not (config.path or config.wheel or config.hub):
+        raise DataError(f"Documents '{config.name}' name no source. Expected one of {OPTION}.path, .wheel, .hub.")
+    with reading(where, hub=_streamed(config), option=f"{OPTION}.path"):
+        if config.path:
+            yield from _local(Path(config.path), config, store)
+        elif config.wheel:
+            if not config.file:
+                raise DataError(f"{OPTION}.wheel is set without {OPTION}.file, the file's path inside the wheel.")
+            path = wheel_files(config.wheel, config.sha256 or "", [config.file], store) / config.file
+            yield from _column(file_splits({"train": path}, config.read_options, store)["train"], config)
+        else:
+            stream = hub_stream(where, config.subset, config.split, config.revision)
+            yield from _column(stream.shuffle(seed=config.seed, buffer_size=SHUFFLE_BUFFER), config)
+
+
+def _local(place: Path, config: DocumentsConfig, store: Store) -> Iterator[str]:
+    """Give the texts of a file or of a folder's files: one per row of a table, one per .txt file."""
+    if not place.exists():
+        raise DataError(f"{OPTION}.path '{place}' does not exist. Expected a file or a folder.")
+    files = sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place]
+    known = [path for path in files if path.suffix in (".txt", *READERS)]
+    if not known:
+        raise DataError(f"{OPTION}.path '{place}' holds no file of a known kind: {', '.join(('.txt', *READERS))}.")
+    for path in known:
+        if path.suffix == ".txt":
+            yield path.read_text(encoding="utf-8")
+        else:
+            yield from _column(file_splits({"train": path}, config.read_options, store)["train"], config)
+
+
+def _column(rows: Iterable[Mapping[str, Any]], config: DocumentsConfig) -> Iterator[str]:
+    for row in rows:
+        if config.text_column not in row:
+            raise DataError(unknown("column", config.text_column, map(str, row), f"{OPTION}.text_column=<column>"))
+        if row[config.text_column] is not None:
+            yield str(row[config.text_column])

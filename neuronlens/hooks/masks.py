@@ -1,0 +1,106 @@
+"""Which positions are prompt, which are edited, and who attends to whom where label continuations share one prompt.
+
+A causal model's batch may carry `segment` `[sample, position]`: 0 for the prompt, k >= 1 for the tokens of label k's
+continuation. All continuations stand in one row, each sees the prompt and itself, so a prompt is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuronlens.errors import SiteError, unknown
+from neuronlens.hooks.sites import family_of
+
+EDITED = ("all", "prompt", "generated", "cls", "last")
+"""Where an edit may be made; the last two are the record positions that are one position."""
+
+
+def prompt_mask(inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return which positions hold an attended token of the prompt, bool `[sample, position]`."""
+    attended = inputs["attention_mask"] != 0
+    return attended & (inputs["segment"] == 0) if "segment" in inputs else attended
+
+
+def read_index(prompt: Tensor, position: str) -> Tensor:
+    """Return the record position's index `[sample]`: 0 for `cls`, the last prompt token for `last` (TRAPS 1)."""
+    if position == "cls":
+        return torch.zeros(prompt.shape[0], dtype=torch.long, device=prompt.device)
+    places = torch.arange(prompt.shape[1], device=prompt.device)
+    return (places * (prompt != 0)).argmax(-1)
+
+
+def edit_mask(attended: Tensor, prompt: Tensor, positions: str) -> Tensor:
+    """Return which positions an edit may change, bool `[sample, position]`; never a pad (TRAPS 3).
+
+    Args:
+        attended: tokens that are no pads.
+        prompt: those of them that belong to the prompt; the others are generated.
+        positions: `all`, `prompt`, `generated`, or one record position, `cls` or `last`.
+    Raises:
+        SiteError: an unknown word.
+    """
+    if positions == "all":
+        return attended
+    if positions == "prompt":
+        return attended & prompt
+    if positions == "generated":
+        return attended & ~prompt
+    if positions not in EDITED:
+        raise SiteError(unknown("edit position", positions, EDITED))
+    chosen = torch.zeros_like(attended).scatter_(1, read_index(prompt, positions)[:, None], True)
+    return chosen & prompt
+
+
+def scored_index(inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the positions whose next token is scored `[sample, read]`: the last prompt token, then all continuations'."""
+    last = read_index(prompt_mask(inputs), "last")[:, None]
+    if "segment" not in inputs:
+        return last
+    continued = inputs["segment"] > 0
+    return torch.cat([last, continued.nonzero()[:, 1].view(len(continued), -1)], dim=1)
+
+
+def attention_of(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+    """Return the attention mask as the model takes it: the batch's own, or one in which continuations share a prompt."""
+    return attention_in_full(model, inputs) if "segment" in inputs else inputs["attention_mask"]
+
+
+def attention_in_full(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+    """Return a causal batch's attention mask with a value for every pair of tokens, for a model that makes none itself."""
+    attended, places = inputs["attention_mask"] != 0, inputs["position_ids"]
+    segment = inputs.get("segment", torch.zeros_like(places))
+    causal = torch.ones(places.shape[1], places.shape[1], dtype=torch.bool, device=places.device).tril()
+    seen = attended[:, None, :] & causal & see_each_other(segment, segment)
+    return as_model_takes(model, seen, places, places)
+
+
+def see_each_other(query: Tensor, key: Tensor) -> Tensor:
+    """Return `[sample, query, key]`: whether a token may see another by segment alone, the prompt or its own."""
+    return (key[:, None, :] == 0) | (key[:, None, :] == query[:, :, None])
+
+
+def as_model_takes(model: Any, seen: Tensor, query_places: Tensor, key_places: Tensor) -> Any:
+    """Return an additive mask in the model's dtype from `seen` `[sample, query, key]`, sliding windows cut by place.
+
+    Args:
+        query_places, key_places: position of each token in its own sequence `[sample, token]`.
+    """
+    config = model.config
+    seen = seen | ~seen.any(-1, keepdim=True)  # a pad that sees nothing would be NaN, and nobody sees it
+    full = _additive(seen, model.dtype)
+    window = getattr(config, "sliding_window", None)
+    family = family_of(str(config.model_type))
+    if window is None:
+        return {"full_attention": full} if family.masks_by_layer_type else full
+    near = query_places[:, :, None] - key_places[:, None, :] < window
+    narrow = _additive(seen & near, model.dtype)
+    return {"full_attention": full, "sliding_attention": narrow} if family.masks_by_layer_type else narrow
+
+
+def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
