@@ -11,7 +11,7 @@ from torch import Tensor
 from neuronlens.ranges.em import Mixture, Problems
 
 # The cuts that are searched over: the outermost samples singly, then evenly spaced places.
-PLACES, OUTERMOST = 28, (1, 2, 3, 5, 8)
+PLACES, OUTERMOST = 24, (1, 2, 3, 5, 8)
 LEAST = 2
 """Samples of a block that the likelihood is maximised over: one alone would be infinitely likely."""
 
@@ -73,24 +73,37 @@ def gap_cuts(data: Sorted, components: int) -> Tensor:
 
 
 def best_cuts(data: Sorted, components: int, variance_floor: float) -> tuple[Tensor, Tensor]:
-    """Return two choices of cuts `[problem, component - 1]`, each the best of all that use some 28 places.
+    """Return two choices of cuts `[problem, component - 1]`, each the best of all that use some two dozen places.
 
     The first has the smallest sum of squares within blocks, the aim of k-means. The second has the largest likelihood
     when every block is a Gaussian of its own, weight included (the classification likelihood, Celeux and Govaert 1992).
     Both by dynamic programming over the places, in float32.
     """
     places = _places(data.counts)
-    mass = places[:, None, :] - places[:, :, None]
+    everywhere = slice(None)
+    # [problem, from, to]: a first block from the beginning, a last one to the end, and any between.
+    parts = [(slice(0, 1), everywhere), (everywhere, slice(-1, None)), (everywhere, everywhere)][: min(components, 3)]
+    costs = [_block_costs(data, places[:, begin], places[:, end], variance_floor) for begin, end in parts]
+    tightest, likeliest = (_cheapest([cost[kind] for cost in costs], places, components) for kind in (0, 1))
+    return tightest, likeliest
+
+
+def _block_costs(data: Sorted, begin: Tensor, end: Tensor, variance_floor: float) -> tuple[Tensor, Tensor]:
+    """Return the sum of squares of blocks, and their negative log-likelihood but for a constant, `[problem, from, to]`.
+
+    Args:
+        begin, end: how many samples lie below a block's two ends, `[problem, from]` and `[problem, to]`.
+    """
+    mass = end[:, None, :] - begin[:, :, None]
     share = mass.clamp(min=1).float()
     mean, square = (
-        (sums[:, None, :] - sums[:, :, None]) / share
-        for sums in (data.first.gather(1, places).float(), data.second.gather(1, places).float())
+        (sums.gather(1, end).float()[:, None, :] - sums.gather(1, begin).float()[:, :, None]) / share
+        for sums in (data.first, data.second)
     )
     variance = square.sub_(mean.square_()).clamp_(min=0)
     squares = (share * variance).masked_fill_(mass < 1, torch.inf)
-    lost = share * (0.5 * (variance + variance_floor).log_() - (share / data.counts[:, None, None]).log_())
-    lost.masked_fill_(mass < LEAST, torch.inf)
-    return _cheapest(squares, places, components), _cheapest(lost, places, components)
+    lost = (variance + variance_floor).log_().mul_(0.5).sub_((share / data.counts[:, None, None]).log_()).mul_(share)
+    return squares, lost.masked_fill_(mass < LEAST, torch.inf)
 
 
 def _places(counts: Tensor) -> Tensor:
@@ -106,18 +119,21 @@ def _places(counts: Tensor) -> Tensor:
     return torch.where(total >= 4 * margin, places, few)
 
 
-def _cheapest(cost: Tensor, places: Tensor, components: int) -> Tensor:
-    """Return the cuts `[problem, component - 1]` of the blocks that cost least together.
+def _cheapest(costs: list[Tensor], places: Tensor, components: int) -> Tensor:
+    """Return the cuts `[problem, component - 1]` of the blocks that cost least together, from the first place to the last.
 
     Args:
-        cost: of a block between two places `[problem, from, to]`, infinite where there can be none.
+        costs: of a first block, a last one and (for three blocks or more) any other, `[problem, from, to]`, infinite where
+            there can be none.
     """
-    total, came_from = cost[:, 0], []
-    for _ in range(components - 1):
-        total, arrived = (total[:, :, None] + cost).min(dim=1)
+    if components == 1:
+        return places[:, :0]
+    total, came_from = costs[0][:, 0], []
+    for _ in range(components - 2):
+        total, arrived = (total[:, :, None] + costs[2]).min(dim=1)
         came_from.append(arrived)
-    place = torch.full_like(places[:, :1], places.shape[1] - 1)
-    cuts = [places[:, :0]]
+    place = (total + costs[1][:, :, 0]).argmin(dim=1, keepdim=True)
+    cuts = [places.gather(1, place)]
     for arrived in reversed(came_from):
         place = arrived.gather(1, place)
         cuts.insert(0, places.gather(1, place))

@@ -65,9 +65,8 @@ class MixtureFitter:
         backend: `batched` runs all problems at once in torch; `sklearn` runs a GaussianMixture each, in `n_jobs`
             processes. Both begin at the same starts.
         init, restarts, seed: which starts race (see `starts.race`): `quantile` needs no seed; `kmeans++` adds `restarts`
-            random ones, for more time and a likelier law.
-        finalists: how many of the raced starts EM runs to its end, the likeliest kept; with as many as there are starts
-            (8, and `restarts` for `kmeans++`) no race decides.
+            random ones and two for outliers, for more time and a likelier law.
+        finalists: how many of the raced starts EM runs to its end, the likeliest kept; None runs all, and no race decides.
         variance_floor: added to every variance, squared units of the activations (scikit-learn's reg_covar).
         tol: nats per sample; EM stops at a smaller change.
         device: of the batched backend, `cpu` or `cuda`.
@@ -77,7 +76,7 @@ class MixtureFitter:
     backend: str = "batched"
     init: str = "quantile"
     restarts: int = 2
-    finalists: int = 1
+    finalists: int | None = 1
     variance_floor: float = 1e-6
     tol: float = 1e-4
     max_iter: int = 200
@@ -99,7 +98,7 @@ class MixtureFitter:
             if name not in known:
                 raise ConfigError(unknown(kind, name, known))
         for name, least in (("max_components", 1), ("max_iter", 1), ("restarts", 0), ("finalists", 1)):
-            if getattr(self, name) < least:
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise ConfigError(f"range.{name} is {getattr(self, name)}, expected at least {least}.")
         if not 0 < self.variance_floor < math.inf:
             raise ConfigError(f"range.variance_floor is {self.variance_floor}, expected a number above 0.")
@@ -160,8 +159,9 @@ class MixtureFitter:
         counts = problems.counts.cpu().numpy().reshape(shape)
         data = sort_samples(problems)
         lowest = np.full(shape, np.inf)
+        mixture = None
         for components in range(1, self.max_components + 1):
-            mixture, score = self._fit_components(problems, data, components)
+            mixture, score = self._fit_components(problems, data, components, mixture)
             log_likelihood = score.cpu().numpy().reshape(shape)
             bic = -2 * counts * log_likelihood + (3 * components - 1) * np.log(counts)
             laws.bic[concepts, components - 1, neurons] = bic
@@ -174,7 +174,9 @@ class MixtureFitter:
                     old = target[concepts, component, neurons]
                     target[concepts, component, neurons] = np.where(better, column.reshape(shape), old)
 
-    def _fit_components(self, problems: Problems, data: Sorted, components: int) -> tuple[Mixture, Tensor]:
+    def _fit_components(
+        self, problems: Problems, data: Sorted, components: int, fewer: Mixture | None
+    ) -> tuple[Mixture, Tensor]:
         """Return mixtures of that many components `[problem, component]` and their mean log-likelihoods `[problem]`."""
         if components == 1:
             whole = quantile_start(data, 1, self.variance_floor)
@@ -188,6 +190,7 @@ class MixtureFitter:
             finalists=self.finalists,
             seed=self.seed,
             variance_floor=self.variance_floor,
+            fewer=fewer,
         )
         best, score = self._fit_from(problems, starts[0])
         for start in starts[1:]:
@@ -294,7 +297,7 @@ class MixtureRange:
         backend: str = "batched",
         init: str = "quantile",
         restarts: int = 2,
-        finalists: int = 1,
+        finalists: int | None = 1,
         variance_floor: float = 1e-6,
         tol: float = 1e-4,
         max_iter: int = 200,

@@ -14,7 +14,7 @@ from neuronlens.ranges.em import Mixture, MixtureFit, Problems, fit_em, mean_log
 INITS = ("quantile", "kmeans++")
 LLOYD_STEPS = 12
 # The race is run on a digest of each problem: its outermost samples, and between them the means of equal runs.
-DIGEST, DIGEST_TAIL = 96, 16
+DIGEST, DIGEST_TAIL = 72, 12
 # First heat: every start, a few steps. Second heat: as many as this (or all that are asked for), to where EM slows down.
 FIRST_STEPS, SECOND_HEAT, SECOND_STEPS, RACE_TOL = 4, 3, 20, 1e-3
 # A start is judged by where it is heading: its likelihood and so many times its latest gain, this much at most.
@@ -29,30 +29,37 @@ def race(
     *,
     init: str,
     restarts: int,
-    finalists: int = 1,
+    finalists: int | None = 1,
     seed: int,
     variance_floor: float,
+    fewer: Mixture | None = None,
 ) -> list[Mixture]:
     """Return the `finalists` most promising of several starts, one mixture per problem each, float64, best first.
 
     Every start takes a few EM steps on a digest of at most `DIGEST` points, where a step costs a fraction of one on the
     samples; the best of them take more, and the log-likelihood of all samples decides. Ties go to the start named first.
-    All of it in float32, around each problem's mean: a start need not be exact. Where there are no more starts than
-    finalists, nothing is raced and the starts come back as they are.
+    All of it in float32, around each problem's mean: a start need not be exact. With `finalists` None, or as many as there
+    are starts, nothing is raced and the starts come back as they are.
 
     Args:
         data: `sort_samples(problems)`.
         init: `quantile` races the starts that are read off the data: k-means from blocks of equal count, from evenly spaced
             centres and from the best cuts; the blocks of largest likelihood; the largest gaps; a core with its tails.
-            `kmeans++` races those and `restarts` random ones.
+            `kmeans++` races those, `restarts` random ones, and `fewer` with the lowest or the highest sample for its own.
         seed: of the random starts; the draws of a problem depend on it and the problem's place alone.
+        fewer: what was reached with one component less; None leaves its two starts out.
     Raises:
         ConfigError: `init` is unknown.
     """
     if init not in INITS:
         raise ConfigError(unknown("range.init", init, INITS))
-    begun = list(_starts(data, components, init, restarts, seed, variance_floor))
-    if finalists >= len(begun):
+    begun = list(_read_off(data, components, variance_floor))
+    if init == "kmeans++" and components > 1:
+        generator = torch.Generator().manual_seed(seed)
+        centres = [spread_centres(data, components, generator) for _ in range(restarts)]
+        begun += [kmeans_start(data, drawn, variance_floor) for drawn in centres]
+        begun += [] if fewer is None else outlier_starts(data, fewer, variance_floor)
+    if finalists is None or finalists >= len(begun):
         return begun
     centre = data.centre[:, None]
     digest = _digest(data)
@@ -144,10 +151,22 @@ def spread_centres(data: Sorted, components: int, generator: torch.Generator) ->
     return centres
 
 
-def _starts(
-    data: Sorted, components: int, init: str, restarts: int, seed: int, variance_floor: float
-) -> Iterator[Mixture]:
-    """Yield the starts of a race, those that are read off the data before the random ones."""
+def outlier_starts(data: Sorted, fewer: Mixture, variance_floor: float) -> list[Mixture]:
+    """Return two mixtures of one component more than `fewer`: the lowest, or the highest, sample has one for its own.
+
+    An outlier alone is infinitely likely but for the floor, and k-means does find it now and then.
+    """
+    one = 1.0 / data.counts[:, None].double()
+    last = data.values.gather(1, data.counts[:, None] - 1)
+    weights = torch.cat([fewer.weights * (1 - one), one], dim=1)
+    variances = torch.cat([fewer.variances, torch.full_like(one, variance_floor)], dim=1)
+    return [
+        Mixture(weights, torch.cat([fewer.means, sample], dim=1), variances) for sample in (data.values[:, :1], last)
+    ]
+
+
+def _read_off(data: Sorted, components: int, variance_floor: float) -> Iterator[Mixture]:
+    """Yield the starts that are read off the sorted samples."""
     if components == 1:
         yield quantile_start(data, 1, variance_floor)
         return
@@ -160,10 +179,6 @@ def _starts(
     yield kmeans_start(data, of_blocks(data, tightest, variance_floor).means, variance_floor)
     for cuts in (likeliest, gap_cuts(data, components)):
         yield of_blocks(data, cuts, variance_floor)
-    if init == "kmeans++":
-        generator = torch.Generator().manual_seed(seed)
-        for _ in range(restarts):
-            yield kmeans_start(data, spread_centres(data, components, generator), variance_floor)
 
 
 def _digest(data: Sorted) -> Problems:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,9 +17,10 @@ from sklearn.mixture import GaussianMixture
 
 from neuronlens.errors import ConfigError
 from neuronlens.ranges import starts
-from neuronlens.ranges.cuts import sort_samples
+from neuronlens.ranges.cuts import _places, best_cuts, gap_cuts, sort_samples
 from neuronlens.ranges.em import Problems, fit_em
-from neuronlens.ranges.starts import core_start, kmeans_start, quantile_start, race, spread_centres
+from neuronlens.ranges.mixture import MixtureFitter
+from neuronlens.ranges.starts import core_start, kmeans_start, outlier_starts, quantile_start, race, spread_centres
 from neuronlens.records import FloatArray
 
 
@@ -86,6 +90,78 @@ def test_spread_centres_are_samples_favour_far_ones_and_follow_the_seed() -> Non
     assert (draw(0) != draw(1)).any()
 
 
+@pytest.mark.parametrize("components", [1, 2, 3, 4])
+def test_the_best_cuts_are_those_of_trying_them_all(components: int) -> None:
+    rng = np.random.default_rng(components)
+    columns = [rng.normal(size=n) * 10.0**place for place, n in enumerate((8, 13, 20, 23))]
+    tightest, likeliest = best_cuts(sort_samples(pack(*columns)), components, 1e-6)
+    for row, values in enumerate(columns):
+        ordered = np.sort(values)
+
+        def squares(cuts: tuple[int, ...], ordered: FloatArray = ordered) -> float:
+            return sum(len(block) * block.var() for block in np.split(ordered, cuts))
+
+        def likelihood(cuts: tuple[int, ...], ordered: FloatArray = ordered) -> float:
+            blocks = np.split(ordered, cuts)
+            if min(map(len, blocks)) < 2:
+                return -np.inf
+            laws = [scipy.stats.norm(block.mean(), np.sqrt(block.var() + 1e-6)) for block in blocks]
+            shares = [len(block) / len(ordered) for block in blocks]
+            # A Gaussian at its own moments: the mean squared z is 1, but for the floor.
+            return sum(
+                len(block) * (np.log(share) - np.log(law.std()) - 0.5 * np.log(2 * np.pi) - 0.5)
+                for block, law, share in zip(blocks, laws, shares, strict=True)
+            )
+
+        every = list(itertools.combinations(range(1, len(values)), components - 1))
+        assert squares(tuple(tightest[row].tolist())) == pytest.approx(min(map(squares, every)), rel=1e-4)
+        assert likelihood(tuple(likeliest[row].tolist())) == pytest.approx(max(map(likelihood, every)), abs=1e-3)
+
+
+def test_the_places_of_cuts_reach_from_single_outliers_to_all_and_ascend() -> None:
+    counts = torch.tensor([2, 7, 31, 32, 33, 400, 5000])
+    for count, row in zip(counts.tolist(), _places(counts).tolist(), strict=True):
+        assert row[0] == 0
+        assert row[-1] == count
+        assert row == sorted(row)
+        if count > 40:
+            assert {1, 2, count - 1, count - 2} <= set(row)
+
+
+def test_the_widest_gaps_are_cut() -> None:
+    values = np.array([0.0, 1.0, 10.0, 11.0, 12.0, 40.0, 41.0])
+    data = sort_samples(pack(np.random.default_rng(0).permutation(values), np.array([3.0, 9.0, 1.0])))
+    assert gap_cuts(data, 3).tolist() == [[2, 5], [1, 2]]
+    assert gap_cuts(data, 2).tolist() == [[5], [2]]
+
+
+def test_an_outlier_gets_a_component_of_its_own_beside_the_mixture_before() -> None:
+    columns = [np.array([-50.0, *np.random.default_rng(0).normal(size=30)]), np.arange(9.0)]
+    data = sort_samples(pack(*columns))
+    before = quantile_start(data, 2, 1e-3)
+    for start, sample in zip(outlier_starts(data, before, 1e-3), (np.min, np.max), strict=True):
+        np.testing.assert_allclose(start.weights.sum(dim=1), 1)
+        np.testing.assert_allclose(start.weights[:, 2], [1 / 31, 1 / 9])
+        np.testing.assert_array_equal(start.means[:, 2], [sample(values) for values in columns])
+        np.testing.assert_array_equal(start.means[:, :2], before.means)
+        np.testing.assert_array_equal(start.variances[:, 2], 1e-3)
+
+
+def test_the_race_gives_as_many_finalists_as_asked_the_first_the_only_one_of_a_race_for_one() -> None:
+    problems = pack(*[column(seed) for seed in range(30)])
+    data = sort_samples(problems)
+    options: dict[str, Any] = {"init": "kmeans++", "restarts": 4, "seed": 0, "variance_floor": 1e-6}
+    (alone,), three, everything = (race(problems, data, 3, finalists=n, **options) for n in (1, 3, None))
+    assert (len(three), len(everything)) == (3, 6 + 4)
+    for one, other in zip(alone, three[0], strict=True):
+        assert torch.equal(one, other)
+    scores = [fit_em(problems, start, tol=1e-5, max_iter=500).log_likelihood for start in (three[0], *everything)]
+    assert (scores[0] > torch.stack(scores[1:]).amin(dim=0)).float().mean() > 0.9
+    assert (scores[0] > torch.stack(scores[1:]).amax(dim=0) - 1e-3).float().mean() > 0.8
+    with_fewer = race(problems, data, 3, finalists=None, fewer=quantile_start(data, 2, 1e-6), **options)
+    assert len(with_fewer) == 6 + 4 + 2
+
+
 def test_constant_samples_start_and_end_as_numbers() -> None:
     problems = pack(np.full(20, 4.0), np.array([1.0, 1.0, 1.0, 1.0, 1.0, 9.0]))
     data = sort_samples(problems)
@@ -101,12 +177,13 @@ def test_an_unknown_init_is_refused_with_the_nearest() -> None:
         race(problems, sort_samples(problems), 2, init="kmeans", restarts=0, seed=0, variance_floor=1e-6)
 
 
-def shortfall(columns: list[FloatArray], components: int, init: str, restarts: int) -> FloatArray:
-    """Return how far the raced fit stays below scikit-learn's own, nats per sample `[column]`; negative is above."""
-    problems = pack(*columns)
-    data = sort_samples(problems)
-    (start,) = race(problems, data, components, init=init, restarts=restarts, seed=0, variance_floor=1e-6)
-    ours = fit_em(problems, start, tol=1e-4, max_iter=500).log_likelihood.numpy()
+def shortfall(columns: list[FloatArray], components: int, **options: Any) -> FloatArray:
+    """Return how far the batched fit stays below scikit-learn's own, nats per sample `[column]`; negative is above."""
+    counts = np.array([len(values) for values in columns])
+    fitter = MixtureFitter(max_components=components, max_iter=500, **options)
+    # Every column is a concept of its own, of one neuron.
+    laws = fitter.fit(np.concatenate(columns)[:, None], np.repeat(np.arange(len(columns)), counts), len(columns))
+    ours = ((3 * components - 1) * np.log(counts) - laws.bic[:, -1, 0]) / (2 * counts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         models = [GaussianMixture(components, random_state=0).fit(values[:, None]) for values in columns]
@@ -114,21 +191,21 @@ def shortfall(columns: list[FloatArray], components: int, init: str, restarts: i
     return np.array(theirs) - ours
 
 
-# EM climbs to a local optimum, and no finite set of starts holds the best one for all data: scikit-learn's single k-means
-# start is ahead now and then. So the draws here are fixed, and the share of such cases is bounded in the test below.
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), components=st.integers(1, 3))
-def test_many_starts_are_never_behind_scikit_learns_own_fit(seed: int, components: int) -> None:
-    assert shortfall([column(seed)], components, "kmeans++", 10).max() <= 1e-3
+def test_every_start_run_to_its_end_is_never_behind_scikit_learns_own_fit(seed: int, components: int) -> None:
+    assert shortfall([column(seed)], components, init="kmeans++", restarts=8, finalists=None).max() <= 1e-3
 
 
+# EM climbs to a local optimum, and a race drops starts before they are at theirs: in the default, which is the fast one,
+# scikit-learn's single start is ahead now and then. How rarely, and how much more often it is behind, is measured here.
 @pytest.mark.slow
-@pytest.mark.parametrize(("init", "restarts", "share"), [("quantile", 0, 0.02), ("kmeans++", 10, 0.005)])
-def test_few_starts_are_rarely_behind_scikit_learns_own_fit_and_far_ahead_as_often(
-    init: str, restarts: int, share: float
+@pytest.mark.parametrize(("options", "share"), [({}, 0.01), ({"init": "kmeans++", "finalists": 3}, 0.005)])
+def test_a_race_is_rarely_behind_scikit_learns_own_fit_and_far_ahead_as_often(
+    options: dict[str, Any], share: float
 ) -> None:
     columns = [column(seed) for seed in range(400)]
     for components in (2, 3):
-        behind = shortfall(columns, components, init, restarts)
+        behind = shortfall(columns, components, **options)
         assert (behind > 1e-3).mean() <= share
-        assert (behind < -1e-3).mean() > 5 * (behind > 1e-3).mean()
+        assert (behind < -1e-3).mean() > 50 * (behind > 1e-3).mean()
