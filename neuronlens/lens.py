@@ -94,7 +94,9 @@ class ConceptLens:
         """
         target = RunFolder(Path(folder))
         target.write_fitted(self._fitted, self._select)
-        shape = {"model_type": self._model_type, "layer_count": self._layer_count, "model_folder": self.model_folder}
+        place = self.model_folder
+        place = str(Path(place).resolve()) if place is not None and Path(place).is_dir() else place
+        shape = {"model_type": self._model_type, "layer_count": self._layer_count, "model_folder": place}
         shape["prompt"] = {"examples": plain(self.examples)}
         target.write_record("manifest.json", {"config": plain(self.config), "concepts": self.concepts, **shape})
 
@@ -238,7 +240,7 @@ class ConceptLens:
                 )
             return self.sites
         if layer is not None:
-            numbers = [layer] if isinstance(layer, int) else layer
+            numbers = layer if isinstance(layer, Sequence) else [layer]
             asked = [str(self.sites[0]._replace(layer=resolve_layer(n, self._layer_count))) for n in numbers]
         else:
             asked = [str(site)]
@@ -246,7 +248,7 @@ class ConceptLens:
         for name in asked:
             if name not in known:
                 raise SiteError(
-                    unknown("site", name, known, f"a run that has it, as in neuronlens run layers.select={name}")
+                    unknown("site", name, known, "a run that fits it: neuronlens run layers.select=<layer>.")
                 )
         return tuple(place for name, place in known.items() if name in asked)
 

@@ -245,6 +245,33 @@ def test_a_prompt_of_embeddings(positions: str) -> None:
     assert torch.equal(found, ids[:, -NEW:])
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("positions", [*WHERE, "cls"])
+def test_trap_3_no_pad_is_handed_to_an_edit_while_the_model_writes(positions: str, side: str) -> None:
+    model, inputs = tiny_causal("gemma2"), prompts(4, side=side)
+    width = inputs["attention_mask"].shape[1]
+    wanted = expected_columns(inputs, positions)
+    if positions == "cls":
+        wanted[:, 0] = inputs["attention_mask"][:, 0] != 0
+
+    for options in ({}, {"use_cache": False}, {"prefill_chunk_size": 3}):
+        seen: list[Tensor] = []
+
+        def note(hidden: Tensor, mask: Tensor | None, seen: list[Tensor] = seen) -> Tensor:
+            assert mask is not None
+            seen.append(mask)
+            return hidden
+
+        with edited(model, {Site(0): note}, positions=positions):
+            generate(model, inputs, **options)
+        if options == {"use_cache": False}:
+            assert [mask.shape[1] for mask in seen] == list(range(width, width + NEW))
+            assert torch.equal(seen[-1], wanted[:, : width + NEW - 1])
+            assert torch.equal(seen[0], wanted[:, :width])
+        else:
+            assert torch.equal(torch.cat(seen, 1), wanted[:, : width + NEW - 1])
+
+
 def test_cells_share_a_generate_call() -> None:
     model, inputs = tiny_causal("llama"), prompts(3)
     two = GatedEdit(

@@ -9,6 +9,7 @@ import torch
 
 from neuronlens.hooks.contexts import capture, edited
 from neuronlens.hooks.replay import replay, starts_at
+from neuronlens.hooks.sites import width_at
 from neuronlens.records import Site
 from tests.conftest import FAMILY_NAMES, tiny_inputs, tiny_model
 from tests.hooks.test_replay import BLOCKS, _edit, stacked
@@ -62,6 +63,8 @@ def test_capture_edit_and_replay_inside_a_block_equal_a_hook_by_hand(family: str
         model(**inputs)
     assert torch.equal(recorded[site], vector)
     assert vector.shape[-1] == {"mlp_neurons": 64 if family == "gpt2" else 32}.get(name, 16)
+    assert width_at(model, site) == vector.shape[-1]
+    assert width_at(model, Site(layer)) == 16
     with edited(model, {site: edit}), torch.no_grad():
         assert torch.equal(model(**inputs).logits, expected)
     start = starts_at(site)
