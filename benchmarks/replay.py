@@ -8,16 +8,12 @@ from typing import Any
 import torch
 
 import neuronlens as nl
+from benchmarks.cells import range_masks, sweep_of
 from benchmarks.measure import entry, median_seconds
 from neuronlens.activations import ActivationExtractor, Extraction, extract, text_batches
 from neuronlens.data.dataset import load_concepts
-from neuronlens.edits.build import EditBuilder
-from neuronlens.edits.fitting import Fitted
 from neuronlens.evaluation.sweep import SweepEvaluator, run_sweep
 from neuronlens.models.loading import load_untrained, locate
-from neuronlens.ranges.gaussian import GaussianRange
-from neuronlens.records import Knobs
-from neuronlens.saliency.max import MaxSaliency
 from neuronlens.store import Store
 from neuronlens.trainer import make_trainer, quiet_libraries
 
@@ -61,24 +57,10 @@ class Workload:
 
 
 def _evaluator(work: Workload, layer: int, positions: str, cells: int) -> SweepEvaluator:
-    fit, test = work.extract("fit", layer), work.extract("test", layer)
-    found = fit.activations[nl.Site(layer)]
-    ranges = {("gaussian", 2.5): GaussianRange(tau=2.5).fit(found)}
-    builder = EditBuilder({"none": Fitted(found, {"max": MaxSaliency().rank(found)}, ranges)})
-    knobs = [Knobs("max", 0.05 * step, None, "gaussian", 2.5, "range", "zero", 1.0) for step in range(1, 20)]
-    grid = [(entry, concept) for entry in knobs for concept in range(20)][:cells]
-    assert test.log_probabilities is not None
-    assert test.prediction is not None
-    return SweepEvaluator(
-        work.loaded,
-        test.states[layer],
-        {nl.Site(layer): builder},
-        grid,
-        labels=test.activations[nl.Site(layer)].labels,
-        base_log_probabilities=test.log_probabilities,
-        base_prediction=test.prediction,
-        edit_positions=positions,
-        tokens_per_forward=work.config.evaluation.tokens_per_forward,
+    tokens = work.config.evaluation.tokens_per_forward
+    options: dict[str, Any] = {"positions": positions, "tokens_per_forward": tokens}
+    return sweep_of(
+        work.loaded, work.extract("fit", layer), work.extract("test", layer), layer, range_masks(20, cells), **options
     )
 
 

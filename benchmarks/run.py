@@ -8,11 +8,16 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks import mixture, replay
+from benchmarks import language, mixture, replay
 from neuronlens.report.tables import wide_console
 from neuronlens.store import write_json
 
-SUITES = {"replay": lambda: replay.bench(Path("outputs/cache")), "mixture": mixture.bench}
+CACHE = Path("outputs/cache")
+SUITES = {
+    "replay": lambda: replay.bench(CACHE),
+    "language": lambda: language.bench(CACHE),
+    "mixture": mixture.bench,
+}
 
 
 def main(names: list[str]) -> None:

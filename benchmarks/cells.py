@@ -1,0 +1,58 @@
+"""A sweep to be timed: cells fitted on one extraction and evaluated on another's stored states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import neuronlens as nl
+from neuronlens.activations import Extraction
+from neuronlens.edits.build import EditBuilder
+from neuronlens.edits.fitting import Fitted
+from neuronlens.evaluation.sweep import SweepEvaluator
+from neuronlens.ranges.gaussian import GaussianRange
+from neuronlens.records import Cell, Knobs, LoadedModel
+from neuronlens.saliency.max import MaxSaliency
+
+TAU = 2.5
+
+
+def range_masks(concepts: int, count: int, tau: float = TAU) -> list[Cell]:
+    """Return `count` cells that zero the concept's range in more and more neurons, all concepts in turn."""
+    fractions = -(-count // concepts)
+    knobs = [
+        Knobs("max", (step + 1) / (fractions + 1), None, "gaussian", tau, "range", "zero", 1.0)
+        for step in range(fractions)
+    ]
+    return [(entry, concept) for entry in knobs for concept in range(concepts)][:count]
+
+
+def sweep_of(
+    loaded: LoadedModel,
+    fit: Extraction,
+    test: Extraction,
+    layer: int,
+    cells: Sequence[Cell],
+    *,
+    positions: str,
+    tokens_per_forward: int,
+    taus: Sequence[float] = (TAU,),
+) -> SweepEvaluator:
+    """Return the evaluator of `cells` at a block's output, with ranges of every tau fitted on `fit`."""
+    site = nl.Site(layer)
+    found = fit.activations[site]
+    ranges: dict[Any, Any] = {("gaussian", tau): GaussianRange(tau=tau).fit(found) for tau in taus}
+    builder = EditBuilder({"none": Fitted(found, {"max": MaxSaliency().rank(found)}, ranges)})
+    assert test.log_probabilities is not None
+    assert test.prediction is not None
+    return SweepEvaluator(
+        loaded,
+        test.states[layer],
+        {site: builder},
+        cells,
+        labels=test.activations[site].labels,
+        base_log_probabilities=test.log_probabilities,
+        base_prediction=test.prediction,
+        edit_positions=positions,
+        tokens_per_forward=tokens_per_forward,
+    )
