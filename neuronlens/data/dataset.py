@@ -162,6 +162,8 @@ def _read(config: DatasetConfig, store: Store) -> dict[str, pd.DataFrame]:
             loaded = file_splits(files, config.read_options, store)
         else:
             loaded = hub_splits(where, config.subset, config.revision, store)
+    renamed = {} if config.path else {ours: theirs for theirs, ours in config.rename.items()}
+    own_name = renamed.get(config.label_column, config.label_column)
     tables = {}
     for split, part in loaded.items():
         if split not in SOURCE_SPLITS:
@@ -169,7 +171,7 @@ def _read(config: DatasetConfig, store: Store) -> dict[str, pd.DataFrame]:
         table = part.to_pandas()
         if not config.path:
             table = table.rename(columns=dict(config.rename))
-        feature = part.features.get(config.label_column)
+        feature = part.features.get(own_name)
         if hasattr(feature, "int2str"):
             known = table[config.label_column] >= 0  # the hub marks a hidden label, as in sst2's test file, by -1
             table = table[known]

@@ -87,10 +87,3 @@ class LeaceFitter:
         read = (self._vectors / self._roots) @ basis
         write = (self._vectors * self._roots) @ basis
         return Projection(self.mean, np.ascontiguousarray(read.T), np.ascontiguousarray(write.T))
-
-
-def leace(
-    values: FloatArray, labels: IntArray, *, covariance: str = "empirical", tolerance: float = 1e-10
-) -> Projection:
-    """Return the erasure of one labelling from `[sample, neuron]`; see `LeaceFitter`, which shares the work of several."""
-    return LeaceFitter(values, covariance=covariance, tolerance=tolerance).erase(labels)

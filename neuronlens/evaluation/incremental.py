@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from neuronlens.activations import with_labels
-from neuronlens.edits.build import Edit, EditBuilder, mixes_neurons
+from neuronlens.edits.build import Edit, EditBuilder
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.joint import DetectedEdit, Detector
 from neuronlens.edits.projections import ProjectionEdit
-from neuronlens.evaluation.sweep import BuildsEdits, SweepEvaluator
+from neuronlens.evaluation.sweep import BuildsEdits, SweepEvaluator, WorkItem
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
 from neuronlens.hooks.sites import recorded_position
 from neuronlens.records import ActivationSet, Cell, FloatArray, LoadedModel, Site
+from neuronlens.schema import TrainerConfig
 from neuronlens.stored import StoredStates
+from neuronlens.trainer import make_trainer
 
 
 class PerCellBuilder:
@@ -78,6 +81,36 @@ def _padded(tensors: Sequence[torch.Tensor], fill: float) -> torch.Tensor:
     return torch.cat(grown)
 
 
+class EditedActivations(SweepEvaluator):
+    """Runs cells as a sweep does, on the trainer's device, and keeps what a later site says instead of the predictions."""
+
+    def __init__(self, loaded: LoadedModel, states: StoredStates, plain: ActivationSet, **options: Any) -> None:
+        """Prepare to record `plain`'s site; `options` are `SweepEvaluator`'s."""
+        samples, concepts = len(plain.labels), len(plain.concepts)
+        super().__init__(
+            loaded,
+            states,
+            labels=plain.labels,
+            base_log_probabilities=np.zeros((samples, concepts), dtype=np.float32),
+            base_prediction=np.zeros(samples, dtype=np.int64),
+            **options,
+        )
+        self.branches = False  # activations are read at the prompt, whatever follows it
+        self.site = plain.site
+        self.position = recorded_position(loaded.model, plain.site, loaded.record_position, reads=loaded.head.reads)
+        self.values = np.empty((len(self.cells), *plain.values.shape), dtype=np.float32)
+
+    def predict_step(self, item: WorkItem, batch_idx: int) -> None:
+        """Keep one item's activations."""
+        cells = [self.cells[place] for place in item.cells]
+        edits = {site: builder.batch(cells).to(item.states.device) for site, builder in self.builders.items()}
+        with capture(self.model, [self.site]) as recorded:
+            self.read_rows(len(cells), edits, item.batch, item.states)
+        mask = prompt_mask(item.batch.inputs).repeat(len(cells), 1)
+        vectors = read_positions(recorded[self.site], mask, self.position).float().cpu()
+        self.values[np.ix_(np.asarray(item.cells), item.batch.rows)] = vectors.unflatten(0, (len(cells), -1)).numpy()
+
+
 def activations_under(
     loaded: LoadedModel,
     states: StoredStates,
@@ -87,6 +120,7 @@ def activations_under(
     *,
     edit_positions: str,
     tokens_per_forward: int,
+    trainer: TrainerConfig,
 ) -> dict[Cell, Callable[[], ActivationSet]]:
     """Return, per cell, what makes a site's activations on a split while the cell's edits at earlier sites are active.
 
@@ -97,32 +131,18 @@ def activations_under(
         builders: of the earlier sites.
         plain: the site's activations without any edit.
     """
-    runner = SweepEvaluator(
+    recorder = EditedActivations(
         loaded,
         states,
-        builders,
-        cells,
-        labels=plain.labels,
-        base_log_probabilities=np.zeros((len(plain.labels), len(plain.concepts)), dtype=np.float32),
-        base_prediction=np.zeros(len(plain.labels), dtype=np.int64),
+        plain,
+        builders=builders,
+        cells=cells,
         edit_positions=edit_positions,
         tokens_per_forward=tokens_per_forward,
     )
-    position = recorded_position(loaded.model, plain.site, loaded.record_position, reads=loaded.head.reads)
-    values = np.empty((len(cells), *plain.values.shape), dtype=np.float32)
-    for kind in (False, True):
-        own = [place for place, cell in enumerate(cells) if mixes_neurons(cell) == kind]
-        for batch, state in states.parts:
-            share = max(1, tokens_per_forward // batch.inputs["input_ids"].numel())
-            for start in range(0, len(own), share):
-                some = own[start : start + share]
-                chosen = [cells[place] for place in some]
-                edits = {site: builder.batch(chosen) for site, builder in builders.items()}
-                with capture(loaded.model, [plain.site]) as recorded, torch.no_grad():
-                    runner.read_rows(len(some), edits, batch, state)
-                mask = prompt_mask(batch.inputs).repeat(len(some), 1)
-                vectors = read_positions(recorded[plain.site], mask, position).float().cpu()
-                values[np.ix_(np.asarray(some), batch.rows)] = vectors.unflatten(0, (len(some), -1)).numpy()
+    if cells:
+        make_trainer(trainer, f"activations of {plain.site}").predict(recorder, return_predictions=False)
+    values = recorder.values
     return {cell: partial(_other_values, plain, values[place], cell) for place, cell in enumerate(cells)}
 
 

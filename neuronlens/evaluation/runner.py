@@ -180,6 +180,7 @@ def _fit_incrementally(
                     some,
                     split.activations[site],
                     tokens_per_forward=budget,
+                    trainer=config.trainer,
                     **options,
                 )
                 for name, split in (("fit", splits.fit), ("select", splits.select))

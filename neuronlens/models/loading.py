@@ -242,10 +242,21 @@ def _tokenizer(config: ModelConfig, source: ModelSource, model: Any) -> Any:
         tokenizer.pad_token = spare
     tokenizer.padding_side = "right"  # an encoder's head reads position 0; decoders give the same on either side
     model.config.pad_token_id = tokenizer.pad_token_id
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = usable_positions(model)
     if longest and config.max_length > longest:
         raise ModelError(f"model.max_length is {config.max_length}; '{config.name}' has {longest} positions.")
     return tokenizer
+
+
+def usable_positions(model: Any) -> int | None:
+    """Return how many tokens a text may have, or None where the model's config sets no limit.
+
+    RoBERTa numbers its tokens from one past the padding index, so that many of its position embeddings are never used.
+    """
+    count = getattr(model.config, "max_position_embeddings", None)
+    if count and model.config.model_type == "roberta":
+        count -= model.get_input_embeddings().padding_idx + 1
+    return count
 
 
 def wrap(

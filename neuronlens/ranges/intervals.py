@@ -84,17 +84,6 @@ def union(lower: FloatArray, upper: FloatArray, other_lower: FloatArray, other_u
     return merge(stacked(lower, other_lower), stacked(upper, other_upper))
 
 
-def intersection(lower: FloatArray, upper: FloatArray, other_lower: FloatArray, other_upper: FloatArray) -> Intervals:
-    """Return the merged intersection of two arrays of sets `[..., interval, neuron]`, whose other dimensions broadcast.
-
-    Every interval is met with every other, so intervals that share one bound meet in a point.
-    """
-    low = np.maximum(lower[..., :, None, :], other_lower[..., None, :, :])
-    high = np.minimum(upper[..., :, None, :], other_upper[..., None, :, :])
-    shape = (*low.shape[:-3], low.shape[-3] * low.shape[-2], low.shape[-1])
-    return merge(low.reshape(shape), high.reshape(shape))
-
-
 def complement(lower: FloatArray, upper: FloatArray) -> Intervals:
     """Return the sets of all float32 numbers outside the sets `[..., interval, neuron]`, merged.
 
@@ -116,9 +105,3 @@ def complement(lower: FloatArray, upper: FloatArray) -> Intervals:
     below = np.where(low > high, np.float32(np.inf), below)
     above = np.where(low > high, np.float32(np.nan), above)
     return merge(np.concatenate([-edge, above], axis=-2), np.concatenate([below, edge], axis=-2))
-
-
-def measure(lower: FloatArray, upper: FloatArray) -> FloatArray:
-    """Return the total length of each set `[..., neuron]`: 0 for points and nothing, inf for the whole neuron."""
-    low, high = merge(lower, upper)
-    return np.asarray(np.where(low > high, 0.0, high - np.where(low > high, 0.0, low)).sum(axis=-2))

@@ -231,3 +231,27 @@ def test_the_embedded_corpora_load_from_their_wheels(name: str, concepts: int | 
     assert len(data.concepts) == concepts or (concepts is None and 25 < len(data.concepts) < 52 and data.dropped)
     assert all(len(data.rows(split)) for split in ("train", "fit", "select", "test"))
     assert min(np.bincount(data.labels[data.rows("fit")])) >= 5
+
+
+def test_a_renamed_label_column_keeps_its_names(tmp_path: Path) -> None:
+    """A folder is to `datasets` what a hub id is; its labels are numbers, with their names in the features."""
+    import datasets
+
+    features = datasets.Features(
+        {"sentence": datasets.Value("string"), "coarse": datasets.ClassLabel(names=["calm", "loud"])}
+    )
+    (tmp_path / "hub").mkdir()
+    for split, offset in (("train", 0), ("test", 1000)):
+        rows = [{"sentence": f"text {offset + number}", "coarse": number % 2} for number in range(60)]
+        rows.append({"sentence": "a hidden label", "coarse": -1})
+        datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "hub" / f"{split}-0.parquet")
+    for more in (
+        {"rename": {"coarse": "label", "sentence": "text"}},
+        {"label_column": "coarse", "text_column": "sentence"},
+    ):
+        config = DatasetConfig(
+            hub=str(tmp_path / "hub"), samples_per_concept=SamplesConfig(train=5, fit=5, select=5, test=5), **more
+        )
+        found = load_concepts(config, Store(tmp_path / "cache"))
+        assert found.concepts == ("calm", "loud")
+        assert all(int(text.split()[1]) % 2 == label for text, label in zip(found.texts, found.labels, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,15 @@ from sklearn.covariance import LedoitWolf, ShrunkCovariance
 from sklearn.linear_model import LogisticRegression
 
 from neuronlens.activations import statistics_of
-from neuronlens.edits.leace import COVARIANCES, LeaceFitter, leace
-from neuronlens.edits.projections import ProjectionEdit, directional_ablation, identity
+from neuronlens.edits.leace import COVARIANCES, LeaceFitter
+from neuronlens.edits.projections import Projection, ProjectionEdit, directional_ablation, identity
 from neuronlens.errors import ActivationError, ConfigError, ShapeError
 from neuronlens.records import ConceptStatistics
+
+
+def leace(values: np.ndarray, labels: np.ndarray, **options: Any) -> Projection:
+    """Return the erasure of one labelling."""
+    return LeaceFitter(values, **options).erase(labels)
 
 
 def mixture(count: int = 400, neurons: int = 12, concepts: int = 4, seed: int = 0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,7 +86,7 @@ def test_incremental_fits_record_at_live_mean_too() -> None:
     found = extract(model, data, "fit", sites=[first, second], keep=[starts_at(first)], trainer=CPU)
     builder = EditBuilder({"none": fit_site(config, found.activations[first])})
     still = (Knobs("max", 0.5, None, None, None, "neuron", "zero", 0.0), 0)
-    options = {"edit_positions": "all", "tokens_per_forward": 100}
+    options: dict[str, Any] = {"edit_positions": "all", "tokens_per_forward": 100, "trainer": CPU}
     under = activations_under(model, found.states[0], {first: builder}, [still], found.activations[second], **options)
     np.testing.assert_allclose(under[still]().values, found.activations[second].values, atol=1e-5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.replay import starts_at
 from neuronlens.pipeline import run
 from neuronlens.records import Knobs, Site
-from neuronlens.schema import CONTROLS, EDITS
+from neuronlens.schema import CONTROLS, EDITS, TrainerConfig
 from tests.test_activations import CPU, dataset, loaded
 
 
@@ -94,7 +95,7 @@ def test_activations_under_earlier_edits_equal_a_run_by_hand() -> None:
     found = extract(model, data, "fit", sites=[first, second], keep=[starts_at(first)], trainer=CPU)
     builder = EditBuilder({"none": fit_site(config, found.activations[first])})
     cells = [(Knobs("max", 0.5, None, None, None, "neuron", edit, 1.0), c) for c in (0, 3) for edit in ("zero", "mean")]
-    options = {"edit_positions": "record", "tokens_per_forward": 100}
+    options: dict[str, Any] = {"edit_positions": "record", "tokens_per_forward": 100, "trainer": CPU}
     under = activations_under(model, found.states[0], {first: builder}, cells, found.activations[second], **options)
     rows = data.rows("fit")
     for cell in cells:
@@ -108,6 +109,23 @@ def test_activations_under_earlier_edits_equal_a_run_by_hand() -> None:
                 model.model(input_ids=ids)
             handle.remove()
             np.testing.assert_allclose(under[cell]().values[place], seen[0][0, -1].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_activations_under_earlier_edits_are_made_where_the_trainer_is() -> None:
+    model, data, config = loaded("bert"), dataset(per_concept=12), compose(["sweep=single"])
+    first, second = Site(0), Site(2)
+    found = extract(model, data, "fit", sites=[first, second], keep=[starts_at(first)], trainer=CPU)
+    builder = EditBuilder({"none": fit_site(config, found.activations[first])})
+    cell = (Knobs("max", 0.5, None, None, None, "neuron", "zero", 1.0), 0)
+    given = (model, found.states[0], {first: builder}, [cell], found.activations[second])
+    options: dict[str, Any] = {"edit_positions": "record", "tokens_per_forward": 100}
+    gpu = TrainerConfig(accelerator="gpu", progress=False)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no CUDA device"):
+            activations_under(*given, trainer=gpu, **options)
+        return
+    here, there = (activations_under(*given, trainer=trainer, **options)[cell]() for trainer in (CPU, gpu))
+    np.testing.assert_allclose(there.values, here.values, rtol=1e-3, atol=1e-4)
 
 
 def test_concatenated_edits_are_each_their_own() -> None:
