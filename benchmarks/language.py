@@ -36,6 +36,10 @@ class Workload:
         """Load model and posts once for every measurement."""
         samples = f"dataset.samples_per_concept={{train:1,fit:2,select:0,test:{per_concept}}}"
         overrides = ["model=smollm2", f"model.max_length={PROMPT + 2}", "dataset=newsgroups_topics", samples]
+        # Prompts of the bench's own, so that another default prompt does not change what is measured.
+        overrides += ["dataset.prompt.template='Post: {text}\\nTopic:'", "dataset.prompt.shots=7"]
+        overrides += ["dataset.prompt.max_shot_tokens=16", "dataset.prompt.max_text_tokens=null"]
+        overrides += ["++dataset.prompt.labels.forsale='for sale'"]
         self.config = nl.compose([*overrides, "dataset.min_samples=1", "trainer=cpu", "trainer.progress=false"])
         store = Store(cache)
         self.data = load_concepts(self.config.dataset, store)
