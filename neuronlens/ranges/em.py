@@ -18,7 +18,7 @@ from torch import Tensor
 
 from neuronlens.errors import ConfigError, ShapeError
 
-# Elements [slot, component, sample] in flight: few enough for a CPU core's cache, many enough to fill a GPU.
+# Float64 elements [slot, component, sample] in flight: few enough for a CPU core's cache, many enough to fill a GPU.
 IN_FLIGHT = {"cpu": 65_536, "cuda": 30_000_000}
 # Problems that have stopped wait for their slot to be cleared until they are this share of those in flight, one in ...
 LANDING_SHARE = 8
@@ -162,7 +162,8 @@ def similar_counts(counts: Tensor) -> Iterator[tuple[Tensor, int]]:
 
 def _room(samples: Tensor, width: int, components: int) -> int:
     """Return how many problems fit in flight at once."""
-    return max(IN_FLIGHT[samples.device.type] // (components * width), 4)
+    halves = 8 // samples.element_size()  # twice as many float32
+    return max(halves * IN_FLIGHT[samples.device.type] // (components * width), 4)
 
 
 def _solve(
