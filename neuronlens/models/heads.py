@@ -144,7 +144,7 @@ class LabelScores:
     @cached_property
     def _owners(self) -> Tensor:
         """Label of each further token `[further]`."""
-        return torch.tensor([label for label, tokens in enumerate(self.tokens) for _ in tokens[1:]])
+        return torch.tensor([label for label, tokens in enumerate(self.tokens) for _ in tokens[1:]], dtype=torch.long)
 
     def index(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the scored positions `[sample, read]`: the last prompt token, then the continuations'."""
