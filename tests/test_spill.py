@@ -234,7 +234,7 @@ def test_fitting_under_earlier_edits_from_the_file_is_the_same(tmp_path: Path) -
         fit = extract(model, dataset(), "fit", sites=[first, second], keep=[0], trainer=CPU, budget=budget)
         builder = EditBuilder({"none": fitted(fit.activations[first])})
         cells = [(CELLS[0], concept) for concept in range(4)]
-        options: dict[str, Any] = {"edit_positions": "all", "tokens_per_forward": 200}
+        options: dict[str, Any] = {"edit_positions": "all", "tokens_per_forward": 200, "trainer": CPU}
         under = activations_under(model, fit.states[0], {first: builder}, cells, fit.activations[second], **options)
         found.append([under[cell]().values for cell in cells])
         assert (budget.in_file > 0) == (most == 0)
