@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+import csv
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -110,7 +110,11 @@ def to_markdown(table: PaperTable) -> str:
 
 def to_csv(table: PaperTable) -> str:
     """Return every column of the table's frame as CSV, numbers at full precision, nulls empty."""
-    return str(table.frame.to_csv(index=False, lineterminator="\n"))
+    plain = str(table.frame.to_csv(index=False, lineterminator="\n"))
+    if "\r" not in plain:
+        return plain
+    # The csv module leaves a lone carriage return unquoted, where readers take it for the end of a row.
+    return str(table.frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC))
 
 
 def to_latex(table: PaperTable) -> str:
@@ -213,8 +217,8 @@ def _best(table: PaperTable, records: list[dict[str, Any]], shown: list[list[str
 
 def _marked(text: str) -> str:
     """Return text that Markdown shows as it is, on one line and within one table cell."""
-    shown = re.sub(r"([\\`*\[\]|])|(?<![^\W_])(_)|(_)(?![^\W_])", lambda found: "\\" + found[0], " ".join(text.split()))
-    return html.escape(shown, quote=False)
+    line = re.sub(r"([\\`*\[\]|])|(?<![^\W_])(_)|(_)(?![^\W_])", lambda found: "\\" + found[0], " ".join(text.split()))
+    return re.sub(r"&(?=#?\w+;)", "&amp;", line).replace("<", "&lt;")
 
 
 def _markdown_cell(cell: _Cell) -> str:

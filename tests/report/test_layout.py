@@ -134,6 +134,7 @@ def test_markdown_rows_have_one_width_and_text_stays_text() -> None:
     text = to_markdown(main_table())
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {7 + 2}
+    assert "| 5 &amp;lt; 6 & 7 |" in to_markdown(one_column(["5 &lt; 6 & 7"]))
     assert "<script>" not in to_markdown(one_column(["<script>alert(1)</script>"]))
     assert "| complement_mean |" in to_markdown(one_column(["complement_mean"])), "no noise where none is needed"
     assert r"\_lead\_" in to_markdown(one_column(["_lead_"]))
