@@ -15,6 +15,8 @@ _HOMES = {
     "GatedEdit": "neuronlens.edits.gated",
     "NeuronLensError": "neuronlens.errors",
     "NeuronRanking": "neuronlens.records",
+    "PaperColumn": "neuronlens.report.layout",
+    "PaperTable": "neuronlens.report.layout",
     "ResultTable": "neuronlens.records",
     "RunFolder": "neuronlens.results",
     "Site": "neuronlens.records",
