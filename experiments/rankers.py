@@ -98,7 +98,7 @@ def _matched(runs: Runs) -> PaperTable:
         PaperColumn("gate", "mask"),
         PaperColumn("reached", "concepts reached", "", "d"),
         PaperColumn("complement_accuracy_drop", "CAcc drop", "", "+.3f", interval=True),
-        PaperColumn("complement_confidence_drop", "CConf drop", "", "+.3f", interval=True, best="low"),
+        PaperColumn("complement_confidence_drop", "CConf drop", "", "+.3f", interval=True),
     )
     caption = (
         f"What each ranking's masks cost the other concepts where {LEVEL:.0%} of a concept's base accuracy is erased; means over "
