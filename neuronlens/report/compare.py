@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuronlens.evaluation.matched import method_name
-from neuronlens.report.layout import PaperColumn, PaperTable, as_text, to_latex, to_markdown
+from neuronlens.report.layout import PaperColumn, PaperTable, as_text, pages, to_latex, to_markdown
 from neuronlens.report.paired import ENDS, Bootstrap
 from neuronlens.report.pairing import KNOBS, MEASURES, paired_methods, plain, shared_knobs
 from neuronlens.report.runs import Run, differing, shortened
@@ -21,7 +21,6 @@ from neuronlens.store import write_atomically
 
 UNEDITED = {"concept_accuracy": "Accuracy", "concept_confidence": "Confidence"}
 SHOWN = dict(list(MEASURES.items())[:2])
-ROWS_OF_A_PAGE = 36
 ROWS_ON_A_SCREEN = 12
 
 
@@ -283,28 +282,12 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     frames = [table.frame.assign(part=table.name.removeprefix("compare-")) for table in comparison.tables[1:]]
     whole = pd.concat(frames, ignore_index=True)
     whole = whole[["part", *(name for name in whole.columns if name != "part")]]
-    latex = "\n".join(to_latex(page) for table in comparison.tables for page in _pages(table))
+    latex = "\n".join(to_latex(page) for table in comparison.tables for page in pages(table))
     written = []
     for ending, text in (("md", markdown), ("csv", whole.to_csv(index=False)), ("tex", latex)):
         written.append(Path(folder) / f"compare.{ending}")
         write_atomically(written[-1], text.encode())
     return written
-
-
-def _pages(table: PaperTable) -> list[PaperTable]:
-    """Return a table cut into floats that fit a page."""
-    starts = range(0, len(table.frame), ROWS_OF_A_PAGE)
-    if len(starts) < 2:
-        return [table]
-    return [
-        replace(
-            table,
-            name=f"{table.name}-{number}",
-            title=f"{table.title} ({number} of {len(starts)})",
-            frame=table.frame.iloc[start : start + ROWS_OF_A_PAGE],
-        )
-        for number, start in enumerate(starts, 1)
-    ]
 
 
 def console_tables(comparison: Comparison) -> list[Table]:

@@ -6,7 +6,7 @@ import csv
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -149,6 +149,22 @@ def to_latex(table: PaperTable) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def pages(table: PaperTable, rows: int = 36) -> list[PaperTable]:
+    """Return a table cut into numbered ones of at most so many rows, for LaTeX, where a float cannot pass a page."""
+    starts = range(0, len(table.frame), rows)
+    if len(starts) < 2:
+        return [table]
+    return [
+        replace(
+            table,
+            name=f"{table.name}-{number}",
+            title=f"{table.title} ({number} of {len(starts)})",
+            frame=table.frame.iloc[start : start + rows],
+        )
+        for number, start in enumerate(starts, 1)
+    ]
 
 
 def write(table: PaperTable, folder: Path) -> list[Path]:
