@@ -101,8 +101,8 @@ CLAIMS = {
 COLUMNS = (
     PaperColumn("run", "Run"),
     PaperColumn("place", "Layer"),
-    PaperColumn("setting", "Setting", wrap_cm=4.5),
-    PaperColumn("statistic", "Statistic", wrap_cm=4.5),
+    PaperColumn("setting", "Setting", wrap_cm=5),
+    PaperColumn("statistic", "Statistic", wrap_cm=4),
     PaperColumn("value", "Value", format=".3f", interval=True),
     PaperColumn("bound", "Bound", format=".3f"),
     PaperColumn("expected", "Expected", format=".3f"),
@@ -166,7 +166,7 @@ def write_claims(runs: Sequence[RunFolder], folder: Path) -> list[Path]:
     told = [f"- {run.name}: {run.model}, {run.dataset}, {run.folder.path}" for run in read]
     lines = ["# The paper's claims, measured", READING, "\n".join(told), to_markdown(summary)]
     lines += [to_markdown(section) for section in sections]
-    latex = [to_latex(page) for one in (summary, *sections) if len(one.frame) for page in pages(_narrow(one), rows=16)]
+    latex = [to_latex(page) for one in (summary, *sections) if len(one.frame) for page in pages(_narrow(one), rows=10)]
     written = []
     for ending, text in (("md", "\n\n".join(lines)), ("csv", to_csv(table)), ("tex", "\n".join(latex))):
         written.append(Path(folder) / f"claims.{ending}")
