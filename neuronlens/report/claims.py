@@ -87,7 +87,7 @@ CLAIMS = {
         "where each has erased the same share of the concept's base accuracy, paired over the concepts that both bring so "
         "far. Holds where the interval lies below 0, does not hold where it lies above.",
         spares_the_rest,
-        "range and neuron masks of the same edit (sweep.gate)",
+        "range and neuron masks of the same edit (sweep.gate) that both reach an erasure level",
     ),
     6: Claim(
         "Range editing spares general ability",
@@ -166,7 +166,9 @@ def write_claims(runs: Sequence[RunFolder], folder: Path) -> list[Path]:
     told = [f"- {run.name}: {run.model}, {run.dataset}, {run.folder.path}" for run in read]
     lines = ["# The paper's claims, measured", READING, "\n".join(told), to_markdown(summary)]
     lines += [to_markdown(section) for section in sections]
-    latex = [to_latex(page) for one in (summary, *sections) if len(one.frame) for page in pages(_narrow(one), rows=10)]
+    measured = [section for section in sections if len(section.frame)]
+    printed = [*pages(summary), *(page for section in measured for page in pages(_narrow(section), rows=10))]
+    latex = [to_latex(page) for page in printed if len(page.frame)]
     written = []
     for ending, text in (("md", "\n\n".join(lines)), ("csv", to_csv(table)), ("tex", "\n".join(latex))):
         written.append(Path(folder) / f"claims.{ending}")

@@ -101,9 +101,10 @@ def near_gaussian(run: Run) -> Iterator[Evidence]:
     for (site, saliency), group in neurons.groupby(["site", "saliency"], sort=False):
         fitted = dict(zip(about["concepts"], arrays[f"{site}/count"], strict=True))
         rows = group.drop_duplicates(["concept", "neuron"]).dropna(subset=["ks_statistic", "skewness"])
-        if rows.empty:
-            continue
-        yield from normality(str(site), str(saliency), rows.assign(n_fit=rows["concept"].map(fitted)), run.bootstrap)
+        rows = rows.assign(n_fit=rows["concept"].map(fitted))
+        rows = rows[(rows["n_fit"] > 1) & (rows["n"] > 1)]
+        if len(rows):
+            yield from normality(str(site), str(saliency), rows, run.bootstrap)
 
 
 def normality(site: str, saliency: str, rows: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[Evidence]:

@@ -12,6 +12,7 @@ from neuronlens.cli import run_command
 from neuronlens.report.claims import claims
 from neuronlens.results import RunFolder
 from tests.conftest import CONCEPTS
+from tests.report.test_layout import ENGINE, compile_latex
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,13 @@ def test_runs_that_differ_in_saliency_are_paired(
             assert row["complement_confidence_drop"] == pytest.approx(difference.mean(), abs=1e-12)
     base = rows[rows["part"] == "unedited"]
     assert base["concept_accuracy_difference"].dropna().tolist() == [0.0], "the same model before any edit"
+
+
+@pytest.mark.skipif(ENGINE is None, reason="neither tectonic nor pdflatex is on PATH")
+def test_the_latex_of_real_runs_compiles(folders: list[Path], tmp_path: Path) -> None:
+    assert run_command(["compare", *map(str, folders), f"output={tmp_path}"]) == 0
+    body = (tmp_path / "compare.tex").read_text() + (tmp_path / "claims.tex").read_text()
+    compile_latex(body, tmp_path)
 
 
 def test_claims_agree_with_the_runs_own_comparison(folders: list[Path]) -> None:
