@@ -164,7 +164,7 @@ def _check_general(config: Config) -> None:
         raise ConfigError(
             f"{prefix}.documents names no source. Next: {prefix}.documents.path=<file or folder of prose>."
         )
-    if general.mmlu and not (questions.path or questions.hub):
+    if general.mmlu and not (questions.path or questions.wheel or questions.hub):
         raise ConfigError(
             f"{prefix}.questions names no source. Next: {prefix}.questions.path=<folder of MMLU's format>."
         )

@@ -213,12 +213,19 @@ class DocumentsConfig:
 
 @dataclass
 class QuestionsConfig:
-    """MMLU from a local folder of its format (`path`: dev and test files) or a hub id, `limit` questions per subject.
+    """MMLU from a local folder of its format (`path`: dev and test files), one file of a wheel (`wheel` + `file`) or a hub
+    id, first one set; `limit` questions per subject.
 
-    `shots` answered examples of the subject stand before the question, fewer where `max_length` tokens do not hold them.
+    `rename` and `choice_columns` (one column per choice) bring another layout into MMLU's columns. `shots` answered
+    examples of the subject stand before the question, fewer where `max_length` tokens do not hold them.
     """
 
     path: str | None = None
+    wheel: str | None = None
+    sha256: str | None = None
+    file: str | None = None
+    rename: dict[str, str] = field(default_factory=dict)
+    choice_columns: list[str] | None = None
     hub: str | None = "cais/mmlu"
     subset: str | None = "all"
     split: str = "test"

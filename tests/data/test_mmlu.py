@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from neuronlens.config import compose
 from neuronlens.data.mmlu import Question, QuestionSet, load_questions
 from neuronlens.errors import DataError
 from neuronlens.schema import QuestionsConfig
@@ -154,3 +155,39 @@ def test_a_missing_column_is_told_with_the_nearest(tmp_path: Path) -> None:
     rows = [{"subjct" if key == "subject" else key: value for key, value in row.items()} for row in _rows(2, 0)]
     with pytest.raises(DataError, match="Did you mean 'subjct'"):
         _load(write(tmp_path / "mmlu", test=rows), tmp_path)
+
+
+def _wheel_layout(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same questions in the columns that a wheel has them in, with a header repeated between them."""
+    told = [
+        {"question": row["question"], **dict(zip(LETTER_COLUMNS, row["choices"], strict=True))}
+        | {"correct_answer": "ABCD"[row["answer"]], "topic": row["subject"]}
+        for row in rows
+    ]
+    header = {column: column for column in told[0]} | {"correct_answer": "answer", "topic": "anatomy"}
+    return [*told[:3], header, *told[3:]]
+
+
+LETTER_COLUMNS = ("answer_a", "answer_b", "answer_c", "answer_d")
+
+
+def test_another_layout_is_brought_into_mmlus_columns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "flat").mkdir()
+    pd.DataFrame(_wheel_layout(_rows(7, 0))).to_json(tmp_path / "flat" / "test.jsonl", orient="records", lines=True)
+    layout: dict[str, Any] = {"rename": {"topic": "subject", "correct_answer": "answer"}, "shots": 0}
+    found = _load(tmp_path / "flat", tmp_path, choice_columns=list(LETTER_COLUMNS), **layout)
+    assert found.fingerprint == _load(write(tmp_path / "plain"), tmp_path, shots=0).fingerprint
+    assert "1 rows of" in caplog.text
+    with pytest.raises(DataError, match="choices"):
+        _load(tmp_path / "flat", tmp_path, choice_columns=["answer_a", "answer_e"], **layout)
+
+
+@pytest.mark.wheels
+def test_the_questions_of_the_wheel_are_mmlus_test_set(wheel_cache: Path) -> None:
+    config = compose(["evaluation/questions=mmlu_wheel"]).evaluation.general.questions
+    found = load_questions(config, Store(wheel_cache))
+    assert len({question.subject for question in found.questions}) == 57, "as Hendrycks et al. 2021 count them"
+    assert len(found.questions) + sum(found.dropped.values()) == 14042
+    assert found.examples == dict.fromkeys(found.examples, ())
+    ring = Question("Find the characteristic of the ring Z_3 x 3Z.", "abstract algebra", ("0", "3", "12", "30"), 0)
+    assert ring in found.questions, "3Z has no other characteristic"

@@ -1,0 +1,90 @@
+"""Polysemanticity: how concepts share their salient neurons, per model, dataset and layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.means import IDENTITY, mean_columns
+from experiments.runner import Experiment, Runs, main
+from neuronlens.report.layout import PaperColumn, PaperTable
+from neuronlens.saliency.overlap import jaccard
+
+FRACTIONS = (0.05, 0.1, 0.3, 0.5)
+
+
+def chance_jaccard(neurons: int, count: int) -> float:
+    """Return the expected Jaccard overlap of two independent random sets of `count` out of `neurons`.
+
+    The shared count s is hypergeometric: the mean of s / (2 count - s).
+
+    >>> round(chance_jaccard(4, 2), 4)
+    0.3889
+    """
+    ways = math.comb(neurons, count)
+    shares = range(max(0, 2 * count - neurons), count + 1)
+    odds = (
+        math.comb(count, s) * math.comb(neurons - count, count - s) / ways * s / (2 * count - s)
+        for s in shares
+        if count
+    )
+    return float(sum(odds))
+
+
+def tables(runs: Runs) -> list[PaperTable]:
+    """Return overlap of salient sets against chance, and how many concepts a salient neuron serves."""
+    rows: list[dict[str, Any]] = []
+    for folder in runs.part("polysemanticity").values():
+        first = folder.read_results().rows.iloc[0]
+        for site, found in folder.restore_fitted()[0].items():
+            for ranking in found.rankings.values():
+                for fraction in FRACTIONS:
+                    chosen = ranking.selected(top_fraction=fraction)
+                    rows.append(
+                        {"model": first["model"], "dataset": first["dataset"], "layer": str(site.layer)}
+                        | {"neurons": fraction, "saliency": ranking.name, "concepts": len(chosen)}
+                        | _shared(chosen)
+                    )
+    columns = (
+        *IDENTITY,
+        PaperColumn("neurons", "top", "", ".0%"),
+        PaperColumn("concepts", "concepts", "", "d"),
+        PaperColumn("jaccard", "mean", "Jaccard of two concepts' sets", ".3f", interval=True),
+        PaperColumn("chance", "by chance", "Jaccard of two concepts' sets", ".3f"),
+        PaperColumn("two", "two or more", "salient neurons that serve", ".0%"),
+        PaperColumn("half", "half of all", "salient neurons that serve", ".0%"),
+        PaperColumn("all", "all concepts", "salient neurons that serve", ".0%"),
+    )
+    caption = (
+        "Salient sets by max saliency. The mean is over pairs of concepts, its 95 % interval bootstrapped over concepts; by "
+        "chance is the expectation for independent random sets of the same size."
+    )
+    frame = pd.DataFrame(rows)
+    return [
+        PaperTable(
+            "polysemanticity", "Concepts share salient neurons", caption, frame, columns, ("model", "dataset", "layer")
+        )
+    ]
+
+
+def _shared(chosen: np.ndarray) -> dict[str, float]:
+    """Return the overlap statistics of salient sets `[concept, neuron]`."""
+    concepts, neurons = chosen.shape
+    overlap = jaccard(chosen)
+    np.fill_diagonal(overlap, np.nan)
+    served = chosen.sum(axis=0)
+    salient = served[served > 0]
+    row = mean_columns("jaccard", np.nanmean(overlap, axis=1))
+    row["chance"] = chance_jaccard(neurons, int(chosen[0].sum()))
+    for name, least in (("two", 2), ("half", concepts / 2), ("all", concepts)):
+        row[name] = float((salient >= least).mean())
+    return row
+
+
+EXPERIMENT = Experiment("polysemanticity", ("polysemanticity",), tables)
+
+if __name__ == "__main__":
+    main(EXPERIMENT)
