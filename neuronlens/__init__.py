@@ -24,6 +24,7 @@ _HOMES = {
     "compose": "neuronlens.config",
     "edited": "neuronlens.hooks.contexts",
     "run": "neuronlens.pipeline",
+    "write_claims": "neuronlens.report.claims",
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 

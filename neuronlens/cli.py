@@ -23,11 +23,12 @@ GROUPS = (
     "experiment",
 )
 USAGE = """\
-neuronlens [run|doctor|report] [hydra overrides]
+neuronlens [run|doctor|report|compare] [hydra overrides]
 
   run      (default) data, model, activations, ranking, ranges, sweep, report: one run folder below outputs/
   doctor   check the configured model, layer and head before believing its numbers; exit 1 on a failed check
   report   redraw tables and figures of run folders: neuronlens report FOLDER ...
+  compare  put run folders side by side, paired by concept with the first: neuronlens compare FOLDER FOLDER ... [output=FOLDER]
 
 Overrides follow Hydra: group=option, key.sub=value, -m for a multirun. `neuronlens run --cfg job` prints the whole config.
 """
@@ -63,7 +64,12 @@ def _is_output(error: OSError) -> bool:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    verbs: dict[str, Callable[[list[str]], int]] = {"run": _run, "doctor": _doctor, "report": _report}
+    verbs: dict[str, Callable[[list[str]], int]] = {
+        "run": _run,
+        "doctor": _doctor,
+        "report": _report,
+        "compare": _compare,
+    }
     if arguments and arguments[0] in ("-h", "--help", "help"):
         print(
             USAGE
@@ -120,4 +126,21 @@ def _report(folders: list[str]) -> int:
 
     for folder in folders:
         redraw(Path(folder))
+    return 0
+
+
+def _compare(arguments: list[str]) -> int:
+    options = [argument.removeprefix("output=") for argument in arguments if argument.startswith("output=")]
+    folders = [argument for argument in arguments if not argument.startswith("output=")]
+    for argument in folders:
+        if argument.startswith("-"):
+            raise NeuronLensError(unknown("option of compare", argument, ["output=FOLDER"]))
+    if len(folders) < 2:
+        raise NeuronLensError(
+            f"compare takes two run folders or more, the reference first; got {len(folders)}: "
+            "neuronlens compare outputs/<run_name>/<date_time> outputs/<run_name>/<date_time> ..."
+        )
+    from neuronlens.report.side_by_side import put_side_by_side
+
+    put_side_by_side([Path(folder) for folder in folders], Path(options[-1]) if options else None)
     return 0

@@ -6,7 +6,7 @@ import csv
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,9 +97,16 @@ class _Cell:
     repeats: bool = False
 
 
+def as_text(table: PaperTable) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows as plain text, for a terminal; a group's heading leads its columns'."""
+    headings = [f"{column.group}: {column.heading}" if column.group else column.heading for column in table.columns]
+    rows = [["" if cell.repeats else f"{cell.value} {cell.behind}".rstrip() for cell in row] for row in _cells(table)]
+    return headings, rows
+
+
 def to_markdown(table: PaperTable) -> str:
     """Return the table as a Markdown section: title, caption, table, notes; a group's heading leads its columns'."""
-    headings = [f"{column.group}: {column.heading}" if column.group else column.heading for column in table.columns]
+    headings, _ = as_text(table)
     lines = ["| " + " | ".join(_marked(heading) for heading in headings) + " |"]
     lines.append("|" + "|".join("---:" if number else "---" for number in _numeric(table)) + "|")
     for row in _cells(table):
@@ -129,7 +136,7 @@ def to_latex(table: PaperTable) -> str:
         r"\centering",
         rf"\caption{{\textbf{{{escape(table.title)}.}} {escape(table.caption)}}}",
         rf"\label{{tab:{table.name}}}",
-        r"\small",
+        r"\par\medskip\small",
         rf"\begin{{tabular}}{{@{{}}{aligned}@{{}}}}",
         r"\toprule",
         *_latex_groups(table.columns),
@@ -142,6 +149,22 @@ def to_latex(table: PaperTable) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def pages(table: PaperTable, rows: int = 36) -> list[PaperTable]:
+    """Return a table cut into numbered ones of at most so many rows, for LaTeX, where a float cannot pass a page."""
+    starts = range(0, len(table.frame), rows)
+    if len(starts) < 2:
+        return [table]
+    return [
+        replace(
+            table,
+            name=f"{table.name}-{number}",
+            title=f"{table.title} ({number} of {len(starts)})",
+            frame=table.frame.iloc[start : start + rows],
+        )
+        for number, start in enumerate(starts, 1)
+    ]
 
 
 def write(table: PaperTable, folder: Path) -> list[Path]:
@@ -186,7 +209,9 @@ def _text(value: Any, form: str) -> str:
         return MISSING
     if isinstance(value, (str, bool, np.bool_)):
         return str(value)
-    return format(value, form or ("g" if isinstance(value, float) else ""))
+    if isinstance(value, float):  # a column of whole numbers with a null is one of floats to pandas
+        return format(value, form.replace("d", ".0f") or "g")
+    return format(value, form)
 
 
 def _interval(row: dict[str, Any], column: PaperColumn) -> str:
@@ -264,7 +289,7 @@ def _latex_cell(cell: _Cell, column: PaperColumn, number: bool) -> str:
     value = "--" if cell.value == MISSING else _minus(cell.value) if number else escape(cell.value)
     value = rf"\textbf{{{value}}}" if cell.bold else value
     value += f" {_minus(cell.behind)}" if cell.behind else ""
-    return rf"{{\raggedright {value}\par}}" if column.wrap_cm else value
+    return rf"\rightskip=0pt plus 1fil\relax {value}" if column.wrap_cm else value  # ragged; \raggedright takes \\ away
 
 
 def _minus(number: str) -> str:

@@ -222,10 +222,14 @@ def test_latex_compiles(tmp_path: Path) -> None:
     every = PaperTable(
         "every", NASTY, NASTY, pd.DataFrame({"x": [NASTY, "[first]", "*", "", "µ σ ² ª"]}), (PaperColumn("x", NASTY),)
     )
-    body = to_latex(table) + to_latex(every)
+    compile_latex(to_latex(table) + to_latex(every), tmp_path)
+
+
+def compile_latex(body: str, folder: Path) -> None:
+    """Set a document of these floats with the engine found, and fail with its log where it stops."""
     document = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n" + body + "\\end{document}\n"
-    (tmp_path / "page.tex").write_text(document)
+    (folder / "page.tex").write_text(document)
     stop = ["-interaction=nonstopmode", "-halt-on-error"] if ENGINE == "pdflatex" else []
-    done = subprocess.run([str(ENGINE), *stop, "page.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([str(ENGINE), *stop, "page.tex"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
-    assert (tmp_path / "page.pdf").stat().st_size > 1000
+    assert (folder / "page.pdf").stat().st_size > 1000
