@@ -106,7 +106,8 @@ class PosteriorRange:
         }
         shape = (len(counts), 1, activations.values.shape[1])
         lower, upper = np.full(shape, EMPTY[0]), np.full(shape, EMPTY[1])
-        cdf, components = normal_cdf(activations.statistics), {}
+        cdf = normal_cdf(activations.statistics)
+        components: dict[str, FloatArray] = {}
         if len(fitted):
             prior = counts[fitted] if self.priors == "empirical" else np.ones(len(fitted))
             (low, high), cdf, components = self._solve(activations, fitted, np.log(prior / prior.sum()), cdf)

@@ -18,6 +18,7 @@ FONT = (
 DENSITY_HEIGHT, RUG_HEIGHT = 300, 10
 FEW = alt.Axis(tickCount=alt.ExprRef("max(3, ceil(width / 100))"))
 Spec = dict[str, Any]
+Layered = alt.LayerChart | alt.FacetChart
 
 
 def specifications() -> dict[str, Spec]:
@@ -32,7 +33,7 @@ def specifications() -> dict[str, Spec]:
     return {name: _styled(chart).to_dict(validate=True) for name, chart in charts.items()}
 
 
-def tradeoff() -> alt.LayerChart:
+def tradeoff() -> Layered:
     """Return curves of collateral over erasure with intervals on both axes; rows in `points`, one per cell."""
     rows = alt.Chart(alt.NamedData("points"))
     colour = alt.Color("colour:N", scale=None)
@@ -45,7 +46,7 @@ def tradeoff() -> alt.LayerChart:
     )
     dashed = alt.when("datum.dashed").then(alt.value([6, 3])).otherwise(alt.value([1, 0]))
     curve = rows.mark_line(strokeWidth=1.8, aria=False).encode(
-        x=x, y=y, color=colour, detail="method:N", order="dose:Q", strokeDash=dashed
+        x=x, y=y, color=colour, detail="number:N", order="dose:Q", strokeDash=dashed
     )
     shown = ["method", "neurons", "strength", "concept accuracy drop", "measure", "value"]
     points = rows.mark_point(filled=True, size=46, opacity=1).encode(
@@ -55,7 +56,7 @@ def tradeoff() -> alt.LayerChart:
     return alt.layer(nothing.encode(y="zero:Q"), across, along, curve, points).properties(width="container", height=380)
 
 
-def bars() -> alt.LayerChart:
+def bars() -> Layered:
     """Return one bar per method with its interval, its name above it; rows in `bars`, best first."""
     rows = alt.Chart(alt.NamedData("bars"))
     y = alt.Y("row:O", axis=None)
@@ -71,7 +72,7 @@ def bars() -> alt.LayerChart:
     return alt.layer(bar, whisker, named).properties(width="container", height=alt.Step(36))
 
 
-def heat(domain: tuple[float, float] | None) -> alt.LayerChart:
+def heat(domain: tuple[float, float] | None) -> Layered:
     """Return a heat map of `value` over `row` and `column`, grey where there is none; rows in `squares`."""
     rows = alt.Chart(alt.NamedData("squares"))
     scale = alt.Scale(scheme="viridis") if domain is None else alt.Scale(scheme="viridis", domain=list(domain))
@@ -81,14 +82,15 @@ def heat(domain: tuple[float, float] | None) -> alt.LayerChart:
     shown = [f"{name}:N" for name in ("row name", "column name", "value")]
     colour = alt.Color("number:Q", scale=scale, legend=alt.Legend(orient="top", title=None, gradientLength=200))
     square = rows.mark_rect(stroke="white", strokeWidth=0.6).encode(x=x, y=y, tooltip=shown)
-    empty = square.transform_filter("datum.number === null").encode(color=alt.value("#88888840"))
+    # Every square is there first, grey: the axes then take rows and columns in the order given, filled or not.
+    empty = square.encode(color=alt.value("#88888840"))
     filled = square.transform_filter("datum.number !== null").encode(color=colour)
     ink = alt.when("datum.light").then(alt.value("#000")).otherwise(alt.value("#fff"))
     number = rows.mark_text(fontSize=9.5, aria=False).encode(x=x, y=y, text="text:N", color=ink)
     return alt.layer(empty, filled, number).properties(width="container", height=alt.Step(24))
 
 
-def density() -> alt.LayerChart:
+def density() -> Layered:
     """Return class-conditional densities over the intervals of a range, with the fitted law and a rug.
 
     Rows: `spans` (low, high), `curves` (kind, name, x, y), `laws` (name, x, y, component) and `rug` (x, kind).
@@ -116,9 +118,14 @@ def density() -> alt.LayerChart:
     return alt.layer(*layers).properties(width="container", height=DENSITY_HEIGHT)
 
 
-def _styled(chart: alt.LayerChart) -> alt.LayerChart:
+def _styled(chart: Layered) -> Layered:
     """Return a chart in the page's type and colour, that fits the width it is given."""
-    axis = {"labelColor": TEXT, "titleColor": TEXT, "tickColor": "#88888880", "domainColor": "#88888880"}
+    axis: dict[str, Any] = {
+        "labelColor": TEXT,
+        "titleColor": TEXT,
+        "tickColor": "#88888880",
+        "domainColor": "#88888880",
+    }
     axis |= {"gridColor": "#88888833", "titleFontWeight": "normal", "labelFontSize": 12, "titleFontSize": 12}
     return (
         chart.properties(background="transparent")

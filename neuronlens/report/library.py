@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from neuronlens.store import Store
 
 STAGE = "javascript"
 SCRIPT, CHARTS = "vega.js", "charts.json"
+SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
 
 class Library(NamedTuple):
@@ -35,13 +37,13 @@ def drawing_library(cache: Path) -> Library:
     import vl_convert
 
     charts = specifications()
-    versions = [vl_convert.__version__, vl_convert.get_vega_version(), vl_convert.get_vega_embed_version()]
-    key, store = fingerprint([STAGE, versions, charts]), Store(cache)
+    versions = [version("vl-convert-python"), vl_convert.get_vega_version(), vl_convert.get_vega_embed_version()]
+    key, store = fingerprint([STAGE, SNIPPET, versions, charts]), Store(cache)
     if store.has(STAGE, key):
         kept = store.folder(STAGE, key)
         return Library((kept / SCRIPT).read_text(encoding="utf-8"), json.loads((kept / CHARTS).read_text()))
     compiled = {name: vl_convert.vegalite_to_vega(chart) for name, chart in charts.items()}
-    library = Library(str(vl_convert.javascript_bundle()), compiled)
+    library = Library(str(vl_convert.javascript_bundle(SNIPPET)), compiled)
     if cache.is_dir():
         try:
             with store.writing(STAGE, key, {"versions": versions}) as folder:

@@ -17,7 +17,7 @@ from neuronlens.records import ResultTable
 from neuronlens.report.explorer import explorer_data
 from neuronlens.report.general import COLUMNS, general_cells, general_means
 from neuronlens.report.library import drawing_library
-from neuronlens.report.page_data import held_out_data, overlap_data, skipped_data, table_data
+from neuronlens.report.page_data import held_out_data, overlap_data, rounded, skipped_data, table_data
 from neuronlens.report.tables import HEADINGS, comparison_cells, headline, verdict
 from neuronlens.results import RunFolder
 
@@ -50,7 +50,7 @@ def write_page(folder: RunFolder, table: ResultTable, manifest: Mapping[str, Any
     config = plain(manifest["config"])
     tau = config["range"].get("tau")
     tau = None if tau is None else float(tau)  # an infinite one is text in JSON
-    data = page_data(folder, table, level=config["evaluation"]["level"], seed=config["seed"])
+    data = page_data(folder, table, tau, level=config["evaluation"]["level"], seed=config["seed"])
     rows = headline(table, tau)
     general = None
     if table.general is not None and len(table.general):
@@ -67,9 +67,15 @@ def write_page(folder: RunFolder, table: ResultTable, manifest: Mapping[str, Any
     return folder.path / NAME
 
 
-def page_data(folder: RunFolder, table: ResultTable, *, level: float, seed: int) -> dict[str, Any]:
-    """Return everything that the page's scripts draw, as JSON types; `left_out` says what did not fit."""
+def page_data(folder: RunFolder, table: ResultTable, tau: float | None, *, level: float, seed: int) -> dict[str, Any]:
+    """Return everything that the page's scripts draw, as JSON types; `left_out` says what did not fit.
+
+    Args:
+        tau: the configured one, which the page shows first.
+        level: of the intervals over concepts.
+    """
     data = table_data(table, level=level, seed=seed)
+    data["tau"] = rounded([tau])[0]
     diagnostics, overlap = folder.read_diagnostics()
     data["overlap"] = overlap_data(overlap, data["concepts"])
     data["held_out"] = held_out_data(diagnostics)

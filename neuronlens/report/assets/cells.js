@@ -32,8 +32,9 @@ function setUpCells() {
 
   function figure(row, name) {
     const { mean, low, high } = row.values[name];
-    const bounds = intervals.checked && low !== null ? make("small", { textContent: `${spoken(low)} to ${spoken(high)}` }) : null;
-    return [spoken(mean), ...(bounds ? [bounds] : [])];
+    const tiny = name === "kl";
+    const bounds = intervals.checked && low !== null ? make("small", { textContent: `${spoken(low, 3, tiny)} to ${spoken(high, 3, tiny)}` }) : null;
+    return [spoken(mean, 3, tiny), ...(bounds ? [bounds] : [])];
   }
 
   function draw() {
@@ -59,7 +60,9 @@ function setUpHeldOut() {
   if (page.held_out.length === 0) return hide("held-out");
   const title = (row) => [row.site, row.saliency, row.range + (row.tau === null ? "" : ` tau ${knobText(row.tau)}`)].join(", ");
   const which = choice(at("held-out-controls"), "held-out-which", "Site, ranking and range", distinct(page.held_out.map(title)).map((name) => [name, name]), draw);
-  which.selectedIndex = which.options.length - 1;
+  const titles = distinct(page.held_out.map(title));
+  const configured = page.held_out.findLast((row) => row.tau === (page.tau === Infinity ? "inf" : page.tau));
+  which.value = configured ? title(configured) : titles.at(-1);
   const numbers = [
     ["neurons", "neurons", (value) => spoken(value, 0)],
     ["coverage", "fires on the concept", (value) => percent(value, 1)],

@@ -1,6 +1,7 @@
 /* Charts: made once of the page's specifications, then given rows. */
 const MASK_COLOUR = "#d55e00";
 const COLOURS = ["#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#999999"];
+const CONTROL_COLOUR = "#8c8c8c";
 const ERRORS_ALONE = 1; // of vega-util; an empty choice is no reason to warn
 const SHAPES = ["circle", "triangle-up", "diamond", "cross", "triangle-down"];
 
@@ -89,5 +90,5 @@ function squares(rowNames, columnNames, values, written) {
 /** Give a heat map room for its columns: where the page is narrower, it scrolls in its own box. */
 function room(host, columns) {
   host.style.minWidth = `${270 + 30 * columns}px`;
-  host.style.maxWidth = `${310 + 64 * columns}px`;
+  host.style.maxWidth = `${310 + Math.max(64 * columns, 200)}px`;
 }

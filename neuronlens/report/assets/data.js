@@ -1,5 +1,6 @@
 /* The run, as the page carries it, and numbers as people read them. */
 const page = JSON.parse(document.getElementById("page-data").textContent);
+if (page.tau === "inf") page.tau = Infinity;
 
 /** Return Float32Array values of base64 text; little-endian, as explorer.py wrote them. */
 function floats(text) {
@@ -8,17 +9,19 @@ function floats(text) {
   return Float32Array.from({ length: bytes.length / 4 }, (_, place) => view.getFloat32(4 * place, true));
 }
 
-/** Return a number as text: three decimals for shares and drops, fewer for large ones; a dash where there is none. */
-function spoken(value, digits = 3) {
+/** Return a number as text: three decimals for shares and drops, fewer for large ones; a dash where there is none. What
+ * rounds to nothing is written with a power of ten where `tiny` asks for it. */
+function spoken(value, digits = 3, tiny = false) {
   if (value === null || value === undefined || value === "") return "–";
   if (value === "inf" || value === Infinity) return "∞";
   if (value === "-inf" || value === -Infinity) return "−∞";
   const number = Number(value);
   if (Number.isNaN(number)) return "–";
   const size = Math.abs(number);
-  if (size !== 0 && size < 0.5 * 10 ** -digits) return `${number < 0 ? "−" : ""}${size.toExponential(1)}`;
-  const text = size >= 1000 ? Math.round(size).toString() : size.toFixed(size >= 100 ? 1 : digits);
-  return `${number < 0 ? "−" : ""}${text}`;
+  const sign = number < 0 ? "−" : "";
+  if (tiny && size !== 0 && size < 0.5 * 10 ** -digits) return sign + size.toExponential(1);
+  const text = size >= 1000 ? Math.round(size).toString() : size.toFixed(size >= 100 ? Math.min(digits, 1) : digits);
+  return (Number(text) === 0 ? "" : sign) + text;
 }
 
 /** Return a knob as text: a number without trailing zeros, text as it is, a dash where it plays no part. */
@@ -34,9 +37,9 @@ function percent(share, digits = 0) {
 }
 
 /** Return a mean with its interval. */
-function withInterval(mean, low, high) {
-  const bounds = low === null || low === undefined ? "" : ` [${spoken(low)}, ${spoken(high)}]`;
-  return `${spoken(mean)}${bounds}`;
+function withInterval(mean, low, high, tiny = false) {
+  const bounds = low === null || low === undefined ? "" : ` [${spoken(low, 3, tiny)}, ${spoken(high, 3, tiny)}]`;
+  return `${spoken(mean, 3, tiny)}${bounds}`;
 }
 
 /** Return each value once, in the order of first appearance. */

@@ -15,6 +15,7 @@ function decodeSite(site) {
       Array.from({ length: count }, (_, place) => array[(concept * count + place) * width + column.get(neuron)]);
     return {
       name: range.tau === null ? range.range : `${range.range}, tau ${knobText(range.tau === "inf" ? "inf" : Number(range.tau))}`,
+      tau: range.tau === null ? null : Number(range.tau === "inf" ? Infinity : range.tau),
       skipped: range.skipped,
       intervals: (concept, neuron) => {
         const [low, high] = [arrays.lower, arrays.upper].map((array) => pick(array, concept, range.intervals, neuron));
@@ -61,7 +62,7 @@ function setUpExplorer() {
     fillChoice(neuron, order[chosen].map((number, place) => [number, `${place + 1}. neuron ${number}, score ${spoken(scores[chosen][place])}`]));
     neuron.selectedIndex = 0;
     fillChoice(range, own.ranges.map(({ name }) => [name, name]));
-    if (!own.ranges.some(({ name }) => name === before)) range.selectedIndex = own.ranges.length - 1;
+    if (!own.ranges.some(({ name }) => name === before)) range.selectedIndex = Math.max(own.ranges.findIndex(({ tau }) => tau === page.tau), 0);
     draw();
   }
 

@@ -7,7 +7,7 @@ function erasedLabel(level) {
 
 /** Add the choices that matched erasure is seen by; `draw` is called on each change. */
 function matchedChoices(host, name, draw) {
-  const layers = distinct(page.ranked.method.map((number) => page.methods[number].layers)).reverse();
+  const layers = distinct(page.methods.map((method) => method.layers)).reverse();
   const levels = distinct(page.ranked.level).sort((a, b) => a - b);
   const cost = choice(host, `${name}-cost`, "Cost to the others", COSTS.map((found) => [found, measureLabel(found)]), draw);
   const level = choice(host, `${name}-level`, "Erased", levels.map((found) => [found, erasedLabel(found)]), draw);
@@ -35,9 +35,10 @@ function setUpBars() {
     const bars = reached.map(({ row, method }, place) => {
       const [mean, low, high] = [own.mean[row], own.low[row], own.high[row]];
       const concepts = `${page.ranked.reached[row]} of ${page.ranked.concepts[row]} concepts`;
-      const value = withInterval(mean, low, high);
-      const colour = method.gate === "neuron" && method.control === null ? MASK_COLOUR : COLOURS[0];
-      return { row: place, mean, low: low ?? mean, high: high ?? mean, colour, method: method.name, value, concepts, label: wide ? `${method.name}: ${value}, ${concepts}` : `${method.name}: ${spoken(mean)}` };
+      const tiny = choices.cost.value === "kl";
+      const value = withInterval(mean, low, high, tiny);
+      const colour = method.control !== null ? CONTROL_COLOUR : method.gate === "neuron" ? MASK_COLOUR : COLOURS[0];
+      return { row: place, mean, low: low ?? mean, high: high ?? mean, colour, method: method.name, value, concepts, label: wide ? `${method.name}: ${value}, ${concepts}` : `${method.name}: ${spoken(mean, 3, tiny)}` };
     });
     const missing = lines.length - reached.length;
     const sentence = `${measureLabel(choices.cost.value)} of ${bars.length} methods where ${erasedLabel(level)} is erased; ${missing} never erase that much.`;
@@ -49,7 +50,7 @@ function setUpMaps() {
   if (page.ranked.method.length === 0) return hide("maps");
   const choices = matchedChoices(at("maps-controls"), "maps", draw);
   const byConcept = chart(at("maps-concepts"), "heat", "by-concept");
-  const layers = distinct(page.ranked.method.map((number) => page.methods[number].layers));
+  const layers = distinct(page.methods.map((method) => method.layers));
   at("maps-layers-part").hidden = layers.length < 2;
   const byLayer = layers.length < 2 ? null : chart(at("maps-layers"), "heat", "by-layer");
   draw();
@@ -65,8 +66,10 @@ function setUpMaps() {
     });
     room(at("maps-concepts"), page.concepts.length);
     const names = numbers.map((number) => page.methods[number].name);
+    const never = names.filter((_, row) => values[row].every((value) => value === null));
+    at("maps-never").textContent = never.length ? `Never for any concept, and so not shown: ${never.join("; ")}.` : "";
     at("maps-concepts-title").textContent = `${label[0].toUpperCase()}${label.slice(1)}, concept by concept`;
-    byConcept.give({ squares: squares(names, page.concepts, values, short) }, `${label}, by method and concept.`);
+    byConcept.give({ squares: reachedSquares(names, page.concepts, values) }, `${label}, by method and concept.`);
     if (byLayer) drawLayers(cost, level, label);
   }
 
@@ -78,8 +81,14 @@ function setUpMaps() {
       if (page.ranked.level[row] === level) values[names.indexOf(method.name)][layers.indexOf(method.layers)] = page.ranked[cost].mean[row];
     });
     room(at("maps-layers"), layers.length);
-    byLayer.give({ squares: squares(names, layers.map((name) => `layer ${name}`), values, short) }, `${label}, by method and layer.`);
+    byLayer.give({ squares: reachedSquares(names, layers.map((name) => `layer ${name}`), values) }, `${label}, by method and layer.`);
   }
+}
+
+/** Return the squares of the rows that hold any number. */
+function reachedSquares(names, columns, values) {
+  const kept = names.map((_, row) => row).filter((row) => values[row].some((value) => value !== null));
+  return squares(kept.map((row) => names[row]), columns, kept.map((row) => values[row]), short);
 }
 
 /** Return a cost in as few letters as a square has room for: .04 */

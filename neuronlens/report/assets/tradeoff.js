@@ -66,12 +66,13 @@ function setUpTradeoff() {
       ...{ x: x.mean, x_low: x.low ?? x.mean, x_high: x.high ?? x.mean, y: y.mean, y_low: y.low ?? y.mean, y_high: y.high ?? y.mean },
       ...style,
       dose: 1e6 * (page.cells.n_neurons[cell] ?? 0) + (knobs.strength[cell] ?? 0),
+      number: page.cells.method[cell],
       method: page.methods[page.cells.method[cell]].name,
       neurons: knobText(page.cells.n_neurons[cell]),
       strength: knobText(knobs.strength[cell]),
       "concept accuracy drop": withInterval(x.mean, x.low, x.high),
       measure: measureLabel(cost.value),
-      value: withInterval(y.mean, y.low, y.high),
+      value: withInterval(y.mean, y.low, y.high, cost.value === "kl"),
     };
   }
 
