@@ -25,7 +25,9 @@ class Library(NamedTuple):
     charts: dict[str, Any]
 
 
-@lru_cache(maxsize=1)
+_MADE: dict[str, Library] = {}  # by fingerprint, so that a process puts it together once
+
+
 def drawing_library(cache: Path) -> Library:
     """Return Vega's script and the page's charts, compiled from Vega-Lite so that the page need not.
 
@@ -36,19 +38,32 @@ def drawing_library(cache: Path) -> Library:
     """
     import vl_convert
 
-    charts = specifications()
+    charts = _charts()
     versions = [version("vl-convert-python"), vl_convert.get_vega_version(), vl_convert.get_vega_embed_version()]
     key, store = fingerprint([STAGE, SNIPPET, versions, charts]), Store(cache)
+    if key in _MADE:
+        return _MADE[key]
     if store.has(STAGE, key):
         kept = store.folder(STAGE, key)
-        return Library((kept / SCRIPT).read_text(encoding="utf-8"), json.loads((kept / CHARTS).read_text()))
-    compiled = {name: vl_convert.vegalite_to_vega(chart) for name, chart in charts.items()}
-    library = Library(str(vl_convert.javascript_bundle(SNIPPET)), compiled)
-    if cache.is_dir():
-        try:
-            with store.writing(STAGE, key, {"versions": versions}) as folder:
-                (folder / SCRIPT).write_text(library.script, encoding="utf-8")
-                (folder / CHARTS).write_text(json.dumps(library.charts))
-        except OutputError:
-            pass  # a cache that only others may write costs the next page some seconds, not this one its script
+        library = Library((kept / SCRIPT).read_text(encoding="utf-8"), json.loads((kept / CHARTS).read_text()))
+    else:
+        compiled = {name: vl_convert.vegalite_to_vega(chart) for name, chart in charts.items()}
+        library = Library(str(vl_convert.javascript_bundle(SNIPPET)), compiled)
+        if cache.is_dir():
+            _keep(store, key, library, versions)
+    _MADE[key] = library
     return library
+
+
+@lru_cache(maxsize=1)
+def _charts() -> dict[str, Any]:
+    return specifications()
+
+
+def _keep(store: Store, key: str, library: Library, versions: list[str]) -> None:
+    try:
+        with store.writing(STAGE, key, {"versions": versions}) as folder:
+            (folder / SCRIPT).write_text(library.script, encoding="utf-8")
+            (folder / CHARTS).write_text(json.dumps(library.charts))
+    except OutputError:
+        pass  # a cache that only others may write costs the next page some seconds, not this one its script

@@ -172,7 +172,7 @@ def _head(table: ResultTable, manifest: Mapping[str, Any], config: Mapping[str, 
         ("cells per concept", f"{cells}"),
     ]
     model, dataset = config["model"]["name"], config["dataset"]["name"]
-    versions = list(manifest.get("versions", {}).items())
+    versions = sorted(manifest.get("versions", {}).items())
     versions += [("git revision", manifest.get("git_revision") or "not in a repository")]
     versions += [("machine", manifest.get("machine", "")), ("seed", manifest.get("seed", ""))]
     return {
@@ -185,6 +185,6 @@ def _head(table: ResultTable, manifest: Mapping[str, Any], config: Mapping[str, 
         "level": f"{config['evaluation']['level']:.0%}",
         "command": shlex.join(str(part) for part in manifest.get("command", [])),
         "versions": versions,
-        "fingerprints": list(manifest.get("fingerprints", {}).items()),
+        "fingerprints": sorted(manifest.get("fingerprints", {}).items()),
         "config": json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False, default=str),
     }

@@ -119,7 +119,7 @@ def _cells(
     if total > MOST_CELLS:
         left_out.append(f"{total - MOST_CELLS} of {total} cells (all stand in results.parquet).")
         edited = edited[edited["cell_number"] < MOST_CELLS]
-    swept = curves(edited)
+    swept = curves(rows).assign(cell_number=edited["cell_number"]).dropna(subset="cell_number")
     number = {key: place for place, key in enumerate(keys)}
     method = swept.drop_duplicates("cell_number").set_index("cell_number")[METHOD]
     own = {cell: number[method_key(row)] for cell, row in zip(method.index, method.to_dict("records"), strict=True)}

@@ -15,6 +15,7 @@ function chart(host, name, file) {
     if (view === null) {
       const data = page.charts[name].data.map((set) => (sets[set.name] ? { ...set, values: sets[set.name] } : set));
       const found = await vegaEmbed(host, { ...page.charts[name], data, description: sentence }, options);
+      host.view = found.view; // for whoever looks at the page from its console
       return found.view;
     }
     for (const [set, rows] of Object.entries(sets)) view.data(set, rows);
