@@ -78,7 +78,7 @@ def heat(domain: tuple[float, float] | None) -> Layered:
     scale = alt.Scale(scheme="viridis") if domain is None else alt.Scale(scheme="viridis", domain=list(domain))
     labels: dict[str, Any] = {"sort": None, "title": None}
     x = alt.X("column:O", axis=alt.Axis(labelAngle=-50, labelLimit=190, labelOverlap=False, domain=False), **labels)
-    y = alt.Y("row:O", axis=alt.Axis(labelLimit=250, labelOverlap=False, domain=False), **labels)
+    y = alt.Y("row:O", axis=alt.Axis(labelLimit=320, labelOverlap=False, domain=False), **labels)
     shown = [f"{name}:N" for name in ("row name", "column name", "value")]
     colour = alt.Color("number:Q", scale=scale, legend=alt.Legend(orient="top", title=None, gradientLength=200))
     square = rows.mark_rect(stroke="white", strokeWidth=0.6).encode(x=x, y=y, tooltip=shown)
@@ -86,7 +86,7 @@ def heat(domain: tuple[float, float] | None) -> Layered:
     empty = square.encode(color=alt.value("#88888840"))
     filled = square.transform_filter("datum.number !== null").encode(color=colour)
     ink = alt.when("datum.light").then(alt.value("#000")).otherwise(alt.value("#fff"))
-    number = rows.mark_text(fontSize=9.5, aria=False).encode(x=x, y=y, text="text:N", color=ink)
+    number = rows.mark_text(fontSize=9.5, aria=False).encode(x=x, y=y, text="text:N", color=ink, tooltip=shown)
     return alt.layer(empty, filled, number).properties(width="container", height=alt.Step(24))
 
 
@@ -105,7 +105,7 @@ def density() -> Layered:
     rest = filled.transform_filter("datum.kind === 'rest'").encode(x=x, y=y, color=alt.value(REST))
     own = filled.transform_filter("datum.kind === 'concept'").encode(x=x, y=y, color=alt.value(CONCEPT))
     thin = curves.mark_line(strokeWidth=1, opacity=0.55, aria=False).transform_filter("datum.kind === 'other'")
-    others = thin.encode(x=x, y=y, detail="name:N", color=alt.value(OTHER), tooltip="name:N")
+    others = thin.encode(x=x, y=y, detail="number:N", color=alt.value(OTHER), tooltip="name:N")
     bold = curves.mark_line(strokeWidth=2.2, strokeDash=[2, 2], aria=False)
     compared = bold.transform_filter("datum.kind === 'compared'").encode(x=x, y=y, color=alt.value("#cc79a7"))
     laws = alt.Chart(alt.NamedData("laws")).mark_line(aria=False, stroke=TEXT)

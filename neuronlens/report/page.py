@@ -80,6 +80,11 @@ def page_data(folder: RunFolder, table: ResultTable, tau: float | None, *, level
     data["overlap"] = overlap_data(overlap, data["concepts"])
     data["held_out"] = held_out_data(diagnostics)
     data["explorer"] = explorer_data(folder, data["left_out"])
+    swept = list(dict.fromkeys(data["cells"]["knobs"]["saliency"]))
+    for site in data["explorer"]["sites"]:  # the files hold rankings by the alphabet
+        site["rankings"].sort(
+            key=lambda ranking: swept.index(ranking["name"]) if ranking["name"] in swept else len(swept)
+        )
     return data
 
 

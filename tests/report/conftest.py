@@ -18,8 +18,8 @@ from neuronlens.pipeline import run
 from tests.conftest import texts_of
 
 SCRIPT = "<script>alert(1)</script>"
-LABELS = (SCRIPT, 'a "quoted" <b>name</b> & \'more\'', "</script><!-- cloud\u2028y", "__proto__")
-NASTY = (SCRIPT, "\"><img src=x onerror=alert(2)>", "</script><script>alert(3)</script>", "{{ 7 * 7 }} <!-- & &amp; '")
+LABELS = (SCRIPT, "a \"quoted\" <b>name</b> & 'more'", "</script><!-- cloud\u2028y", "__proto__")
+NASTY = (SCRIPT, '"><img src=x onerror=alert(2)>', "</script><script>alert(3)</script>", "{{ 7 * 7 }} <!-- & &amp; '")
 
 
 def write_nasty_dataset(folder: Path) -> Path:

@@ -106,7 +106,9 @@ def test_every_method_has_a_name_of_its_own_within_a_layer(page: Page) -> None:
 
 
 def test_overlap_and_held_out_figures_are_those_of_the_files(page: Page, finished: Path) -> None:
-    overlap = pd.read_parquet(finished / "overlap.parquet").set_index(["site", "saliency", "concept", "other"])["jaccard"]
+    overlap = pd.read_parquet(finished / "overlap.parquet").set_index(["site", "saliency", "concept", "other"])[
+        "jaccard"
+    ]
     concepts = page.data["concepts"]
     assert len(page.data["overlap"]) == 4
     for panel in page.data["overlap"]:
@@ -131,7 +133,9 @@ def activations_of(folder: Path, texts: list[str], layer: int) -> np.ndarray:
     model = AutoModelForSequenceClassification.from_pretrained(manifest["model_folder"]).eval()
     tokenizer = AutoTokenizer.from_pretrained(manifest["model_folder"])
     seen: list[np.ndarray] = []
-    hook = model.bert.encoder.layer[layer].register_forward_hook(lambda *call: seen.append(call[2][0, 0].numpy().copy()))
+    hook = model.bert.encoder.layer[layer].register_forward_hook(
+        lambda *call: seen.append(call[2][0, 0].numpy().copy())
+    )
     with torch.no_grad():
         for text in texts:
             encoded = tokenizer(text, truncation=True, max_length=manifest["max_length"], return_tensors="pt")
@@ -221,11 +225,16 @@ def test_mixture_components_are_those_that_the_intervals_come_from(page: Page, f
         width, labels = len(site["neurons"]), np.array(page.data["explorer"]["samples"]["label"])
         values = floats(site["values"], width, len(labels)).T.astype(np.float64)
         for fitted in (entry for entry in site["ranges"] if entry["range"] == "mixture"):
-            weights, means, stds = (floats(fitted[name], 4, fitted["components"], width) for name in ("weights", "means", "stds"))
+            weights, means, stds = (
+                floats(fitted[name], 4, fitted["components"], width) for name in ("weights", "means", "stds")
+            )
             np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
             bounds = [floats(fitted[end], 4, fitted["intervals"], width) for end in ("lower", "upper")]
             for concept, neuron in np.ndindex(4, width):
-                own, law = values[labels == concept, neuron], [part[concept, :, neuron] for part in (weights, means, stds)]
+                own, law = (
+                    values[labels == concept, neuron],
+                    [part[concept, :, neuron] for part in (weights, means, stds)],
+                )
                 # EM's M-step keeps the samples' mean, whatever the components.
                 assert (law[0] * law[1]).sum() == pytest.approx(own.mean(), abs=2e-4 * max(1, abs(own).max()))
                 density = (law[0] * norm.pdf(own[:, None], law[1], np.maximum(law[2], 1e-9))).sum(axis=1)
@@ -233,7 +242,9 @@ def test_mixture_components_are_those_that_the_intervals_come_from(page: Page, f
                 grid = np.linspace(own.min() - 1, own.max() + 1, 400)
                 heavy = law[0] >= 0.05
                 near = np.abs(grid[:, None] - law[1]) - fitted["tau"] * law[2]
-                inside = ((grid[:, None] >= bounds[0][concept, :, neuron]) & (grid[:, None] <= bounds[1][concept, :, neuron])).any(axis=1)
+                inside = (
+                    (grid[:, None] >= bounds[0][concept, :, neuron]) & (grid[:, None] <= bounds[1][concept, :, neuron])
+                ).any(axis=1)
                 clear = (np.abs(near[:, heavy]) > 1e-4).all(axis=1)
                 assert ((near[:, heavy] < 0).any(axis=1) == inside)[clear].all()
                 several += int((law[0] > 0).sum() > 1)
@@ -304,7 +315,9 @@ def test_every_figure_is_a_png_and_an_svg_that_come_out_the_same(finished: Path,
     assert {"tradeoff", "neurons", "qq", "firing", "overlap", "methods"} == stems
     assert drawn == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
     for stem in stems:
-        assert ElementTree.parse(finished / "figures" / f"{stem}.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        assert (
+            ElementTree.parse(finished / "figures" / f"{stem}.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        )
     shutil.copytree(finished, tmp_path / "again")
     folder = RunFolder(tmp_path / "again")
     paths = draw(folder, folder.read_results(), level=0.95, seed=0)

@@ -56,10 +56,12 @@ function styles(methods) {
   });
 }
 
-/** Return names, each once: what stands twice gets a number. */
+/** Return names, each once: what stands twice gets a number. Vega looks names up in plain objects, so one that every object
+ * knows, as __proto__, gets an invisible letter. */
 function unique(names) {
   const seen = new Map();
-  return names.map((name) => {
+  return names.map((text) => {
+    const name = text in {} ? `${text}\u200b` : text;
     const count = (seen.get(name) ?? 0) + 1;
     seen.set(name, count);
     return count === 1 ? name : `${name} (${count})`;
@@ -90,6 +92,6 @@ function squares(rowNames, columnNames, values, written) {
 
 /** Give a heat map room for its columns: where the page is narrower, it scrolls in its own box. */
 function room(host, columns) {
-  host.style.minWidth = `${270 + 30 * columns}px`;
-  host.style.maxWidth = `${310 + Math.max(64 * columns, 200)}px`;
+  host.style.minWidth = `${330 + 30 * columns}px`;
+  host.style.maxWidth = `${370 + Math.max(64 * columns, 200)}px`;
 }

@@ -91,9 +91,9 @@ function setUpExplorer() {
       if (place === beside && place !== chosen) series.push({ kind: "compared", name, values: group((label) => label === place) });
       else if (every.checked && place !== chosen) series.push({ kind: "other", name, values: group((label) => label === place) });
     });
-    const curves = series.flatMap(({ kind, name, values: found }) => {
+    const curves = series.flatMap(({ kind, name, values: found }, number) => {
       const density = found.length > 1 ? kernelDensity(found, grid) : null;
-      return density ? grid.map((x, place) => ({ kind, name, x, y: density[place] })) : [];
+      return density ? grid.map((x, place) => ({ kind, name, number, x, y: density[place] })) : [];
     });
     const rug = all.map((x, row) => ({ x, kind: labels[row] === chosen ? "concept" : "rest" }));
     rug.sort((a, b) => (a.kind < b.kind ? 1 : -1));
@@ -134,7 +134,7 @@ function setUpExplorer() {
       if (within(value, intervals)) count[`${side}Inside`] += 1;
     });
     const inside = count.ownInside + count.restInside;
-    const reason = estimated?.skipped[page.concepts[chosen]];
+    const reason = estimated && Object.hasOwn(estimated.skipped, page.concepts[chosen]) ? estimated.skipped[page.concepts[chosen]] : null;
     const name = page.concepts[chosen];
     const counted =
       `${intervalText(intervals)} holds ${count.ownInside} of ${count.own} samples of ${name} (${percent(count.ownInside / count.own)}) and ` +

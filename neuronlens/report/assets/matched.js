@@ -98,8 +98,10 @@ function short(number) {
 
 function setUpSalient() {
   if (page.overlap.length === 0) return hide("salient");
-  const options = page.overlap.map((entry, place) => [place, `${entry.site}, ${entry.saliency}`]).reverse();
+  const options = page.overlap.map((entry, place) => [place, `${entry.site}, ${entry.saliency}`]);
   const which = choice(at("salient-controls"), "salient-which", "Site and ranking", options, draw);
+  const last = page.overlap.at(-1).site;
+  which.value = String(page.overlap.findIndex(({ site }) => site === last));
   const drawing = chart(at("salient-chart"), "share", "shared-neurons");
   draw();
 

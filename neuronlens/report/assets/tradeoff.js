@@ -37,6 +37,7 @@ function setUpTradeoff() {
   const names = page.concepts.map((name, place) => [place, name]);
   const concept = choice(controls, "tradeoff-concept", "Concept", [["", "mean over concepts"], ...(page.rows ? names : [])], draw);
   const hidden = new Set();
+  let show = () => {};
   const drawing = chart(at("tradeoff-chart"), "tradeoff", "tradeoff");
   draw();
 
@@ -51,6 +52,11 @@ function setUpTradeoff() {
     const methods = numbers.map((number) => page.methods[number]);
     const style = new Map(styles(methods).map((found, place) => [numbers[place], found]));
     legend(numbers, methods, style);
+    show = () => give(chosen, own, row, style);
+    show();
+  }
+
+  function give(chosen, own, row, style) {
     const shown = own.filter((cell) => !hidden.has(page.cells.method[cell]));
     const points = shown.map((cell) => point(cell, row[cell], chosen, style.get(page.cells.method[cell])));
     at("tradeoff-axis").textContent = `↑ ${measureLabel(cost.value)} (cost to the others, lower is better)`;
@@ -83,8 +89,7 @@ function setUpTradeoff() {
       box.addEventListener("change", () => {
         if (box.checked) hidden.delete(number);
         else hidden.add(number);
-        draw();
-        at("tradeoff-legend").querySelectorAll("input")[place].focus();
+        show();
       });
       return make("label", {}, box, swatch(style.get(number)), method.name);
     });
