@@ -58,8 +58,8 @@ def draw(folder: RunFolder, table: ResultTable, *, level: float, seed: int) -> l
     if len(table.methods) > 4:
         figures["methods"] = methods(table.methods)
     drawn = []
-    # The same run draws the same bytes: no date, and ids within the file from a salt of ours.
-    with rc_context({"svg.hashsalt": "neuronlens"}):
+    # The same run draws the same bytes: no date, ids within the file from a salt of ours. Text stays text, to be edited.
+    with rc_context({"svg.hashsalt": "neuronlens", "svg.fonttype": "none"}):
         for name, figure in figures.items():
             path = folder.figures / f"{name}.png"
             figure.savefig(path, dpi=150)
