@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help run test check bench clean
+.PHONY: help run test browser check bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -15,8 +15,16 @@ run: $(STAMP)  ## set up, run the main job on the embedded default (minutes), sa
 	@echo "accuracy near 0.72 unedited; then a table of what each mask costs the other concepts, and three paths to open."
 	$(BIN)/neuronlens run
 
-test: $(STAMP)  ## set up, pass every test, slow ones and those that download wheels included
+test: $(STAMP) browser  ## set up, pass every test, slow ones and those that download wheels included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Only root on a Debian can install it; elsewhere the test of the report page that clicks says why it is skipped.
+browser:  ## Debian's chromium for the report page's test, where there is none yet
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && echo "Installing chromium for the report page's test" \
+	&& apt-get update -qq >/dev/null 2>&1 \
+	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-dejavu-core >/dev/null 2>&1; } \
+	|| echo "No Chromium, and none could be installed: the report page's browser test will be skipped."
 
 check: $(STAMP)  ## ruff and mypy, as pre-commit and CI run them
 	$(BIN)/ruff check .

@@ -39,6 +39,7 @@ from neuronlens.models.causal import load_prompted
 from neuronlens.models.loading import ModelSource, load_masked, load_model, locate
 from neuronlens.records import ConceptDataset, IntArray, LoadedModel, ResultTable, Site
 from neuronlens.report.figures import draw
+from neuronlens.report.page import write_page
 from neuronlens.report.tables import markdown, summarise
 from neuronlens.results import RunFolder, peak_memory_gib, provenance
 from neuronlens.schema import Config, everywhere, swept
@@ -90,6 +91,7 @@ def run(config: Config, path: Path) -> ResultTable:
             with stages("report"):
                 summary = write_run(config, folder, table, data, splits, fitted)
                 figures = draw(folder, table, level=config.evaluation.level, seed=config.seed)
+                write_page(folder, table, manifest)
                 tracker.log_results(table, summary, figures)
             tracker.log_timings(stages.seconds)
     manifest |= {"base_correct": counts.to_dict("records"), "correct_sets": correct_sets(splits)}

@@ -217,6 +217,8 @@ class ActivationRanges:
         skipped: concept index -> why no range could be fitted.
         law: how well the estimator's law fits, `[concept, neuron]` float64 each: `skewness`, `excess_kurtosis`,
             `ks_statistic`, `ks_p` (ranges/normality.py). Empty where nothing was fitted.
+        components: of a mixture law, `weights`, `means`, `stds` `[concept, component, neuron]` float64, unused ones with
+            weight 0. Empty for an estimator without one.
     """
 
     name: str
@@ -227,6 +229,7 @@ class ActivationRanges:
     statistics: ConceptStatistics
     skipped: Mapping[int, str] = field(default_factory=dict)
     law: Mapping[str, FloatArray] = field(default_factory=dict)
+    components: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

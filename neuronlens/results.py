@@ -8,7 +8,7 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +38,7 @@ from neuronlens.store import read_tensors, write_atomically, write_json, write_t
 LIBRARIES = ("torch", "transformers", "pytorch-lightning", "scikit-learn", "numpy", "datasets", "hydra-core", "wandb")
 MOMENTS = tuple(field.name for field in fields(ConceptStatistics))
 SHOWN_NEURONS = 8  # salient neurons per concept whose values a run folder keeps, for the histograms
+COMPONENTS = ("weights", "means", "stds")
 
 
 class RunFolder:
@@ -121,9 +122,23 @@ class RunFolder:
             )
         self._write_table("samples", pd.concat([frame for frame in frames if len(frame)], ignore_index=True))
 
+    def read_samples(self, split: str) -> pd.DataFrame:
+        """Return id, label and text of one split's examples, in file order.
+
+        Raises:
+            OutputError: the folder holds no samples.
+        """
+        path = self.path / "samples.parquet"
+        try:
+            table = pd.read_parquet(path, columns=["id", "split", "label", "text"], filters=[("split", "==", split)])
+        except (OSError, ValueError) as error:
+            raise OutputError(f"Cannot read {path}: {error}. Expected the folder of a finished run.") from error
+        return table.drop(columns="split")
+
     def write_fitted(self, fitted: Mapping[Site, Fitted], select: Mapping[Site, ActivationSet] | None = None) -> None:
         """Write rankings, ranges with their statistics, and the fit values of every concept's most salient neurons.
 
+        The values' example ids stand beside them as UTF-8 bytes `[sample, byte]` (`example_ids` reads them).
         `activations.safetensors` holds all values fitted on, and those of the select split: with them every gate and edit
         can be made again (`restore_fitted`).
         """
@@ -137,6 +152,7 @@ class RunFolder:
             for (range_name, tau), ranges in found.ranges.items():
                 name = f"{site}/{range_name}" + ("" if tau is None else f"/tau={tau}")
                 bounds |= {f"{name}/lower": ranges.lower, f"{name}/upper": ranges.upper}
+                bounds |= {f"{site}/{range_name}/{part}": array for part, array in ranges.components.items()}
                 skipped = {ranges.concepts[concept]: reason for concept, reason in ranges.skipped.items()}
                 described.append({"name": name, "site": str(site), "range": range_name, "tau": tau, "skipped": skipped})
             moments = found.activations.statistics
@@ -144,7 +160,7 @@ class RunFolder:
             orders = [ranking.order[:, :SHOWN_NEURONS] for ranking in found.rankings.values()]
             neurons = np.unique(np.concatenate(orders, axis=1)) if orders else np.arange(0)
             shown |= {f"{site}/values": found.activations.values[:, neurons], f"{site}/neurons": neurons}
-            shown[f"{site}/labels"] = found.activations.labels
+            shown |= {f"{site}/labels": found.activations.labels, f"{site}/ids": _ids_as_bytes(found.activations.ids)}
             for split, seen in (("fit", found.activations), ("select", (select or {}).get(site))):
                 if seen is not None:
                     values |= {f"{site}/{split}": seen.values, f"{site}/{split}_labels": seen.labels}
@@ -157,6 +173,7 @@ class RunFolder:
             "lower, upper": "[concept, interval, neuron]",
             "count": "[concept]",
             "mean, variance, mean_abs": "[concept, neuron]",
+            "weights, means, stds": "[concept, component, neuron]",
         }
         about = {"concepts": concepts, "ranges": described, "layout": layout}
         about["sites"] = [{"layer": site.layer, "name": site.name, "failed": fitted[site].failed} for site in fitted]
@@ -203,8 +220,10 @@ class RunFolder:
                     tau = None if told["tau"] is None else float(told["tau"])
                     bounds = arrays[f"{told['name']}/lower"], arrays[f"{told['name']}/upper"]
                     skipped = {concepts.index(name): reason for name, reason in told["skipped"].items()}
+                    parts = {part: f"{site}/{told['range']}/{part}" for part in COMPONENTS}
+                    components = {part: arrays[name] for part, name in parts.items() if name in arrays}
                     ranges[told["range"], tau] = ActivationRanges(
-                        told["range"], tau, *bounds, concepts, moments, skipped
+                        told["range"], tau, *bounds, concepts, moments, skipped, components=components
                     )
             fitted[site] = Fitted(recorded, rankings, ranges, entry["failed"])
         return fitted, select
@@ -254,6 +273,20 @@ def _activations(
     moments = moments or statistics_of(values, labels, len(concepts))
     ids = tuple(f"{split} {row}" for row in range(len(labels)))
     return ActivationSet(site, values, labels, concepts, ids, moments, fingerprint([str(site), split, values.shape]))
+
+
+def _ids_as_bytes(ids: Sequence[str]) -> NDArray[np.uint8]:
+    encoded = np.array([name.encode() for name in ids], dtype=np.bytes_)
+    return encoded.view(np.uint8).reshape(len(ids), encoded.itemsize)
+
+
+def example_ids(encoded: NDArray[np.uint8]) -> list[str]:
+    """Return the ids that a safetensors file holds as UTF-8 bytes `[sample, byte]`, padded with zeros.
+
+    >>> example_ids(np.array([[97, 98], [99, 0]], dtype=np.uint8))
+    ['ab', 'c']
+    """
+    return [row.tobytes().rstrip(b"\0").decode() for row in encoded]
 
 
 def provenance() -> dict[str, Any]:

@@ -33,6 +33,7 @@ def test_the_run_folder_holds_what_the_contract_says(finished: Path) -> None:
     for name in (
         *("manifest.json", "samples.parquet", "results.parquet", "results.csv", "summary.json", "table.md"),
         *("ranking.safetensors", "ranges.safetensors", "ranges.json", "figures/tradeoff.png", "figures/neurons.png"),
+        *("figures/tradeoff.svg", "report.html"),
     ):
         assert (finished / name).stat().st_size > 0, name
     manifest = json.loads((finished / "manifest.json").read_text())

@@ -39,6 +39,10 @@ HOMES = {
     "transformers": {"models", "trainer"},
     "wandb": {"tracking"},
     "matplotlib": {"report"},
+    "altair": {"report"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
+    "vl_convert": {"report"},
     "sklearn": {"saliency", "ranges", "edits"},
 }
 

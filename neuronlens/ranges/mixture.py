@@ -48,6 +48,11 @@ class MixtureLaws:
     log_likelihood: FloatArray
     bic: FloatArray
 
+    @property
+    def parts(self) -> dict[str, FloatArray]:
+        """Weights, means and standard deviations `[concept, component, neuron]`, as `ActivationRanges` keeps them."""
+        return {"weights": self.weights, "means": self.means, "stds": np.sqrt(self.variances)}
+
     def cdf(self, concept: int, values: FloatArray) -> FloatArray:
         """Return the probability of a value up to each of `values [sample, neuron]` under a concept's laws."""
         std = np.sqrt(self.variances[concept])
@@ -344,6 +349,7 @@ class MixtureRange:
         if not all(math.isinf(tau) for tau in taus):
             laws = self.fitter.fit(activations.values, activations.labels, concepts)
         law = {} if laws is None else describe(activations, laws.cdf)
+        components = {} if laws is None else laws.parts
         fitted = []
         for tau in taus:
             if laws is None or math.isinf(tau):
@@ -356,7 +362,10 @@ class MixtureRange:
                 lower, upper = merge(
                     np.where(heavy, laws.means - half, EMPTY[0]), np.where(heavy, laws.means + half, EMPTY[1])
                 )
+            bounds = lower, upper
             fitted.append(
-                ActivationRanges("mixture", float(tau), lower, upper, activations.concepts, statistics, skipped, law)
+                ActivationRanges(
+                    "mixture", float(tau), *bounds, activations.concepts, statistics, skipped, law, components
+                )
             )
         return fitted

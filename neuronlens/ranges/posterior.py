@@ -107,9 +107,10 @@ class PosteriorRange:
         shape = (len(counts), 1, activations.values.shape[1])
         lower, upper = np.full(shape, EMPTY[0]), np.full(shape, EMPTY[1])
         cdf = normal_cdf(activations.statistics)
+        components: dict[str, FloatArray] = {}
         if len(fitted):
             prior = counts[fitted] if self.priors == "empirical" else np.ones(len(fitted))
-            (low, high), cdf = self._solve(activations, fitted, np.log(prior / prior.sum()), cdf)
+            (low, high), cdf, components = self._solve(activations, fitted, np.log(prior / prior.sum()), cdf)
             lower, upper = (np.repeat(bound, low.shape[1], axis=1) for bound in (lower, upper))
             lower[fitted], upper[fitted] = low, high
         return ActivationRanges(
@@ -121,29 +122,31 @@ class PosteriorRange:
             statistics=activations.statistics,
             skipped=skipped,
             law=describe(activations, cdf),
+            components=components,
         )
 
     def _solve(
         self, activations: ActivationSet, fitted: IntArray, log_prior: FloatArray, gaussian_cdf: Cdf
-    ) -> tuple[Intervals, Cdf]:
-        """Return the fitted concepts' intervals, and the law that goodness of fit is measured against.
+    ) -> tuple[Intervals, Cdf, dict[str, FloatArray]]:
+        """Return the fitted concepts' intervals, the law that goodness of fit is measured against, a mixture's components.
 
         A kernel estimate and a histogram assume no law: theirs is the Gaussian.
         """
         samples = [activations.values[activations.labels == concept].astype(np.float64) for concept in fitted]
         if self.density == "histogram":
             edges, counts = histograms(samples, self.bins)
-            return likely_bins(edges, counts, log_prior, self.theta), gaussian_cdf
+            return likely_bins(edges, counts, log_prior, self.theta), gaussian_cdf, {}
         density: Density
+        components: dict[str, FloatArray] = {}
         if self.density == "mixture":
             laws = self.fitter.fit(activations.values, activations.labels, len(activations.concepts))
             density = GaussianMixtures(laws.weights[fitted], laws.means[fitted], np.sqrt(laws.variances[fitted]))
-            gaussian_cdf = laws.cdf
+            gaussian_cdf, components = laws.cdf, laws.parts
         elif self.density == "kde":
             density = fit_kernels(samples, self.bandwidth)
         else:
             density = fit_gaussians(samples)
-        return likely_intervals(density, samples, log_prior, self.theta, self.grid), gaussian_cdf
+        return likely_intervals(density, samples, log_prior, self.theta, self.grid), gaussian_cdf, components
 
 
 def log_posterior(density: Density, log_prior: FloatArray, points: FloatArray, neurons: IntArray) -> FloatArray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
@@ -39,7 +40,7 @@ class Salient:
 
 
 def draw(folder: RunFolder, table: ResultTable, *, level: float, seed: int) -> list[Path]:
-    """Draw every figure of a run and return their paths.
+    """Draw every figure of a run as PNG and SVG, and return the paths of the PNGs.
 
     Args:
         level: of the intervals over concepts.
@@ -57,10 +58,14 @@ def draw(folder: RunFolder, table: ResultTable, *, level: float, seed: int) -> l
     if len(table.methods) > 4:
         figures["methods"] = methods(table.methods)
     drawn = []
-    for name, figure in figures.items():
-        path = folder.figures / f"{name}.png"
-        figure.savefig(path, dpi=150)
-        drawn.append(path)
+    # The same run draws the same bytes: no date, ids within the file from a salt of ours. Text stays text, to be edited.
+    with rc_context({"svg.hashsalt": "neuronlens", "svg.fonttype": "none"}):
+        for name, figure in figures.items():
+            path = folder.figures / f"{name}.png"
+            figure.savefig(path, dpi=150)
+            figure.set_layout_engine("none")  # laid out once; the second file takes the same places
+            figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+            drawn.append(path)
     return drawn
 
 

@@ -1,30 +1,33 @@
-"""Draws a finished run's tables and figures again, from its files alone."""
+"""Draws a finished run's tables, figures and page again, from its files alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from neuronlens.report.figures import draw
+from neuronlens.report.page import write_page
 from neuronlens.report.tables import console_table, markdown, summarise, verdict, wide_console
 from neuronlens.results import RunFolder
 
 
 def redraw(path: Path) -> None:
-    """Write `table.md`, `summary.json` and the figures of a run folder again, and print its comparison.
+    """Write `table.md`, `summary.json`, `report.html` and the figures of a run folder again, and print its comparison.
 
     Raises:
         OutputError: not the folder of a finished run.
     """
     folder = RunFolder(path)
-    table, config = folder.read_results(), folder.read_record("manifest.json")["config"]
+    table, manifest = folder.read_results(), folder.read_record("manifest.json")
+    config = manifest["config"]
     folder.claim()
     tau = config["range"].get("tau")
     tau = None if tau is None else float(tau)  # an infinite one is text in JSON
     folder.write_text("table.md", markdown(table, tau))
     folder.write_record("summary.json", summarise(table, tau, int(table.base["concepts"])))
     drawn = draw(folder, table, level=config["evaluation"]["level"], seed=config["seed"])
+    page = write_page(folder, table, manifest)
     console = wide_console()
     console.print(console_table(table, tau))
     console.print(verdict(table, tau))
-    for written in (path / "table.md", *drawn):
+    for written in (page, path / "table.md", *drawn):
         console.print(str(written), soft_wrap=True)
