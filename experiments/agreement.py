@@ -38,7 +38,7 @@ def compared(now: pd.DataFrame, expected: pd.DataFrame) -> tuple[int, list[str]]
     Rows are found by their text columns and the knobs; a row that is not there any more is told too.
     """
     measured = [name.removesuffix("_low") for name in expected if name.endswith("_low")]
-    keys = [name for name in expected if expected[name].dtype == object or name in KNOBS]
+    keys = [name for name in expected if not pd.api.types.is_numeric_dtype(expected[name]) or name in KNOBS]
     rows = {_key(row, keys): row for row in now.to_dict("records")}
     inside, outside = 0, []
     for row in expected.to_dict("records"):

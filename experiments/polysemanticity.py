@@ -43,6 +43,8 @@ def tables(runs: Runs) -> list[PaperTable]:
             for ranking in found.rankings.values():
                 for fraction in FRACTIONS:
                     chosen = ranking.selected(top_fraction=fraction)
+                    if not chosen.any():
+                        continue  # the fraction is less than one neuron
                     rows.append(
                         {"model": first["model"], "dataset": first["dataset"], "layer": str(site.layer)}
                         | {"neurons": fraction, "saliency": ranking.name, "concepts": len(chosen)}

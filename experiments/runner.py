@@ -79,9 +79,13 @@ def run_parts(experiment: Experiment, profile: Profile, folder: Path, more: Sequ
     Args:
         folder: of the profile's output; runs go to its `runs/`.
         more: overrides that come after the profile's.
+    Raises:
+        NeuronLensError: the profile does not say what a part runs on.
     """
     found: dict[str, dict[str, nl.RunFolder]] = {}
     for part in experiment.parts:
+        if part not in profile.parts:
+            raise nl.NeuronLensError(f"Profile '{profile.name}' names no part '{part}'. Next: add it to its `parts`.")
         asked = profile.parts[part]
         for setting in asked.get("settings") or profile.settings:
             overrides = [f"experiment={part}", *profile.settings[setting], *asked.get("overrides", ()), *more]
