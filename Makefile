@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help run test browser check bench clean
+.PHONY: help run test browser check bench paper clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,9 @@ check: $(STAMP)  ## ruff and mypy, as pre-commit and CI run them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+paper: $(STAMP)  ## the paper's tables, figures and claims on the embedded models (under half an hour), below outputs/paper/
+	$(BIN)/python -m experiments.paper profile=embedded trainer.progress=false
 
 bench: $(STAMP)  ## speed side by side in one process: a table, and outputs/bench.json
 	$(BIN)/python -m benchmarks.run
