@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from safetensors.numpy import load_file
 from scipy.stats import gaussian_kde, norm
 
+from neuronlens.config import compose
+from neuronlens.pipeline import run
 from neuronlens.results import example_ids
 from tests.report.conftest import LABELS, SCRIPT
 
@@ -50,9 +53,11 @@ class Watched:
         self.page.on("dialog", self._dismiss)
         self.page.goto(path.resolve().as_uri())
         if path.name == "report.html":
-            self.drawn(
-                "tradeoff-chart", "matched-chart", "maps-concepts", "maps-layers", "explorer-chart", "salient-chart"
+            charts = self.page.eval_on_selector_all(
+                ".chart", "all => all.filter(one => one.offsetParent).map(one => one.id)"
             )
+            assert charts
+            self.drawn(*charts)
 
     def _dismiss(self, dialog: Any) -> None:
         self.dialogs.append(dialog.message)
@@ -61,13 +66,14 @@ class Watched:
     def drawn(self, *charts: str) -> None:
         """Wait until charts were drawn for the first time."""
         for chart in charts:
-            self.page.wait_for_function(f"document.getElementById('{chart}').dataset.drawn >= 1")
+            self.page.wait_for_selector(f"#{chart}[data-drawn]")
 
     def redrawn(self, chart: str, act: Callable[[], Any]) -> None:
         """Act, and wait until a chart has taken it in."""
-        before = int(self.page.get_attribute(f"#{chart}", "data-drawn"))
+        before = self.page.get_attribute(f"#{chart}", "data-drawn")
         act()
-        self.page.wait_for_function(f"document.getElementById('{chart}').dataset.drawn > {before}")
+        # By a selector: the page's policy lets no text be run as a function, not a test's either.
+        self.page.wait_for_selector(f"#{chart}:not([data-drawn='{before}'])")
 
     def choose(self, select: str, label: str, chart: str = "explorer-chart") -> None:
         """Choose an option by its text."""
@@ -308,10 +314,13 @@ def test_the_trade_off_follows_its_choices_and_its_legend(watched: Watched, fini
     own = rows[(rows["edit"] == "zero") & (rows["layers"] == "2")]
     points = watched.rows_of("tradeoff-chart", "points")
     assert len(points) == len(own) / 4
-    watched.page.select_option("#tradeoff-edit", label="complement mean")
-    watched.page.select_option("#tradeoff-cost", value="kl")
-    watched.redrawn("tradeoff-chart", lambda: watched.page.select_option("#tradeoff-concept", label="__proto__"))
-    watched.page.wait_for_timeout(100)
+    for select, choice in (
+        ("tradeoff-edit", {"label": "complement mean"}),
+        ("tradeoff-cost", {"value": "kl"}),
+        ("tradeoff-concept", {"label": "__proto__"}),
+    ):
+        act = partial(watched.page.select_option, f"#{select}", **choice)
+        watched.redrawn("tradeoff-chart", act)
     own = rows[(rows["edit"] == "complement_mean") & (rows["layers"] == "2") & (rows["concept"] == "__proto__")]
     points = watched.rows_of("tradeoff-chart", "points")
     shown = sorted((point["x"], point["y"]) for point in points)
@@ -428,3 +437,34 @@ def test_svg_ids_and_element_ids_stand_once(watched: Watched) -> None:
     ids = watched.page.eval_on_selector_all("body [id]", "all => all.map(one => one.id)")
     assert len(set(ids)) == len(ids)
     assert not [name for name in ids if re.search(r"[<>\"'& ]", name)]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["layers.mode=together", "sweep.layers=[0,last]", "sweep.tau=[2.5,inf]", "evaluation.diagnostics=false"],
+        ["sweep.gate=[neuron]", "sweep.edit=[leace]", "sweep.strength=[0.5,1.0]", "evaluation.bootstrap=0"],
+        [
+            "range=posterior",
+            "range.density=mixture",
+            "sweep.tau=null",
+            "sweep.gate=[range,outside,joint,neuron]",
+            "range.theta=0.9",
+        ],
+    ],
+    ids=["together", "one edit without a range", "posterior"],
+)
+def test_runs_of_other_shapes_open_too(
+    browser: Any, tiny_overrides: list[str], tmp_path: Path, more: list[str]
+) -> None:
+    swept = {entry.partition("=")[0] for entry in more}
+    overrides = [entry for entry in tiny_overrides if entry.partition("=")[0] not in swept]
+    run(compose([*overrides, *more]), tmp_path / "run")
+    found = Watched(browser, tmp_path / "run" / "report.html")
+    assert found.console == []
+    assert not found.page.query_selector_all("main .note")
+    cells = pd.read_parquet(tmp_path / "run" / "results.parquet").query("edit != 'none'")
+    assert len(found.table("cells-table")) == len(cells) / 4
+    for link in found.page.query_selector_all("nav a"):
+        assert found.page.is_visible(str(link.get_attribute("href")))
+    found.page.close()
