@@ -11,12 +11,14 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.config import compose, config_dir, explain, option_names, register, resolve
 from neuronlens.errors import NeuronLensError, unknown
 from neuronlens.evaluation.cells import grid
+from neuronlens.records import Job
 
 GROUPS = (
     *("model", "dataset", "layers", "saliency", "range", "intervention", "evaluation", "sweep", "trainer", "logger"),
@@ -99,11 +101,22 @@ def _run(overrides: list[str]) -> int:
 
 def job(composed: DictConfig) -> None:
     """Run one job of a (multi)run in its own folder; the function Hydra's launchers call."""
-    config = resolve(composed)
+    launched = HydraConfig.get()
+    config = resolve(composed, launched.runtime.choices.get("experiment"))
     grid(config)
     from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
 
-    run(config, Path(HydraConfig.get().runtime.output_dir))
+    run(config, Path(launched.runtime.output_dir), job=_job_of(launched))
+
+
+def _job_of(launched: DictConfig) -> Job | None:
+    """Return which job of a multirun this is, with the overrides that were swept over; None in a single run."""
+    if launched.mode != RunMode.MULTIRUN:
+        return None
+    folder = Path(launched.sweep.dir)
+    typed = OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task if (folder / "multirun.yaml").is_file() else []
+    swept = tuple(override for override in launched.overrides.task if override not in typed)
+    return Job(int(launched.job.num), swept, f"multirun-{folder.name}")
 
 
 def _doctor(overrides: list[str]) -> int:
