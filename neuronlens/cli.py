@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -109,12 +110,14 @@ def job(composed: DictConfig) -> None:
     run(config, Path(launched.runtime.output_dir), job=_job_of(launched))
 
 
-def _job_of(launched: DictConfig) -> Job | None:
+def _job_of(launched: HydraConf) -> Job | None:
     """Return which job of a multirun this is, with the overrides that were swept over; None in a single run."""
     if launched.mode != RunMode.MULTIRUN:
         return None
     folder = Path(launched.sweep.dir)
-    typed = OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task if (folder / "multirun.yaml").is_file() else []
+    typed = (
+        OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task if (folder / "multirun.yaml").is_file() else []
+    )
     swept = tuple(override for override in launched.overrides.task if override not in typed)
     return Job(int(launched.job.num), swept, f"multirun-{folder.name}")
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 PLAIN_EVERY_S = 60.0
@@ -36,6 +37,14 @@ def spoken_seconds(seconds: float) -> str:
     ('0:00:09', '1:01:40')
     """
     return str(timedelta(seconds=max(0, int(seconds))))
+
+
+class _Bar(BarColumn):
+    """A bar where something is counted, and nothing where only the time is known."""
+
+    def render(self, task: Task) -> ProgressBar | Text:  # type: ignore[override]
+        """Return the bar of a task."""
+        return Text() if task.total is None else super().render(task)
 
 
 class _Counted(ProgressColumn):
@@ -88,7 +97,7 @@ class ProgressLines:
         started = self.clock()
         try:
             if self.bars:
-                columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), _Counted())
+                columns = (SpinnerColumn(), TextColumn("{task.description}"), _Bar(24), _Counted())
                 with Progress(*columns, console=self.console, transient=True) as self._drawn:
                     self._drawn.add_task(self.prefix + name, total=None, unit="")
                     yield

@@ -93,7 +93,9 @@ class Stages:
             log.warning("%s", warning)
             self.warnings.print(Text(self.lines.prefix + warning, style="yellow"), soft_wrap=True)
 
-    def conclude(self, table: ResultTable, tau: float | None, path: Path, also: Mapping[str, str] | None = None) -> None:
+    def conclude(
+        self, table: ResultTable, tau: float | None, path: Path, also: Mapping[str, str] | None = None
+    ) -> None:
         """Print the base model, the comparison, the verdict and the paths worth opening, all at once.
 
         Args:

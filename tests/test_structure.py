@@ -17,6 +17,7 @@ RANKS = [
     {"schema"},
     {"checks"},
     {"config"},
+    {"progress"},
     {"records", "store", "spill", "trainer"},
     {"hooks", "data"},
     {"models"},
@@ -38,6 +39,8 @@ HOMES = {
     "pytorch_lightning": {"data", "activations", "finetune", "evaluation", "trainer"},
     "transformers": {"models", "trainer"},
     "wandb": {"tracking"},
+    "tensorboard": {"tracking"},
+    "rich": {"progress", "report", "stages", "doctor"},
     "matplotlib": {"report"},
     "sklearn": {"saliency", "ranges", "edits"},
 }

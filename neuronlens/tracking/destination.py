@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from neuronlens.config import option_of
+from neuronlens.config import dataset_name, option_of
 from neuronlens.records import Job
 from neuronlens.schema import Config
 from neuronlens.tracking.scalars import Step
@@ -37,7 +37,7 @@ class Labels:
 def labels_of(config: Config, folder: Path, job: Job | None = None) -> Labels:
     """Return a run's labels: the config's own, and where it gives none what the run is."""
     logger = config.logger
-    dataset = Path(config.dataset.path).resolve().name if config.dataset.path else config.dataset.name
+    dataset = dataset_name(config.dataset.name, config.dataset.path)
     own = (config.model.name, dataset, option_of(config, "saliency"), option_of(config, "range"))
     name = f"{config.run_name}/{folder.name}" if job is None else f"{config.run_name}/{job}"
     tags = logger.tags or [tag[:64] for tag in dict.fromkeys(own) if tag]

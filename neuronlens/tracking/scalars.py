@@ -180,5 +180,3 @@ def steps_along_the_dose(means: pd.DataFrame) -> Iterator[Step]:
             if math.isfinite(row[measure])
         }
         yield Step(str(axis), float(dose), values)
-
-

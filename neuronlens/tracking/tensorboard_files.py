@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.image import imread
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -48,7 +48,7 @@ class TensorBoardFiles:
             self.writer.add_scalar(name, value, 0)
         headlines = {name: value for name, value in values.items() if name.startswith(("headline/", "base/"))}
         for summary in hparams(dict(_flat(plain(self.config))), headlines):
-            self.writer.file_writer.add_summary(summary)  # type: ignore[union-attr]
+            self.writer._get_file_writer().add_summary(summary)
 
     def log_tables(self, tables: Mapping[str, pd.DataFrame], means: pd.DataFrame) -> None:
         """Write tables as Markdown; past `MOST_ROWS` rows, which would be no use to read, only how many there are."""
@@ -58,8 +58,8 @@ class TensorBoardFiles:
     def log_figures(self, figures: Sequence[Path], page: Path | None) -> None:
         """Write figures as images."""
         for path in figures:
-            pixels = imread(path)[..., :3]
-            self.writer.add_image(f"figures/{path.stem}", np.asarray(pixels), dataformats="HWC")
+            with Image.open(path) as image:
+                self.writer.add_image(f"figures/{path.stem}", np.asarray(image.convert("RGB")), dataformats="HWC")
 
     def log_files(self, bundles: Sequence[Bundle]) -> None:
         """Leave files to the run folder."""
@@ -82,7 +82,9 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, str | float | bool
 def _markdown(table: pd.DataFrame, name: str) -> str:
     if len(table) > MOST_ROWS:
         return f"{len(table)} rows of {len(table.columns)} columns, in `{name}.parquet` of the run folder."
-    shown = [["" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value) for value in row]
-             for row in table.itertuples(index=False)]
+    shown = [
+        ["" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value) for value in row]
+        for row in table.itertuples(index=False)
+    ]
     lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *shown]
     return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)

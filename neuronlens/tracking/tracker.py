@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from neuronlens.config import dataset_name
 from neuronlens.records import Job, ResultTable
 from neuronlens.results import RunFolder
 from neuronlens.schema import Config
@@ -101,7 +102,8 @@ class Tracker:
     def _bundles(self, manifest: Mapping[str, Any]) -> list[Bundle]:
         """Return the files worth keeping, with what they were made from."""
         made_from = {key: manifest[key] for key in ("run_id", "fingerprints", "git_revision", "model_type", "concepts")}
-        made_from |= {"model": self.config.model.name, "dataset": self.config.dataset.name}
+        dataset = dataset_name(self.config.dataset.name, self.config.dataset.path)
+        made_from |= {"model": self.config.model.name, "dataset": dataset}
         made_from |= {"layers": str(self.config.layers.select), "site": self.config.layers.site}
 
         def there(files: tuple[str, ...]) -> tuple[str, ...]:
@@ -134,4 +136,3 @@ class Tracker:
         log.exception("logger=%s %s", kind, how, exc_info=error)
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         self.warn([f"logger={kind} {how} ({reason}). The run itself goes on: its results are in {self.folder.path}."])
-

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from neuronlens.config import plain
@@ -27,31 +28,28 @@ class WeightsAndBiases:
     def __init__(self, config: Config, folder: Path, labels: Labels, warn: Warn) -> None:
         """Prepare a run whose files go below the run folder."""
         self.config, self.folder, self.labels, self.warn = config, folder, labels, warn
-        self.offline = config.logger.offline
         self.notes: dict[str, str] = {}
         self.run: Any = None
 
     def start(self) -> None:
         """Start the run; offline where W&B cannot be reached, so that it can still be sent later."""
-        if self.offline:
+        asked = os.environ.get("WANDB_MODE")
+        mode = "offline" if self.config.logger.offline else asked or "online"
+        try:
+            self._init("disabled" if asked == "disabled" else mode)
+        except Exception as error:
+            if mode != "online":
+                raise
             self._init("offline")
-        else:
-            try:
-                self._init("online")
-            except Exception as error:
-                self.offline = True
-                self._init("offline")
-                self.warn(
-                    [
-                        f"W&B could not be reached ({type(error).__name__}: {' '.join(str(error).split())[:200]}). The run "
-                        f"is recorded offline. Next: wandb login, then wandb sync {self._place()}"
-                    ]
-                )
-        taken = {key: value for key, value in self.run.config.items()}  # under a sweep agent, what it chose
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            told = f"W&B could not be reached ({reason}). The run is recorded offline."
+            self.warn([f"{told} Next: wandb login, then wandb sync {self._place()}"])
+        taken = dict(self.run.config.items())  # under a sweep agent, what it chose
         self.run.config.update(dict(_beside(taken, _readable(plain(self.config)))), allow_val_change=True)
         for axis, prefix in AXES.items():
             self.run.define_metric(axis)
-            self.run.define_metric(f"{prefix}/*", step_metric=axis, summary="last" if axis == "stage" else "none")
+            along = {} if axis == "stage" else {"summary": "none"}  # a curve's last point says nothing about a run
+            self.run.define_metric(f"{prefix}/*", step_metric=axis, **along)
 
     def _init(self, mode: str) -> None:
         with _environment(WANDB_ERROR_REPORTING="false" if mode == "offline" else None):
@@ -72,8 +70,10 @@ class WeightsAndBiases:
                 reinit="create_new",  # neither another job's run nor one that the caller has open is touched
                 settings=wandb.Settings(**settings),
             )
-        offline = f"wandb sync {self._place()}", "sends this run to W&B"
-        self.notes = dict([offline if mode == "offline" else (str(self.run.url), "this run in W&B")])
+        if mode == "offline":
+            self.notes = {f"wandb sync {self._place()}": "sends this run to W&B"}
+        elif mode == "online":
+            self.notes = {str(self.run.url): "this run in W&B"}
 
     def _place(self) -> Path:
         """Return the folder of the run's own files."""
@@ -99,7 +99,11 @@ class WeightsAndBiases:
             _table(named), ERASED, COST, stroke="method", title="What each method costs the others as it erases more"
         )
         logged["frontier"] = wandb.plot.line(
-            _table(frontier), ERASED, COST, stroke="place", title="The frontier: no method erases as much at a lower cost"
+            _table(frontier),
+            ERASED,
+            COST,
+            stroke="place",
+            title="The frontier: no method erases as much at a lower cost",
         )
         with self._own_staging():
             self.run.log(logged)
@@ -180,13 +184,20 @@ def _beside(taken: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tup
 
 
 def _table(table: pd.DataFrame) -> Any:
-    """Return a W&B table of the same rows: numbers, text or truth values per column, nulls where a value is missing."""
+    """Return a W&B table of the same rows: numbers, text or truth values per column, nulls where a value is missing.
+
+    A column that holds an infinity (tau of the whole neuron) is text: in JSON there is no such number, and W&B would show
+    nothing of the table.
+    """
     import wandb
 
-    kinds = []
+    kinds: list[type] = []
     for name in table.columns:
-        numeric = pd.api.types.is_numeric_dtype(table[name]) and not pd.api.types.is_bool_dtype(table[name])
-        kinds.append(bool if pd.api.types.is_bool_dtype(table[name]) else float if numeric else str)
+        if pd.api.types.is_bool_dtype(table[name]):
+            kinds.append(bool)
+        else:
+            numeric = pd.api.types.is_numeric_dtype(table[name])
+            kinds.append(float if numeric and not np.isinf(table[name].astype(float)).any() else str)
     columns = [
         [None if pd.isna(value) else kind(value) for value in table[name]]
         for name, kind in zip(table.columns, kinds, strict=True)
