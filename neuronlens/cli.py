@@ -11,6 +11,7 @@ from pathlib import Path
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -114,11 +115,13 @@ def _job_of(launched: HydraConf) -> Job | None:
     """Return which job of a multirun this is, with the overrides that were swept over; None in a single run."""
     if launched.mode != RunMode.MULTIRUN:
         return None
-    folder = Path(launched.sweep.dir)
-    typed = (
-        OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task if (folder / "multirun.yaml").is_file() else []
-    )
-    swept = tuple(override for override in launched.overrides.task if override not in typed)
+    folder, parse = Path(launched.sweep.dir), OverridesParser.create().parse_overrides
+    written = folder / "multirun.yaml"  # as it was typed, before each job got values of its own
+    typed = parse(list(OmegaConf.load(written).hydra.overrides.task)) if written.is_file() else []
+    swept_keys = {override.key_or_group for override in typed if override.is_sweep_override()}
+    shared = {override.key_or_group for override in typed} - swept_keys
+    own = [override for override in parse(list(launched.overrides.task)) if override.key_or_group not in shared]
+    swept = tuple(str(override.input_line) for override in own)
     return Job(int(launched.job.num), swept, f"multirun-{folder.name}")
 
 
