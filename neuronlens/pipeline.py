@@ -63,7 +63,9 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
     grid(config)  # refuses combinations that mean nothing
     folder.claim()
     store.claim()
-    with quiet_libraries(), _threads(config.trainer.threads), stages.logged():
+    follower = Tracker(config, folder, warn=stages.warn, job=job)
+    with quiet_libraries(), _threads(config.trainer.threads), stages.logged(), follower as tracker:
+        stages.follow(tracker.log_stage)
         with stages("model files"):
             source = locate(config.model, store)
             layers = _layers(config, source)
@@ -71,33 +73,31 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         with stages("data"):
             data = load_concepts(config.dataset, store)
             general = load_general(config.evaluation.general, store, data)
-        with Tracker(config, folder, warn=stages.warn, job=job) as tracker:
-            stages.follow(tracker.log_stage)
-            with stages("model"):
-                loaded, data = prepare_model(config, source, data, store)
-                speaks = speaker(config, source, loaded)
-            groups = site_groups(config, layers)
-            with stages("activations"):
-                splits = extract_splits(config, loaded, data, groups, store)
-            counts = count_correct(splits, data.concepts)
-            stages.warn(near_chance(counts))
-            with stages("ranking and ranges"):
-                fitted = fit_all(config, splits.fit)
-            with stages("sweep"):
-                sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
-            with stages("measures"):
-                table, manifest = measure_all(config, folder, loaded, data, splits, sweeps)
-            if speaks is not None:
-                with stages("general ability"):
-                    table = replace(table, general=general_ability(config, speaks, general, data, sweeps, manifest))
-            with stages("report"):
-                write_run(config, folder, table, data, splits, fitted)
-                draw(folder, table, level=config.evaluation.level, seed=config.seed)
-            manifest |= {"base_correct": counts.to_dict("records"), "correct_sets": correct_sets(splits)}
-            manifest |= {"timings_s": stages.timings, "peak_memory_gib": peak_memory_gib()}
-            folder.write_record("manifest.json", manifest)  # the folder is whole before anyone else is told of it
-            with stages("logging"):
-                tracker.log_results(table, manifest)
+        with stages("model"):
+            loaded, data = prepare_model(config, source, data, store)
+            speaks = speaker(config, source, loaded)
+        groups = site_groups(config, layers)
+        with stages("activations"):
+            splits = extract_splits(config, loaded, data, groups, store)
+        counts = count_correct(splits, data.concepts)
+        stages.warn(near_chance(counts))
+        with stages("ranking and ranges"):
+            fitted = fit_all(config, splits.fit)
+        with stages("sweep"):
+            sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
+        with stages("measures"):
+            table, manifest = measure_all(config, folder, loaded, data, splits, sweeps)
+        if speaks is not None:
+            with stages("general ability"):
+                table = replace(table, general=general_ability(config, speaks, general, data, sweeps, manifest))
+        with stages("report"):
+            write_run(config, folder, table, data, splits, fitted)
+            draw(folder, table, level=config.evaluation.level, seed=config.seed)
+        manifest |= {"base_correct": counts.to_dict("records"), "correct_sets": correct_sets(splits)}
+        manifest |= {"timings_s": stages.timings, "peak_memory_gib": peak_memory_gib()}
+        folder.write_record("manifest.json", manifest)  # the folder is whole before anyone else is told of it
+        with stages("logging"):
+            tracker.log_results(table, manifest)
     stages.conclude(table, config.range.get("tau"), folder.path, tracker.notes)
     return table
 

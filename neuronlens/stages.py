@@ -53,9 +53,7 @@ class Stages:
             self.lines.say(" ".join(job.overrides), style="bold")
 
     def follow(self, told: Callable[[str, float], None]) -> None:
-        """Call `told` with the name and seconds of every stage: those that are over now, the others as they end."""
-        for name, seconds in self.seconds.items():
-            told(name, seconds)
+        """Call `told` with the name and seconds of every stage as it ends."""
         self._followers.append(told)
 
     @property

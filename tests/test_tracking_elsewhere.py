@@ -227,6 +227,11 @@ def test_a_multirun_with_a_failing_job_finishes_a_wandb_run_per_job(
     assert bad.run.display_name.endswith("/#0 model.max_length=999")
     assert good.run.display_name.endswith("/#1 model.max_length=16")
     assert "results" in {line_key[0] for line in good.history for line_key in line if isinstance(line_key, tuple)}
+    assert (
+        "expected at most" in (bad.folder / "files" / "run.log").read_text()
+        or "64 positions" in (bad.folder / "files" / "run.log").read_text()
+    )
+    assert "run.log" in bad.files
     said = capsys.readouterr().err
     assert "#0 model.max_length=999" in said
     assert "#1 sweep" in said

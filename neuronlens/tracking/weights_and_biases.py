@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,8 +144,13 @@ class WeightsAndBiases:
                 self.run.log_artifact(artifact)
 
     def finish(self, exit_code: int) -> None:
-        """Finish the run."""
+        """Finish the run, with its log beside it: it says why a run failed."""
         if self.run is not None:
+            if (self.folder / "run.log").is_file():
+                copy = Path(
+                    shutil.copy(self.folder / "run.log", self.run.dir)
+                )  # saving one from elsewhere is remarked on
+                self.run.save(str(copy), base_path=str(copy.parent), policy="now")
             with self._own_staging():
                 self.run.finish(exit_code=exit_code)
 
