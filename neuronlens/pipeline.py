@@ -64,7 +64,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
     folder.claim()
     store.claim()
     follower = Tracker(config, folder, warn=stages.warn, job=job)
-    with quiet_libraries(), _threads(config.trainer.threads), stages.logged(), follower as tracker:
+    with quiet_libraries(), _threads(config.trainer.threads), follower as tracker, stages.logged():
         stages.follow(tracker.log_stage)
         with stages("model files"):
             source = locate(config.model, store)

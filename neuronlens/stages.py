@@ -20,6 +20,9 @@ from neuronlens.report.tables import console_table, headline, methods_table, ver
 from neuronlens.results import peak_memory_gib
 
 log = logging.getLogger(__name__)
+logging.getLogger("neuronlens").addHandler(
+    logging.NullHandler()
+)  # else Python repeats warnings where nothing is set up
 
 MOST_COMPARED = 12
 """Comparisons of range with neuron masks that the console still lists; past that it shows the best methods."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import pty
 import re
@@ -136,8 +137,9 @@ def test_every_forward_of_a_run_is_counted_once(
 
 
 def test_quiet_says_warnings_alone_and_the_folder_is_the_same(
-    tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], model_folder: Path
+    tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a script that sets up no logging
     run(compose([*tiny_overrides, "quiet=true"]), tmp_path / "run")
     assert capsys.readouterr() == ("", "")
     assert (tmp_path / "run" / "table.md").is_file()
@@ -174,6 +176,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "TERM": "xterm-256color", "COLUMNS": "110", "LINES": "40"}
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_lines_without_control_characters(tiny_overrides: list[str], tmp_path: Path) -> None:
     overrides = ["run", *tiny_overrides, "trainer.progress=true", f"paths.output_dir={tmp_path}", "logger=wandb"]
     command = [sys.executable, "-c", CODE, *overrides]
@@ -188,6 +191,7 @@ def test_a_pipe_gets_lines_without_control_characters(tiny_overrides: list[str],
     assert "wandb:" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_bars_that_are_gone_at_the_end(tiny_overrides: list[str], tmp_path: Path) -> None:
     overrides = ["run", *tiny_overrides, "trainer.progress=true", f"paths.output_dir={tmp_path}"]
     parent, child = pty.openpty()

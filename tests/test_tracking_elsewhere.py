@@ -135,6 +135,7 @@ def test_a_run_that_the_caller_has_open_is_left_alone(
     assert not any("still" in line for line in ours.history)
 
 
+@pytest.mark.slow
 def test_under_a_sweep_agent_the_run_is_the_agents_and_keeps_the_whole_config(
     wandb_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +206,7 @@ def _one_job(overrides: list[str], path: Path) -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 def test_jobs_in_worker_processes_have_a_run_each(wandb_overrides: list[str], tmp_path: Path) -> None:
     paths = [tmp_path / str(number) for number in range(3)]
     run(compose(wandb_overrides), tmp_path / "first")  # fills the cache, and leaves W&B started in this process
@@ -215,6 +217,7 @@ def test_jobs_in_worker_processes_have_a_run_each(wandb_overrides: list[str], tm
     assert {read.exit_code for read in reads} == {0}
 
 
+@pytest.mark.slow
 def test_a_multirun_with_a_failing_job_finishes_a_wandb_run_per_job(
     wandb_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -227,10 +230,7 @@ def test_a_multirun_with_a_failing_job_finishes_a_wandb_run_per_job(
     assert bad.run.display_name.endswith("/#0 model.max_length=999")
     assert good.run.display_name.endswith("/#1 model.max_length=16")
     assert "results" in {line_key[0] for line in good.history for line_key in line if isinstance(line_key, tuple)}
-    assert (
-        "expected at most" in (bad.folder / "files" / "run.log").read_text()
-        or "64 positions" in (bad.folder / "files" / "run.log").read_text()
-    )
+    assert "64 positions" in (bad.folder / "files" / "run.log").read_text()  # why it failed
     assert "run.log" in bad.files
     said = capsys.readouterr().err
     assert "#0 model.max_length=999" in said
