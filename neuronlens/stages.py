@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,10 +46,11 @@ class Stages:
             job: of a multirun: its lines carry its number.
         """
         self.job = job
-        parallel = current_process().name != "MainProcess"  # bars of several processes would overwrite one another
+        alone = current_process().name == "MainProcess"  # bars of several processes would overwrite one another
+        watched = sys.stderr.isatty()  # colours can be forced on a log; bars there would be noise
         self.results, self.warnings = wide_console(quiet=quiet), Console(stderr=True)
         prefix = f"#{job.number} " if job is not None else ""
-        self.lines = ProgressLines(Console(stderr=True, quiet=quiet), bars=bars and not parallel, prefix=prefix)
+        self.lines = ProgressLines(Console(stderr=True, quiet=quiet), bars=bars and alone and watched, prefix=prefix)
         self.seconds: dict[str, float] = {}
         self.started = time.perf_counter()
         self._followers: list[Callable[[str, float], None]] = []

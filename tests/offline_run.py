@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ def _items(items: Any) -> dict[Any, Any]:
     return found
 
 
+def _finished(path: Path) -> list[Any]:
+    """Return the records of a run that was finished: W&B's own process writes the last of them a moment later."""
+    for _ in range(200):
+        try:
+            found = list(records(path))
+        except AssertionError:
+            found = []
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{path} has no end")
+
+
 class OfflineRun:
     """What one offline run holds."""
 
@@ -59,7 +73,7 @@ class OfflineRun:
         self.metrics: dict[str, Any] = {}
         self.exit_code: int | None = None
         self.run: Any = None
-        for record in records(log):
+        for record in _finished(log):
             kind = record.WhichOneof("record_type")
             content = getattr(record, kind)
             if kind == "run":

@@ -113,6 +113,17 @@ def test_no_bars_and_quiet() -> None:
     assert nothing.getvalue() == ""
 
 
+def test_colours_forced_on_a_log_bring_no_bars(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stages = Stages()
+    assert stages.lines.console.is_terminal  # what rich makes of it
+    with stages("sweep"):
+        pass
+    assert "\x1b[?25l" not in capsys.readouterr().err
+
+
 def test_rates_are_read_in_the_direction_with_the_larger_number() -> None:
     assert spoken_rate(0.01, "documents") == "100 s per 1 documents"
     assert spoken_rate(2.0, "documents") == "2.0 documents/s"

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,26 @@ def test_wandb_failing_half_way_loses_nothing_and_the_others_go_on(
     assert (tmp_path / "run" / "manifest.json").is_file()
     assert "headline/confidence_difference" in (tmp_path / "run" / "metrics.csv").read_text()
     assert OfflineRun(tmp_path / "run").exit_code == 1
+
+
+def test_the_report_page_is_logged_where_there_is_one(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "a run", ignore=shutil.ignore_patterns("report.html", "tensorboard"))
+    copied = RunFolder(tmp_path / "a run")
+    page = "<p>what a neuron says</p>"
+    (copied.path / "report.html").write_text(page)
+    with Tracker(compose(["logger=wandb"]), copied, warn=_no_warning) as tracker:
+        tracker.log_results(copied.read_results(), copied.read_record("manifest.json"))
+    read = OfflineRun(copied.path)
+    (line,) = [line for line in read.history if ("report", "path") in line]
+    assert line[("report", "_type")] == "html-file"
+    assert (read.folder / "files" / line[("report", "path")]).read_text() == page
+    artifact = next(found for name, found in read.artifacts.items() if name.startswith("results-"))
+    assert "report.html" in {entry.path for entry in artifact.manifest.contents}
+    assert list(tracker.notes) == [f"wandb sync '{read.folder}'"]  # the folder's name holds a space
+
+
+def _no_warning(warnings: Any) -> None:
+    raise AssertionError(warnings)
 
 
 def test_a_run_that_the_caller_has_open_is_left_alone(

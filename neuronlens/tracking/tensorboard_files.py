@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ class TensorBoardFiles:
     def __init__(self, config: Config, folder: Path) -> None:
         """Write below a run folder."""
         self.config, self.folder = config, folder / "tensorboard"
-        self.notes = {f"tensorboard --logdir {self.folder}": "shows this run; --logdir outputs shows them all"}
+        self.notes = {
+            f"tensorboard --logdir {shlex.quote(str(self.folder))}": "shows this run; --logdir outputs shows them all"
+        }
 
     def start(self) -> None:
         """Open the event file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ class WeightsAndBiases:
             self._init("offline")
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             told = f"W&B could not be reached ({reason}). The run is recorded offline."
-            self.warn([f"{told} Next: wandb login, then wandb sync {self._place()}"])
+            self.warn([f"{told} Next: wandb login, then {self._sync()}"])
         taken = dict(self.run.config.items())  # under a sweep agent, what it chose
         self.run.config.update(dict(_beside(taken, _readable(plain(self.config)))), allow_val_change=True)
         for axis, prefix in AXES.items():
@@ -72,13 +73,13 @@ class WeightsAndBiases:
                 settings=wandb.Settings(**settings),
             )
         if mode == "offline":
-            self.notes = {f"wandb sync {self._place()}": "sends this run to W&B"}
+            self.notes = {self._sync(): "sends this run to W&B"}
         elif mode == "online":
             self.notes = {str(self.run.url): "this run in W&B"}
 
-    def _place(self) -> Path:
-        """Return the folder of the run's own files."""
-        return Path(self.run.dir).parent
+    def _sync(self) -> str:
+        """Return what sends an offline run."""
+        return f"wandb sync {shlex.quote(str(Path(self.run.dir).parent))}"
 
     def log_step(self, step: Step) -> None:
         """Log a line of history."""
@@ -89,7 +90,10 @@ class WeightsAndBiases:
         self.run.summary.update(dict(values))
 
     def log_tables(self, tables: Mapping[str, pd.DataFrame], means: pd.DataFrame) -> None:
-        """Log tables with typed columns, and the trade-off and its frontier as charts."""
+        """Log tables with typed columns, and the trade-off and its frontier as charts.
+
+        W&B cuts a table after 200,000 rows; results.parquet in the artifact `results` is whole at any size.
+        """
         import wandb
 
         logged: dict[str, Any] = {name: _table(table) for name, table in tables.items() if len(table.columns)}
