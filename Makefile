@@ -32,7 +32,7 @@ check: $(STAMP)  ## ruff and mypy, as pre-commit and CI run them
 	$(BIN)/mypy
 
 paper: $(STAMP)  ## the paper's tables, figures and claims on the embedded models (under half an hour), below outputs/paper/
-	$(BIN)/python -m experiments.paper profile=embedded trainer.progress=false
+	$(BIN)/python -m experiments.paper profile=embedded
 
 bench: $(STAMP)  ## speed side by side in one process: a table, and outputs/bench.json
 	$(BIN)/python -m benchmarks.run

@@ -21,7 +21,7 @@ from neuronlens.report.layout import PaperTable, write
 HERE = Path(__file__).resolve().parent
 PROFILES = HERE / "profiles"
 EXPECTED = HERE / "expected"
-HOUSEKEEPING = ("run_name", "paths", "logger", "trainer")
+HOUSEKEEPING = ("run_name", "paths", "logger", "trainer", "quiet")
 """Keys of a config that change no number."""
 
 

@@ -92,6 +92,8 @@ class Extraction:
 class ActivationExtractor(pl.LightningModule):
     """Runs the model over batches once, only as deep as asked, recording before any edit."""
 
+    unit = "samples"
+
     def __init__(
         self,
         loaded: LoadedModel,
@@ -125,6 +127,14 @@ class ActivationExtractor(pl.LightningModule):
         self.parts: dict[int, list[tuple[Batch, Tensor]]] = {layer: [] for layer in self.keep}
         self.log_probs: Tensor | None = None
         self.prediction = torch.empty(len(self.labels), dtype=torch.long)
+
+    def work(self) -> float:
+        """Return how many samples the split has."""
+        return float(len(self.labels))
+
+    def work_of(self, batch: Batch) -> float:
+        """Return how many samples a batch holds."""
+        return float(len(batch.rows))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         """Record one batch."""

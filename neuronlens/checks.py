@@ -15,6 +15,7 @@ from neuronlens.schema import (
     GATES,
     HEADS,
     LAYER_MODES,
+    LOGGERS,
     POOLED,
     QUESTION_EDIT_POSITIONS,
     RECORD_POSITIONS,
@@ -50,7 +51,7 @@ def check(config: Config) -> None:
         ("model.head", [config.model.head], HEADS),
         ("model.confidence", [config.model.confidence], ("labels", "first_token")),
         ("model.parse", [config.model.parse], ("first_line", "first_word", "contains")),
-        ("logger.kind", [config.logger.kind], ("wandb", "csv")),
+        ("logger.kind", config.logger.kind.split("+"), LOGGERS),
         ("evaluation.fit_on", [config.evaluation.fit_on], ("all", "correct")),
         ("evaluation.select", [config.evaluation.select], ("none", "matched_erasure")),
         (

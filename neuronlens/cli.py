@@ -9,14 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.config import compose, config_dir, explain, option_names, register, resolve
 from neuronlens.errors import NeuronLensError, unknown
 from neuronlens.evaluation.cells import grid
+from neuronlens.records import Job
 
 GROUPS = (
     *("model", "dataset", "layers", "saliency", "range", "intervention", "evaluation", "sweep", "trainer", "logger"),
@@ -105,11 +109,26 @@ def _run(overrides: list[str]) -> int:
 
 def job(composed: DictConfig) -> None:
     """Run one job of a (multi)run in its own folder; the function Hydra's launchers call."""
-    config = resolve(composed)
+    launched = HydraConfig.get()
+    config = resolve(composed, launched.runtime.choices.get("experiment"))
     grid(config)
     from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
 
-    run(config, Path(HydraConfig.get().runtime.output_dir))
+    run(config, Path(launched.runtime.output_dir), job=_job_of(launched))
+
+
+def _job_of(launched: HydraConf) -> Job | None:
+    """Return which job of a multirun this is, with the overrides that were swept over; None in a single run."""
+    if launched.mode != RunMode.MULTIRUN:
+        return None
+    folder, parse = Path(launched.sweep.dir), OverridesParser.create().parse_overrides
+    written = folder / "multirun.yaml"  # as it was typed, before each job got values of its own
+    typed = parse(list(OmegaConf.load(written).hydra.overrides.task)) if written.is_file() else []
+    swept_keys = {override.key_or_group for override in typed if override.is_sweep_override()}
+    shared = {override.key_or_group for override in typed} - swept_keys
+    own = [override for override in parse(list(launched.overrides.task)) if override.key_or_group not in shared]
+    swept = tuple(str(override.input_line) for override in own)
+    return Job(int(launched.job.num), swept, f"multirun-{folder.name}")
 
 
 def _doctor(overrides: list[str]) -> int:

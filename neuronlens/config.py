@@ -18,7 +18,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.checks import check
@@ -86,15 +86,20 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            composed = hydra_compose("config", overrides=list(overrides))
-            return resolve(composed)
+            composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
+            experiment = composed.hydra.runtime.choices.get("experiment")
+            with read_write(composed), open_dict(composed):
+                del composed["hydra"]
+            return resolve(composed, experiment)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
 
 
-def resolve(composed: DictConfig) -> Config:
+def resolve(composed: DictConfig, experiment: str | None = None) -> Config:
     """Return Hydra's composition as checked dataclasses, every interpolation resolved.
 
+    Args:
+        experiment: the chosen option of that group, a run's `logger.job_type` where none is given.
     Raises:
         ConfigError: a value is out of its range, or a `_target_` does not take one of its keys.
     """
@@ -104,6 +109,7 @@ def resolve(composed: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise explain(error) from error
     assert isinstance(config, Config)
+    config.logger.job_type = config.logger.job_type or experiment
     check(config)
     for group in ("saliency", "range"):
         for node in nodes(config, group).values():

@@ -37,7 +37,7 @@ from neuronlens.hooks.replay import starts_at
 from neuronlens.hooks.sites import blocks_of, resolve_layers
 from neuronlens.models.causal import load_prompted
 from neuronlens.models.loading import ModelSource, load_masked, load_model, locate
-from neuronlens.records import ConceptDataset, IntArray, LoadedModel, ResultTable, Site
+from neuronlens.records import ConceptDataset, IntArray, Job, LoadedModel, ResultTable, Site
 from neuronlens.report.figures import draw
 from neuronlens.report.page import write_page
 from neuronlens.report.tables import markdown, summarise
@@ -49,20 +49,24 @@ from neuronlens.tracking import Tracker
 from neuronlens.trainer import quiet_libraries
 
 
-def run(config: Config, path: Path) -> ResultTable:
+def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTable:
     """Run every stage and write the run folder.
 
     Args:
         config: checked, as `config.compose` returns it.
         path: the run folder.
+        job: which one of a multirun this is.
     Raises:
         NeuronLensError: bad input, told before anything expensive where it can be.
     """
-    folder, store, stages = RunFolder(path), Store(Path(config.paths.cache_dir)), Stages(config.trainer.progress)
+    folder, store = RunFolder(Path(path)), Store(Path(config.paths.cache_dir))
+    stages = Stages(bars=config.trainer.progress, quiet=config.quiet, job=job)
     grid(config)  # refuses combinations that mean nothing
     folder.claim()
     store.claim()
-    with quiet_libraries(), _threads(config.trainer.threads), stages.total():
+    follower = Tracker(config, folder, warn=stages.warn, job=job)
+    with quiet_libraries(), _threads(config.trainer.threads), follower as tracker, stages.logged():
+        stages.follow(tracker.log_stage)
         with stages("model files"):
             source = locate(config.model, store)
             layers = _layers(config, source)
@@ -70,33 +74,33 @@ def run(config: Config, path: Path) -> ResultTable:
         with stages("data"):
             data = load_concepts(config.dataset, store)
             general = load_general(config.evaluation.general, store, data)
-        with Tracker(config, path) as tracker:
-            with stages("model"):
-                loaded, data = prepare_model(config, source, data, store)
-                speaks = speaker(config, source, loaded)
-            groups = site_groups(config, layers)
-            with stages("activations"):
-                splits = extract_splits(config, loaded, data, groups, store)
-            counts = count_correct(splits, data.concepts)
-            stages.warn(near_chance(counts))
-            with stages("ranking and ranges"):
-                fitted = fit_all(config, splits.fit)
-            with stages("sweep"):
-                sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
-            with stages("measures"):
-                table, manifest = measure_all(config, folder, loaded, data, splits, sweeps)
-            if speaks is not None:
-                with stages("general ability"):
-                    table = replace(table, general=general_ability(config, speaks, general, data, sweeps, manifest))
-            with stages("report"):
-                summary = write_run(config, folder, table, data, splits, fitted)
-                figures = draw(folder, table, level=config.evaluation.level, seed=config.seed)
-                write_page(folder, table, manifest)
-                tracker.log_results(table, summary, figures)
-            tracker.log_timings(stages.seconds)
-    manifest |= {"base_correct": counts.to_dict("records"), "correct_sets": correct_sets(splits)}
-    folder.write_record("manifest.json", manifest | {"timings_s": stages.seconds, "peak_memory_gib": peak_memory_gib()})
-    stages.conclude(table, config.range.get("tau"), path)
+        with stages("model"):
+            loaded, data = prepare_model(config, source, data, store)
+            speaks = speaker(config, source, loaded)
+        groups = site_groups(config, layers)
+        with stages("activations"):
+            splits = extract_splits(config, loaded, data, groups, store)
+        counts = count_correct(splits, data.concepts)
+        stages.warn(near_chance(counts))
+        with stages("ranking and ranges"):
+            fitted = fit_all(config, splits.fit)
+        with stages("sweep"):
+            sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
+        with stages("measures"):
+            table, manifest = measure_all(config, folder, loaded, data, splits, sweeps)
+        if speaks is not None:
+            with stages("general ability"):
+                table = replace(table, general=general_ability(config, speaks, general, data, sweeps, manifest))
+        with stages("report"):
+            write_run(config, folder, table, data, splits, fitted)
+            draw(folder, table, level=config.evaluation.level, seed=config.seed)
+            write_page(folder, table, manifest)
+        manifest |= {"base_correct": counts.to_dict("records"), "correct_sets": correct_sets(splits)}
+        manifest |= {"timings_s": stages.timings, "peak_memory_gib": peak_memory_gib()}
+        folder.write_record("manifest.json", manifest)  # the folder is whole before anyone else is told of it
+        with stages("logging"):
+            tracker.log_results(table, manifest)
+    stages.conclude(table, config.range.get("tau"), folder.path, tracker.notes)
     return table
 
 
@@ -236,8 +240,8 @@ def write_run(
     data: ConceptDataset,
     splits: Splits,
     fitted: Mapping[Site, Fitted],
-) -> dict[str, Any]:
-    """Write the run folder's tables and arrays, and return its summary."""
+) -> None:
+    """Write the run folder's tables and arrays."""
     tau = config.range.get("tau")
     folder.write_results(table)
     base = {}
@@ -251,9 +255,7 @@ def write_run(
         fraction = config.intervention.top_fraction
         folder.write_diagnostics(*diagnose(fitted, splits.test.activations, top_fraction=fraction))
     folder.write_text("table.md", markdown(table, tau))
-    summary = summarise(table, tau, len(data.concepts))
-    folder.write_record("summary.json", summary)
-    return summary
+    folder.write_record("summary.json", summarise(table, tau, len(data.concepts)))
 
 
 @contextmanager

@@ -53,6 +53,25 @@ Cell = tuple[Knobs, int]
 
 
 @dataclass(frozen=True)
+class Job:
+    """Which job of a multirun a run is.
+
+    Attributes:
+        number: its place, from 0.
+        overrides: what this job has of its own.
+        multirun: the multirun's name, the same for all its jobs.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    multirun: str
+
+    def __str__(self) -> str:
+        """Return the job as it is told on the console: `#0 dataset=imdb`."""
+        return " ".join([f"#{self.number}", *self.overrides])
+
+
+@dataclass(frozen=True)
 class ConceptDataset:
     """Labelled texts in disjoint splits.
 

@@ -21,6 +21,7 @@ POOLED = ("mean", "max", "live_mean")
 RECORD_POSITIONS = ("cls", "last", *POOLED)
 HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
 DEFAULT_TAU = 2.5
+LOGGERS = ("wandb", "tensorboard", "csv")
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
 
@@ -284,7 +285,12 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """`wandb` (offline unless told otherwise) or `csv` (the run folder alone)."""
+    """Where results go besides the run folder: `wandb` (offline unless told otherwise), `tensorboard`, `csv`, or several
+    joined by `+`.
+
+    Left out, `group` is the run's name, or the multirun; `job_type` the experiment; `tags` the model, dataset, saliency
+    and range.
+    """
 
     kind: str = "wandb"
     offline: bool = True
@@ -305,10 +311,11 @@ class PathsConfig:
 
 @dataclass
 class Config:
-    """One run of the pipeline."""
+    """One run of the pipeline; `quiet` leaves nothing on the console but warnings and errors."""
 
     run_name: str = "run"
     seed: int = 0
+    quiet: bool = False
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     layers: LayersConfig = field(default_factory=LayersConfig)

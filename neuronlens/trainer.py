@@ -1,34 +1,86 @@
-"""Builds the Lightning trainer of a stage: one device, no checkpoints, a progress bar only where someone watches."""
+"""Builds the Lightning trainer of a stage: one device, no checkpoints, and the stage's own progress for Lightning's bars."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import TQDMProgressBar
 
 from neuronlens.errors import ConfigError
+from neuronlens.progress import Advance, counting
 from neuronlens.schema import TrainerConfig
 
 
-class StageProgress(TQDMProgressBar):
-    """Lightning's bar under the stage's own name."""
+@runtime_checkable
+class CountsWork(Protocol):
+    """A module that says what its batches are worth; of others the batches are counted."""
+
+    unit: str
+
+    def work(self) -> float:
+        """Return how many units all batches make together."""
+
+    def work_of(self, batch: Any) -> float:
+        """Return how many units one batch makes."""
+
+
+class StageProgress(pl.Callback):
+    """Tells the run's progress what a trainer has done, batch by batch."""
 
     def __init__(self, stage: str) -> None:
-        """Name the bar after `stage`."""
-        super().__init__(leave=False)
+        """Count under the name `stage`."""
         self.stage = stage
+        self._open = ExitStack()
+        self._advance: Advance = lambda amount: None
 
-    @property
-    def predict_description(self) -> str:
-        """Return the text left of the bar."""
-        return self.stage
+    def _start(self, total: float, unit: str) -> None:
+        self._advance = self._open.enter_context(counting(self.stage, total, unit))
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start to count forwards."""
+        if isinstance(pl_module, CountsWork):
+            self._start(pl_module.work(), pl_module.unit)
+        else:
+            self._start(float(sum(trainer.num_predict_batches)), "batches")
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count one forward."""
+        self._advance(pl_module.work_of(batch) if isinstance(pl_module, CountsWork) else 1.0)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop counting."""
+        self._open.close()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start to count optimiser steps."""
+        self._start(float(trainer.estimated_stepping_batches), "steps")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count one step."""
+        self._advance(1.0)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop counting."""
+        self._open.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Stop counting where it was."""
+        self._open.close()
 
 
 def make_trainer(config: TrainerConfig, stage: str, **options: Any) -> pl.Trainer:
@@ -45,15 +97,14 @@ def make_trainer(config: TrainerConfig, stage: str, **options: Any) -> pl.Traine
         raise ConfigError(
             f"trainer.accelerator is '{config.accelerator}' and no CUDA device was found. Next: trainer=cpu."
         )
-    watched = config.progress and sys.stderr.isatty()
     return pl.Trainer(
         accelerator="gpu" if has_gpu and config.accelerator != "cpu" else "cpu",  # moments are float64: no MPS
         devices=1,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=watched,
-        callbacks=[StageProgress(stage)] if watched else None,
+        enable_progress_bar=False,
+        callbacks=[StageProgress(stage)],
         inference_mode=False,  # stored states are trained on; tensors of inference mode could not be
         **options,
     )

@@ -69,6 +69,8 @@ MOST_BRANCHES = 64
 class SweepEvaluator(pl.LightningModule):
     """Edits stored states and replays the rest of the model; every cell is a row, or a branch, of the same forward."""
 
+    unit = "cells"
+
     def __init__(
         self,
         loaded: LoadedModel,
@@ -143,6 +145,14 @@ class SweepEvaluator(pl.LightningModule):
     def transfer_batch_to_device(self, item: WorkItem, device: torch.device, dataloader_idx: int) -> WorkItem:
         """Return the item with inputs and states on the trainer's device."""
         return WorkItem(item.cells, item.batch.to(device), item.states.to(device))
+
+    def work(self) -> float:
+        """Return how many cells there are."""
+        return float(len(self.cells))
+
+    def work_of(self, item: WorkItem) -> float:
+        """Return how many cells an item is worth: each counts by the share of the samples it was run over."""
+        return len(item.cells) * len(item.batch.rows) / max(len(self.labels), 1)
 
     def predict_step(self, item: WorkItem, batch_idx: int) -> None:
         """Evaluate one item's cells and keep the outcomes."""

@@ -1,0 +1,157 @@
+"""Says how far a run is: live bars with rates on a terminal, plain lines in a pipe, nothing where it is quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+PLAIN_EVERY_S = 60.0
+"""Seconds between two lines of a stage that is still at it, where no bar can be drawn."""
+Advance = Callable[[float], None]
+_current: ContextVar[ProgressLines | None] = ContextVar("neuronlens_progress", default=None)
+
+
+def spoken_rate(rate: float, unit: str) -> str:
+    """Return a rate as people read it, in whichever direction has the larger number.
+
+    >>> spoken_rate(1234.5, "samples"), spoken_rate(8.14, "steps"), spoken_rate(0.05, "cells")
+    ('1,234 samples/s', '8.1 steps/s', '20 s per 1 cells')
+    """
+    if 0 < rate < 0.1:
+        return f"{1 / rate:,.0f} s per 1 {unit}"
+    return f"{rate:,.0f} {unit}/s" if rate >= 100 else f"{rate:.1f} {unit}/s"
+
+
+def spoken_seconds(seconds: float) -> str:
+    """Return a time that is left.
+
+    >>> spoken_seconds(9.4), spoken_seconds(3700)
+    ('0:00:09', '1:01:40')
+    """
+    return str(timedelta(seconds=max(0, int(seconds))))
+
+
+class _Bar(BarColumn):
+    """A bar where something is counted, and nothing where only the time is known."""
+
+    def render(self, task: Task) -> ProgressBar | Text:  # type: ignore[override]
+        """Return the bar of a task."""
+        return Text() if task.total is None else super().render(task)
+
+
+class _Counted(ProgressColumn):
+    """How much of a task is done, how fast, and how long the rest takes; the time so far where nothing is counted."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text right of a bar."""
+        if task.total is None:
+            return Text(spoken_seconds(task.elapsed or 0), style="dim")
+        told = f"{task.completed:,.0f}/{task.total:,.0f} {task.fields['unit']}"
+        if task.speed:
+            told += f"  {spoken_rate(task.speed, task.fields['unit'])}"
+        if task.time_remaining is not None:
+            told += f"  {spoken_seconds(task.time_remaining)} left"
+        return Text(told)
+
+
+class ProgressLines:
+    """The lines of one run about itself, on stderr: one per stage, and bars while it runs where someone watches."""
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        bars: bool = True,
+        prefix: str = "",
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Write to `console`.
+
+        Args:
+            bars: draw them where the console is a terminal.
+            prefix: put before every line, to tell the jobs of a multirun apart.
+            clock: gives seconds.
+        """
+        self.console, self.prefix, self.clock = console, prefix, clock
+        self.bars = bars and console.is_terminal and not console.quiet
+        self._drawn: Progress | None = None
+        self._counts: dict[str, list[float]] = {}
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Print a line under the prefix; never wrapped, so that a log has one line for it."""
+        self.console.print(Text(self.prefix + text, style=style or ""), soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Show a stage while it runs and leave one line with its time and rates when it ends well."""
+        self._counts = {}
+        token = _current.set(self)
+        started = self.clock()
+        try:
+            if self.bars:
+                columns = (SpinnerColumn(), TextColumn("{task.description}"), _Bar(24), _Counted())
+                with Progress(*columns, console=self.console, transient=True) as self._drawn:
+                    self._drawn.add_task(self.prefix + name, total=None, unit="")
+                    yield
+            else:
+                yield
+        finally:
+            self._drawn = None
+            _current.reset(token)
+        self.say(f"{name:<20} {self.clock() - started:7.1f} s{self._counted()}")
+
+    def _counted(self) -> str:
+        """Return what the stage counted, unit by unit, with the rate over the time it was at it."""
+        told = [
+            f"{amount:,.0f} {unit}" + (f", {spoken_rate(amount / seconds, unit)}" if seconds > 0 else "")
+            for unit, (amount, seconds) in self._counts.items()
+        ]
+        return "  " + "; ".join(told) if told else ""
+
+    @contextmanager
+    def counting(self, what: str, total: float, unit: str) -> Iterator[Advance]:
+        """Count up to `total` units of a stage's work; gives what is called with each amount that was done."""
+        started = last = self.clock()
+        done = 0.0
+        task = None
+        if self._drawn is not None:
+            task = self._drawn.add_task(f"  {what}", total=total, unit=unit)
+
+        def advance(amount: float) -> None:
+            nonlocal done, last
+            done += amount
+            now = self.clock()
+            if self._drawn is not None and task is not None:
+                self._drawn.advance(task, amount)
+            elif now - last >= PLAIN_EVERY_S and done > 0:
+                last, rate = now, done / (now - started)
+                left = spoken_seconds((total - done) / rate)
+                self.say(f"  {what}: {done:,.0f}/{total:,.0f} {unit}, {spoken_rate(rate, unit)}, {left} left")
+
+        try:
+            yield advance
+        finally:
+            kept = self._counts.setdefault(unit, [0.0, 0.0])
+            kept[0] += done
+            kept[1] += self.clock() - started
+            if self._drawn is not None and task is not None:
+                self._drawn.remove_task(task)
+
+
+@contextmanager
+def counting(what: str, total: float, unit: str) -> Iterator[Advance]:
+    """Count work under the stage that is running in this context; outside of one nothing is told."""
+    lines = _current.get()
+    if lines is None:
+        yield lambda amount: None
+        return
+    with lines.counting(what, total, unit) as advance:
+        yield advance
