@@ -177,6 +177,25 @@ def test_trap_26_the_headline_is_chosen_by_the_config_not_by_its_result(folder: 
     assert headline_row(compared.iloc[:0], config) is None
 
 
+def test_a_run_without_a_ranking_or_a_range_has_numbers_too(tiny_overrides: list[str], tmp_path: Path) -> None:
+    cases = {
+        "no ranking": "[{gate:[neuron],edit:[leace],strength:[0.5,1.0]}]",
+        "no tau": "[{gate:[range,neuron],range:[quantile],edit:[zero]}]",
+        "controls alone": "[{gate:[range,neuron],edit:[zero],control:[random_neurons]}]",
+    }
+    headlines = {}
+    for name, methods in cases.items():
+        config = compose([*tiny_overrides, f"sweep.methods={methods}", "evaluation.diagnostics=false", "quiet=true"])
+        table = run(config, tmp_path / name)
+        numbers = [line.split(",")[0] for line in (tmp_path / name / "metrics.csv").read_text().splitlines()]
+        assert sum(number.startswith("methods/") for number in numbers) > 0, name
+        assert any(number.startswith("by_") for number in numbers), name
+        headlines[name] = headline_row(table.comparison, config)
+    assert headlines["no ranking"] is headlines["controls alone"] is None
+    assert headlines["no tau"] is not None
+    assert headlines["no tau"]["range"] == "quantile"
+
+
 def test_metric_names_are_ones_that_wandb_can_sort_by_and_stand_once(read: OfflineRun) -> None:
     names = [str(key) for key in read.summary if "/" in str(key) and not isinstance(key, tuple)]
     names += [str(key) for line in read.history for key in line if "/" in str(key) and not isinstance(key, tuple)]

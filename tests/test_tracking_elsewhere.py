@@ -121,6 +121,18 @@ def test_wandb_failing_half_way_loses_nothing_and_the_others_go_on(
     assert OfflineRun(tmp_path / "run").exit_code == 1
 
 
+def test_a_mistake_in_the_numbers_themselves_does_not_stop_the_run(
+    tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def mistaken(*arguments: Any) -> Any:
+        raise ZeroDivisionError("a mean of nothing")
+
+    monkeypatch.setattr("neuronlens.tracking.tracker.flat", mistaken)
+    run(compose([*tiny_overrides, "quiet=true"]), tmp_path / "run")
+    assert "logger=csv was not told all results (ZeroDivisionError: a mean of nothing)" in capsys.readouterr().err
+    assert RunFolder(tmp_path / "run").read_results().rows.shape[0] > 0
+
+
 def test_the_report_page_is_logged_where_there_is_one(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "a run", ignore=shutil.ignore_patterns("report.html", "tensorboard"))
     copied = RunFolder(tmp_path / "a run")

@@ -74,20 +74,22 @@ def level_of(row: Mapping[str, Any]) -> str:
 def headline_row(comparison: pd.DataFrame, config: Config) -> dict[str, Any] | None:
     """Return the one comparison of range with neuron mask that stands for the run, chosen before its results are known.
 
-    It has the configured tau, edit, range, saliency and strength where these were swept and else the first that were, no
+    It has the configured range, tau, saliency, edit and strength where these were swept and else the first that were, no
     control, the deepest place and the level nearest to `HEADLINE_LEVEL`. None where nothing was compared.
     """
     if comparison.empty:
         return None
     rows = comparison[comparison["control"].isna()]
-    wanted: dict[str, Any] = {"tau": config.range.get("tau"), "edit": config.intervention.edit}
-    wanted |= {"range": option_of(config, "range"), "saliency": option_of(config, "saliency")}
-    wanted["strength"] = config.intervention.strength
-    for knob, value in wanted.items():
-        kept = rows[rows[knob] == value]
-        rows = kept if len(kept) else rows[rows[knob].isna() | (rows[knob] == rows[knob].dropna().head(1).squeeze())]
     if rows.empty:
         return None
+    wanted: dict[str, Any] = {"range": option_of(config, "range"), "tau": config.range.get("tau")}
+    wanted |= {"saliency": option_of(config, "saliency"), "edit": config.intervention.edit}
+    wanted["strength"] = config.intervention.strength
+    for knob, value in wanted.items():
+        kept, told = rows[rows[knob] == value], rows[knob].dropna()
+        if kept.empty and len(told):
+            kept = rows[rows[knob] == told.iloc[0]]
+        rows = kept if len(kept) else rows  # nobody has the knob
     rows = rows[rows["layers"] == rows["layers"].iloc[-1]]
     distance = (rows["level"] - HEADLINE_LEVEL).abs().round(9)
     nearest = rows[distance == distance.min()]

@@ -86,6 +86,14 @@ class Tracker:
 
     def log_results(self, table: ResultTable, manifest: Mapping[str, Any]) -> None:
         """Record what came of the run: numbers, tables, charts, figures and files, all read from the finished folder."""
+        if not self._followed:
+            return
+        try:
+            self._log_all(table, manifest)
+        except Exception as error:  # whatever is wrong here, the run has its results
+            self._lost(self.config.logger.kind, "was not told all results", error)
+
+    def _log_all(self, table: ResultTable, manifest: Mapping[str, Any]) -> None:
         values, means = flat(table, self.config), tradeoff(table.rows)
         named = {"results": table.rows, "comparison": table.comparison, "methods": table.methods}
         if table.general is not None:
