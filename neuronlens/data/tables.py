@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,6 +102,7 @@ def _reader(paths: Iterable[Path]) -> str:
 
 
 def _library() -> Any:
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "false")  # it would ask the network, for local files too
     import datasets  # costs three seconds: only when something is read
 
     datasets.disable_progress_bars()
