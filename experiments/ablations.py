@@ -131,31 +131,30 @@ def _long(layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _curves(frame: pd.DataFrame, knob: str, label: str) -> Figure:
+    """Return the drops over a knob; an infinite value stands at the right end, marked as such."""
+    widest = frame.loc[frame[knob] != float("inf"), knob].max()
+    frame = frame.assign(place=frame[knob].replace(float("inf"), 1.5 * widest))
     settings = list(frame.groupby(["model", "dataset"], sort=False))
     figure = Figure(figsize=(11, 3.1 * len(settings)), layout="constrained")
     axes = figure.subplots(len(settings), len(MEASURES), squeeze=False)
-    finite = frame[knob].replace(float("inf"), 1.5 * frame.loc[frame[knob] != float("inf"), knob].max())
-    frame = frame.assign(place=finite)
     for line, ((model, dataset), own) in enumerate(settings):
-        own = (
-            frame.loc[own.index]
-            if frame.index.is_unique
-            else frame[(frame["model"] == model) & (frame["dataset"] == dataset)]
-        )
         for axis, name, heading in zip(axes[line], MEASURES, HEADINGS, strict=True):
             for (mask, edit), curve in own.groupby(["mask", "edit"], sort=False):
                 curve = curve.sort_values("place")
-                style = {"color": COLOURS[mask], "linestyle": "-" if edit == "zero" else "--"}
-                spoken = f"{mask}, {edit.replace('_', ' ')}"
-                axis.plot(curve["place"], curve[name], marker="o", markersize=3, linewidth=1.4, label=spoken, **style)
-                axis.fill_between(
-                    curve["place"],
-                    curve[f"{name}_low"],
-                    curve[f"{name}_high"],
-                    color=style["color"],
-                    alpha=0.12,
-                    linewidth=0,
+                colour, spoken = COLOURS[mask], f"{mask}, {edit.replace('_', ' ')}"
+                style = "-" if edit == "zero" else "--"
+                at, low, high = curve["place"], curve[f"{name}_low"], curve[f"{name}_high"]
+                axis.plot(
+                    at,
+                    curve[name],
+                    marker="o",
+                    markersize=3,
+                    linewidth=1.4,
+                    label=spoken,
+                    color=colour,
+                    linestyle=style,
                 )
+                axis.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
             axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
             axis.set_title(f"{model}, {dataset}: {heading}", fontsize=9)
             axis.set_xlabel(label, fontsize=8)

@@ -20,7 +20,7 @@ EXPERIMENTS = (
     ablations.EXPERIMENT,
     general_ability.EXPERIMENT,
 )
-CLAIMED_ON = ("main_table", "polysemanticity", "general_ability")
+CLAIMED_ON = ("main_table", "ablation_layers", "polysemanticity", "general_ability")
 """Parts whose runs the claims are computed on."""
 
 
