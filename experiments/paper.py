@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 import time
 
-from neuronlens.report.claims import write_claims
-
 import neuronlens as nl
 from experiments import ablations, general_ability, main_table, normality, polysemanticity, rankers
 from experiments.agreement import agreement, keep_expected
 from experiments.runner import EXPECTED, arguments, make, run_parts
+from neuronlens.report.claims.claims import write_claims
 
 EXPERIMENTS = (
     main_table.EXPERIMENT,

@@ -24,7 +24,7 @@ _HOMES = {
     "compose": "neuronlens.config",
     "edited": "neuronlens.hooks.contexts",
     "run": "neuronlens.pipeline",
-    "write_claims": "neuronlens.report.claims",
+    "write_claims": "neuronlens.report.claims.claims",
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 

@@ -39,7 +39,7 @@ from neuronlens.models.causal import load_prompted
 from neuronlens.models.loading import ModelSource, load_masked, load_model, locate
 from neuronlens.records import ConceptDataset, IntArray, Job, LoadedModel, ResultTable, Site
 from neuronlens.report.figures import draw
-from neuronlens.report.page import write_page
+from neuronlens.report.page.write import write_page
 from neuronlens.report.tables import markdown, summarise
 from neuronlens.results import RunFolder, peak_memory_gib, provenance
 from neuronlens.schema import Config, everywhere, swept

@@ -40,7 +40,7 @@ def test_the_wheel_ships_the_configuration_and_it_composes_from_there(tmp_path: 
         assert f"neuronlens/conf/{path.relative_to(ROOT / 'conf')}" in names
     for path in (ROOT / "neuronlens").rglob("*.py"):
         assert str(path.relative_to(ROOT)) in names
-    assets = list((ROOT / "neuronlens" / "report" / "assets").iterdir())
+    assets = list((ROOT / "neuronlens" / "report" / "page" / "assets").iterdir())
     assert {path.suffix for path in assets} == {".js", ".css", ".j2"}
     for path in assets:
         assert str(path.relative_to(ROOT)) in names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuronlens.report.figures import draw
-from neuronlens.report.page import write_page
+from neuronlens.report.page.write import write_page
 from neuronlens.report.tables import console_table, markdown, summarise, verdict, wide_console
 from neuronlens.results import RunFolder
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from neuronlens.report.claims import write_claims
-from neuronlens.report.compare import compare, console_tables, write_comparison
-from neuronlens.report.runs import read_runs
+from neuronlens.report.claims.claims import write_claims
+from neuronlens.report.compare.compare import compare, console_tables, write_comparison
+from neuronlens.report.compare.runs import read_runs
 from neuronlens.report.tables import wide_console
 
 HOME = Path("outputs") / "compare"

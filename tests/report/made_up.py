@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.records import ResultTable
-from neuronlens.report.runs import Run, read_runs
+from neuronlens.report.compare.runs import Run, read_runs
 from neuronlens.results import RunFolder
 from neuronlens.store import write_tensors
 

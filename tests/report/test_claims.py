@@ -14,9 +14,9 @@ from scipy import stats
 from neuronlens.errors import NeuronLensError
 from neuronlens.ranges.diagnostics import bhattacharyya
 from neuronlens.records import ConceptStatistics, NeuronRanking
-from neuronlens.report.claims import CLAIMS, claims, write_claims
-from neuronlens.report.evidence_neurons import OVERLAP, expected_jaccard, expected_shared
-from neuronlens.report.verdicts import FAILS, HOLDS, OPEN
+from neuronlens.report.claims.claims import CLAIMS, claims, write_claims
+from neuronlens.report.claims.evidence_neurons import OVERLAP, expected_jaccard, expected_shared
+from neuronlens.report.claims.verdicts import FAILS, HOLDS, OPEN
 from neuronlens.results import RunFolder
 from neuronlens.saliency.overlap import jaccard
 from tests.report.made_up import CONCEPTS, METHOD, RANGE, method, unedited, write_run

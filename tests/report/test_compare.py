@@ -12,9 +12,9 @@ import pytest
 from neuronlens.cli import run_command
 from neuronlens.errors import NeuronLensError, OutputError
 from neuronlens.evaluation.statistics import mean_interval
-from neuronlens.report.compare import compare, console_tables, write_comparison
-from neuronlens.report.pairing import shared_knobs
-from neuronlens.report.runs import differing, read_runs
+from neuronlens.report.compare.compare import compare, console_tables, write_comparison
+from neuronlens.report.compare.pairing import shared_knobs
+from neuronlens.report.compare.runs import differing, read_runs
 from tests.report.made_up import CONCEPTS, METHOD, RANGE, method, read, unedited, write_run
 
 PROBE = {"_target_": "neuronlens.saliency.probe.ProbeSaliency"}

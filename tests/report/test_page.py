@@ -23,11 +23,12 @@ from neuronlens.edits.fitting import fit_site
 from neuronlens.evaluation.statistics import mean_interval
 from neuronlens.pipeline import run
 from neuronlens.records import ActivationSet, ResultTable, Site
-from neuronlens.report import explorer, page_data
-from neuronlens.report.explorer import explorer_data
 from neuronlens.report.figures import draw
-from neuronlens.report.page import embedded_json, write_page
-from neuronlens.report.page_data import KNOBS, SHOWN, table_data
+from neuronlens.report.page import data as page_data
+from neuronlens.report.page import explorer
+from neuronlens.report.page.data import KNOBS, SHOWN, table_data
+from neuronlens.report.page.explorer import explorer_data
+from neuronlens.report.page.write import embedded_json, write_page
 from neuronlens.report.redraw import redraw
 from neuronlens.results import RunFolder, example_ids
 from tests.report.conftest import LABELS, Page, floats, read_page

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neuronlens.evaluation.statistics import resample_counts
-from neuronlens.report.paired import Bootstrap
+from neuronlens.report.compare.paired import Bootstrap
 
 BOOTSTRAP = Bootstrap(0.9, 300, 3)
 

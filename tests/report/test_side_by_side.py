@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from neuronlens.cli import run_command
-from neuronlens.report.claims import claims
+from neuronlens.report.claims.claims import claims
 from neuronlens.results import RunFolder
 from tests.conftest import CONCEPTS
 from tests.report.test_layout import ENGINE, compile_latex

@@ -13,7 +13,7 @@ import pandas as pd
 
 from neuronlens.errors import NeuronLensError, OutputError
 from neuronlens.records import ResultTable
-from neuronlens.report.paired import Bootstrap
+from neuronlens.report.compare.paired import Bootstrap
 from neuronlens.results import RunFolder
 
 ASIDE = ("paths", "logger", "trainer", "run_name")

@@ -11,9 +11,9 @@ from scipy.stats import false_discovery_control, hypergeom
 
 from neuronlens.ranges.exact_normal import exact_normal
 from neuronlens.records import BoolArray, NeuronRanking
-from neuronlens.report.paired import Bootstrap
-from neuronlens.report.runs import Run
-from neuronlens.report.verdicts import Evidence, judge, listed
+from neuronlens.report.claims.verdicts import Evidence, judge, listed
+from neuronlens.report.compare.paired import Bootstrap
+from neuronlens.report.compare.runs import Run
 
 ALPHA = 0.05
 NOT_REJECTED = 0.90

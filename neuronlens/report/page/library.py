@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from neuronlens.config import fingerprint
 from neuronlens.errors import OutputError
-from neuronlens.report.charts import specifications
+from neuronlens.report.page.charts import specifications
 from neuronlens.store import Store
 
 STAGE = "javascript"

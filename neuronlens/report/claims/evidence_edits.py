@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from neuronlens.report.runs import Run
-from neuronlens.report.verdicts import OPEN, Evidence, judge, listed
+from neuronlens.report.claims.verdicts import OPEN, Evidence, judge, listed
+from neuronlens.report.compare.runs import Run
 
 MARGIN = 0.05
 SHARED = ["layers", "site", "edit_positions", "saliency", "edit", "strength", "n_neurons", "top_fraction"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.report.paired import ENDS, Bootstrap
+from neuronlens.report.compare.paired import ENDS, Bootstrap
 
 MEASURES = {"complement_accuracy_drop": "accuracy", "complement_confidence_drop": "confidence", "kl": "KL"}
 KNOBS = (

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from neuronlens.report.paired import Estimate
+from neuronlens.report.compare.paired import Estimate
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not shown"
 MOST_TOLD = 5

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from neuronlens.evaluation.matched import method_name
+from neuronlens.report.compare.paired import ENDS, Bootstrap
+from neuronlens.report.compare.pairing import KNOBS, MEASURES, paired_methods, plain, shared_knobs
+from neuronlens.report.compare.runs import Run, differing, shortened
 from neuronlens.report.layout import PaperColumn, PaperTable, as_text, pages, to_latex, to_markdown
-from neuronlens.report.paired import ENDS, Bootstrap
-from neuronlens.report.pairing import KNOBS, MEASURES, paired_methods, plain, shared_knobs
-from neuronlens.report.runs import Run, differing, shortened
 from neuronlens.report.tables import headline
 from neuronlens.store import write_atomically
 

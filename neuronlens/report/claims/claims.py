@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from neuronlens.report.evidence_edits import MARGIN, keeps_erasure, spares_general_ability, spares_the_rest
-from neuronlens.report.evidence_neurons import (
+from neuronlens.report.claims.evidence_edits import MARGIN, keeps_erasure, spares_general_ability, spares_the_rest
+from neuronlens.report.claims.evidence_neurons import (
     ALPHA,
     EXCESS_KURTOSIS,
     FIRING,
@@ -20,10 +20,10 @@ from neuronlens.report.evidence_neurons import (
     near_gaussian,
     polysemantic,
 )
+from neuronlens.report.claims.verdicts import FAILS, HOLDS, OPEN, Evidence
+from neuronlens.report.compare.paired import Estimate
+from neuronlens.report.compare.runs import Run, read_runs
 from neuronlens.report.layout import PaperColumn, PaperTable, pages, to_csv, to_latex, to_markdown
-from neuronlens.report.paired import Estimate
-from neuronlens.report.runs import Run, read_runs
-from neuronlens.report.verdicts import FAILS, HOLDS, OPEN, Evidence
 from neuronlens.results import RunFolder
 from neuronlens.store import write_atomically
 

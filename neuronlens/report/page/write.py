@@ -14,10 +14,10 @@ from typing import Any
 
 from neuronlens.config import plain
 from neuronlens.records import ResultTable
-from neuronlens.report.explorer import explorer_data
 from neuronlens.report.general import COLUMNS, general_cells, general_means
-from neuronlens.report.library import drawing_library
-from neuronlens.report.page_data import held_out_data, overlap_data, rounded, skipped_data, table_data
+from neuronlens.report.page.data import held_out_data, overlap_data, rounded, skipped_data, table_data
+from neuronlens.report.page.explorer import explorer_data
+from neuronlens.report.page.library import drawing_library
 from neuronlens.report.tables import HEADINGS, comparison_cells, headline, verdict
 from neuronlens.results import RunFolder
 
@@ -149,7 +149,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 @lru_cache(maxsize=32)
 def _asset(name: str) -> str:
-    return (resources.files("neuronlens.report") / "assets" / name).read_text(encoding="utf-8")
+    return (resources.files("neuronlens.report.page") / "assets" / name).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=1)
