@@ -18,6 +18,10 @@ from neuronlens.report.latex import escape
 from neuronlens.store import write_atomically
 
 MISSING = "-"
+PORTRAIT = 80
+"""Characters of a row that a portrait page holds at small size."""
+LANDSCAPE = 190
+"""And a landscape page at script size."""
 
 
 @dataclass(frozen=True)
@@ -125,18 +129,24 @@ def to_csv(table: PaperTable) -> str:
 
 
 def to_latex(table: PaperTable) -> str:
-    """Return the table as a LaTeX float; `booktabs` is the only package it needs, and its text is pure ASCII."""
+    """Return the table as a LaTeX float; `booktabs` is the only package it needs, and its text is pure ASCII.
+
+    A table wider than a portrait page at small size is set in script size or less with narrow gaps, and says that it wants
+    landscape.
+    """
+    characters = _characters(table)
+    wide, size = characters > PORTRAIT, "tiny" if characters > LANDSCAPE else "scriptsize"
     aligned = "".join(
         f"p{{{column.wrap_cm:g}cm}}" if column.wrap_cm else "r" if number else "l"
         for column, number in zip(table.columns, _numeric(table), strict=True)
     )
     lines = [
-        "% needs \\usepackage{booktabs}",
+        "% needs \\usepackage{booktabs}" + ("; wide: in landscape or as sidewaystable" if wide else ""),
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{\textbf{{{escape(table.title)}.}} {escape(table.caption)}}}",
         rf"\label{{tab:{table.name}}}",
-        r"\par\medskip\small",
+        r"\par\medskip" + (rf"\{size}\setlength{{\tabcolsep}}{{3pt}}" if wide else r"\small"),
         rf"\begin{{tabular}}{{@{{}}{aligned}@{{}}}}",
         r"\toprule",
         *_latex_groups(table.columns),
@@ -167,14 +177,24 @@ def pages(table: PaperTable, rows: int = 36) -> list[PaperTable]:
     ]
 
 
+def _characters(table: PaperTable) -> int:
+    """Return about how many characters a row is wide."""
+    headings = [column.heading for column in table.columns]
+    rows = [[f"{cell.value} {cell.behind}".rstrip() for cell in row] for row in _cells(table)]
+    return sum(max(map(len, texts)) + 2 for texts in zip(headings, *rows, strict=True))
+
+
 def write(table: PaperTable, folder: Path) -> list[Path]:
     """Write `<name>.md`, `<name>.csv` and `<name>.tex` into a folder, each atomically, and return their paths.
+
+    The LaTeX of a long table is several floats, one to a page.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     written = []
-    for ending, text in (("md", to_markdown(table)), ("csv", to_csv(table)), ("tex", to_latex(table))):
+    latex = "\n".join(to_latex(page) for page in pages(table))
+    for ending, text in (("md", to_markdown(table)), ("csv", to_csv(table)), ("tex", latex)):
         path = Path(folder) / f"{table.name}.{ending}"
         write_atomically(path, text.encode())
         written.append(path)

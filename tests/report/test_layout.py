@@ -233,3 +233,20 @@ def compile_latex(body: str, folder: Path) -> None:
     done = subprocess.run([str(ENGINE), *stop, "page.tex"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (folder / "page.pdf").stat().st_size > 1000
+
+
+def test_a_wide_or_long_table_is_set_to_fit_and_loses_no_row(tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(12)]
+    frame = pd.DataFrame({name: np.arange(80) / 7 for name in names})
+    narrow = PaperTable("narrow", "T", "C", frame[:3], (PaperColumn("c0", "value", "", ".3f"),))
+    wide = PaperTable(
+        "wide", "T", "C", frame, tuple(PaperColumn(name, f"{name} of many words", "", ".3f") for name in names)
+    )
+    assert r"\small" in to_latex(narrow)
+    assert "landscape" not in to_latex(narrow)
+    assert r"\tiny" in to_latex(wide)
+    assert "landscape" in to_latex(wide)
+    text = next(path for path in write(wide, tmp_path) if path.suffix == ".tex").read_text()
+    assert text.count(r"\begin{table}") == text.count(r"\bottomrule") == 3
+    shown = [line.split("&")[0].strip() for line in text.splitlines() if line.count("&") == 11 and "words" not in line]
+    assert shown == [f"{value:.3f}" for value in frame["c0"]]
