@@ -24,14 +24,36 @@ def test_every_yaml_composes_and_builds(group: str, name: str) -> None:
     assert getattr(config, group)
 
 
+CELLS = {
+    "methods": 50,
+    "language": 16,
+    "language_finetuned": 16,
+    "main_table": 7 * 2 * 2,
+    "polysemanticity": 1,
+    "normality": 1,
+    "rankers": 4 * 5 * 2 * 2,
+    "general_ability": 4,
+    "ablations": 2 * 8 + 9 * 2 * 2 + 4 * 2 * 5 - 2,
+    "ablation_layers": 4,
+}
+"""Cells of a concept that an experiment sweeps at least; the tau of the fractions' ablation is one of the taus'."""
+
+
 @pytest.mark.parametrize("name", option_names("experiment"))
 def test_every_experiment_composes_and_its_grid_holds(name: str) -> None:
     config = compose([f"experiment={name}"])
-    cells = {"methods": 50, "language": 16, "language_finetuned": 16}
-    assert len(grid(config)) >= cells[name]
-    assert config.run_name == f"{name}-newsgroups20"
-    assert 0.5 in config.evaluation.erasure_levels
+    assert len(grid(config)) >= CELLS[name]
+    assert config.run_name.startswith(f"{name}-")
+    assert config.run_name.endswith("-newsgroups20")
     assert 0.8 in config.evaluation.erasure_levels
+
+
+@pytest.mark.parametrize("name", option_names("evaluation/questions"))
+def test_every_source_of_questions_composes(name: str) -> None:
+    path = ["evaluation.general.questions.path=."] if name == "local" else []
+    asked = compose([f"evaluation/questions={name}", *path]).evaluation.general.questions
+    assert asked.wheel or asked.hub
+    assert (asked.file is not None) == (name == "mmlu_wheel")
 
 
 def test_every_group_has_options() -> None:
