@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,28 +9,11 @@ import pandas as pd
 
 from experiments.means import IDENTITY, mean_columns
 from experiments.runner import Experiment, Runs, main
+from neuronlens.report.claims.evidence_neurons import expected_jaccard
 from neuronlens.report.layout import PaperColumn, PaperTable
 from neuronlens.saliency.overlap import jaccard
 
 FRACTIONS = (0.05, 0.1, 0.3, 0.5)
-
-
-def chance_jaccard(neurons: int, count: int) -> float:
-    """Return the expected Jaccard overlap of two independent random sets of `count` out of `neurons`.
-
-    The shared count s is hypergeometric: the mean of s / (2 count - s).
-
-    >>> round(chance_jaccard(4, 2), 4)
-    0.3889
-    """
-    ways = math.comb(neurons, count)
-    shares = range(max(0, 2 * count - neurons), count + 1)
-    odds = (
-        math.comb(count, s) * math.comb(neurons - count, count - s) / ways * s / (2 * count - s)
-        for s in shares
-        if count
-    )
-    return float(sum(odds))
 
 
 def tables(runs: Runs) -> list[PaperTable]:
@@ -80,7 +62,7 @@ def _shared(chosen: np.ndarray) -> dict[str, float]:
     served = chosen.sum(axis=0)
     salient = served[served > 0]
     row = mean_columns("jaccard", np.nanmean(overlap, axis=1))
-    row["chance"] = chance_jaccard(neurons, int(chosen[0].sum()))
+    row["chance"] = expected_jaccard(neurons, int(chosen[0].sum()))
     for name, least in (("two", 2), ("half", concepts / 2), ("all", concepts)):
         row[name] = float((salient >= least).mean())
     return row

@@ -10,6 +10,7 @@ import pandas as pd
 from experiments.means import IDENTITY, compared, masks, mean_columns, per_layer
 from experiments.runner import Experiment, Runs, main
 from neuronlens.report.layout import PaperColumn, PaperTable
+from neuronlens.saliency.overlap import jaccard
 
 TOP_FRACTION = 0.3
 MEASURES = ("concept_accuracy_drop", "complement_accuracy_drop", "complement_confidence_drop")
@@ -65,10 +66,7 @@ def _agreement(runs: Runs) -> dict[tuple[str, ...], dict[str, float]]:
             sets = {name: ranking.selected(top_fraction=TOP_FRACTION) for name, ranking in fitted.rankings.items()}
             for name, own in sets.items():
                 shared = (own & sets["max"]).sum(axis=1) / (own | sets["max"]).sum(axis=1)
-                pairs = [
-                    (own[one] & own[other]).sum() / (own[one] | own[other]).sum()
-                    for one, other in zip(*np.triu_indices(len(own), 1), strict=True)
-                ]
+                pairs = jaccard(own)[np.triu_indices(len(own), 1)]
                 key = (str(first["model"]), str(first["dataset"]), str(site.layer), name)
                 found[key] = {"with_max": float(shared.mean()), "among_concepts": float(np.mean(pairs))}
     return found

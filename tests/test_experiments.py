@@ -12,8 +12,8 @@ import neuronlens as nl
 from experiments import paper
 from experiments.agreement import agreement, compared, keep_expected
 from experiments.means import by_concept, mean_columns
-from experiments.polysemanticity import chance_jaccard
 from experiments.runner import PROFILES, Experiment, Profile, arguments, load_profile, make, run_parts
+from neuronlens.report.claims.evidence_neurons import expected_jaccard
 from neuronlens.saliency.overlap import jaccard
 from tests.conftest import CONCEPTS, texts_of
 from tests.data.test_mmlu import write as write_questions
@@ -123,7 +123,7 @@ def test_the_overlap_by_chance_is_that_of_drawn_sets(neurons: int, count: int) -
         order = np.argsort(generator.random((len(sets), neurons)), axis=1)
         np.put_along_axis(sets, order[:, :count], True, axis=1)
     overlaps = [jaccard(pair)[0, 1] for pair in drawn.swapaxes(0, 1)]
-    expected = chance_jaccard(neurons, count)
+    expected = expected_jaccard(neurons, count)
     assert np.nan_to_num(np.nanmean(overlaps) if count else 0.0) == pytest.approx(expected, abs=0.01)
 
 
