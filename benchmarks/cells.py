@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import neuronlens as nl
-from neuronlens.activations import Extraction
+from neuronlens.activations.extract import Extraction
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted
-from neuronlens.evaluation.sweep import SweepEvaluator
+from neuronlens.models.loaded import LoadedModel
 from neuronlens.ranges.gaussian import GaussianRange
-from neuronlens.records import Cell, Knobs, LoadedModel
+from neuronlens.records import Cell, Knobs
 from neuronlens.saliency.max import MaxSaliency
+from neuronlens.sweep.evaluator import SweepEvaluator
 
 TAU = 2.5
 

@@ -23,15 +23,17 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 import neuronlens as nl
 from benchmarks.cells import sweep_of
 from benchmarks.measure import entry
-from neuronlens.activations import ActivationExtractor, Extraction, extract, text_batches
-from neuronlens.evaluation.sweep import run_sweep
-from neuronlens.models.heads import LabelScores
-from neuronlens.records import Cell, ConceptDataset, Knobs, LoadedModel
-from neuronlens.report.tables import wide_console
-from neuronlens.results import peak_memory_gib
-from neuronlens.schema import EvaluationConfig, TrainerConfig
-from neuronlens.store import write_json
-from neuronlens.trainer import make_trainer, quiet_libraries
+from neuronlens.activations.extract import ActivationExtractor, Extraction, extract
+from neuronlens.config.schema import EvaluationConfig, TrainerConfig
+from neuronlens.execution.console import wide_console
+from neuronlens.execution.machine import peak_memory_gib
+from neuronlens.execution.trainer import make_trainer, quiet_libraries
+from neuronlens.models.batches import text_batches
+from neuronlens.models.heads.heads import LabelScores
+from neuronlens.models.loaded import LoadedModel
+from neuronlens.records import Cell, ConceptDataset, Knobs
+from neuronlens.storage.files import write_json
+from neuronlens.sweep.evaluator import run_sweep
 
 TAUS = tuple(0.5 * step for step in range(1, 11))
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -14,13 +14,14 @@ from torch import Tensor
 import neuronlens as nl
 from benchmarks.cells import range_masks, sweep_of
 from benchmarks.measure import entry, median_seconds
-from neuronlens.activations import ActivationExtractor, extract, text_batches
-from neuronlens.data.dataset import load_concepts
-from neuronlens.evaluation.sweep import SweepEvaluator, run_sweep
+from neuronlens.activations.extract import ActivationExtractor, extract
+from neuronlens.data.concepts import load_concepts
+from neuronlens.execution.trainer import make_trainer, quiet_libraries
+from neuronlens.models.batches import text_batches
 from neuronlens.models.causal import load_prompted
-from neuronlens.models.loading import locate
-from neuronlens.store import Store
-from neuronlens.trainer import make_trainer, quiet_libraries
+from neuronlens.models.load import locate
+from neuronlens.storage.cache import Store
+from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
 
 PROMPT = 200
 """Tokens of every prompt: seven examples, a post, and where the topic goes, cut to so many."""

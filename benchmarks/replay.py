@@ -10,12 +10,13 @@ import torch
 import neuronlens as nl
 from benchmarks.cells import range_masks, sweep_of
 from benchmarks.measure import entry, median_seconds
-from neuronlens.activations import ActivationExtractor, Extraction, extract, text_batches
-from neuronlens.data.dataset import load_concepts
-from neuronlens.evaluation.sweep import SweepEvaluator, run_sweep
-from neuronlens.models.loading import load_untrained, locate
-from neuronlens.store import Store
-from neuronlens.trainer import make_trainer, quiet_libraries
+from neuronlens.activations.extract import ActivationExtractor, Extraction, extract
+from neuronlens.data.concepts import load_concepts
+from neuronlens.execution.trainer import make_trainer, quiet_libraries
+from neuronlens.models.batches import text_batches
+from neuronlens.models.load import load_untrained, locate
+from neuronlens.storage.cache import Store
+from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
 
 PER_CONCEPT = 25
 

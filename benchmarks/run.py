@@ -9,8 +9,8 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks import language, mixture, replay
-from neuronlens.report.tables import wide_console
-from neuronlens.store import write_json
+from neuronlens.execution.console import wide_console
+from neuronlens.storage.files import write_json
 
 CACHE = Path("outputs/cache")
 SUITES = {

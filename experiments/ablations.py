@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.means import IDENTITY, compared, masks, mean_columns, per_layer
 from experiments.runner import Experiment, Runs, main
-from neuronlens.report.layout import PaperColumn, PaperTable
+from neuronlens.report.table import PaperColumn, PaperTable
 
 MEASURES = ("concept_accuracy_drop", "complement_accuracy_drop", "complement_confidence_drop")
 HEADINGS = ("Acc drop", "CAcc drop", "CConf drop")

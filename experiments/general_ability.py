@@ -8,7 +8,7 @@ import pandas as pd
 
 from experiments.means import IDENTITY, mean_columns
 from experiments.runner import Experiment, Runs, main
-from neuronlens.report.layout import PaperColumn, PaperTable
+from neuronlens.report.table import PaperColumn, PaperTable
 
 
 def tables(runs: Runs) -> list[PaperTable]:

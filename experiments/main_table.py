@@ -8,7 +8,7 @@ import pandas as pd
 
 from experiments.means import IDENTITY, INTERVALS, MEASURES, SPOKEN, compared, masks, mean_columns, per_layer
 from experiments.runner import Experiment, Runs, main
-from neuronlens.report.layout import PaperColumn, PaperTable
+from neuronlens.report.table import PaperColumn, PaperTable
 
 TOP_FRACTION = 0.3
 DROPS = {f"{name}_drop": short for name, short in MEASURES.items()}

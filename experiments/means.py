@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.runner import Runs
-from neuronlens.evaluation.statistics import mean_interval
-from neuronlens.report.layout import PaperColumn
+from neuronlens.measures.intervals import mean_interval
+from neuronlens.report.table import PaperColumn
 
 IDENTITY = (PaperColumn("model", "model"), PaperColumn("dataset", "dataset"), PaperColumn("layer", "layer"))
 SIDES = {"concept": "", "complement": "C"}

@@ -10,7 +10,7 @@ import pandas as pd
 from experiments.means import IDENTITY, mean_columns
 from experiments.runner import Experiment, Runs, main
 from neuronlens.report.claims.evidence_neurons import expected_jaccard
-from neuronlens.report.layout import PaperColumn, PaperTable
+from neuronlens.report.table import PaperColumn, PaperTable
 from neuronlens.saliency.overlap import jaccard
 
 FRACTIONS = (0.05, 0.1, 0.3, 0.5)

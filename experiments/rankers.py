@@ -9,7 +9,7 @@ import pandas as pd
 
 from experiments.means import IDENTITY, compared, masks, mean_columns, per_layer
 from experiments.runner import Experiment, Runs, main
-from neuronlens.report.layout import PaperColumn, PaperTable
+from neuronlens.report.table import PaperColumn, PaperTable
 from neuronlens.saliency.overlap import jaccard
 
 TOP_FRACTION = 0.3

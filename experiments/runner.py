@@ -15,8 +15,8 @@ import yaml
 from matplotlib.figure import Figure
 
 import neuronlens as nl
-from neuronlens.config import plain
-from neuronlens.report.layout import PaperTable, write
+from neuronlens.config.fingerprint import plain
+from neuronlens.report.table import PaperTable, write
 
 HERE = Path(__file__).resolve().parent
 PROFILES = HERE / "profiles"

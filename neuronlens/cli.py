@@ -17,9 +17,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from neuronlens.config import compose, config_dir, explain, option_names, register, resolve
+from neuronlens.config.compose import compose, register, resolve
+from neuronlens.config.explain import explain
+from neuronlens.config.parts import config_dir, option_names
+from neuronlens.config.plan import grid
 from neuronlens.errors import NeuronLensError, unknown
-from neuronlens.evaluation.cells import grid
 from neuronlens.records import Job
 
 GROUPS = (

@@ -14,21 +14,21 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from neuronlens.activations import text_batches
-from neuronlens.data.datamodule import collate
+from neuronlens.config.schema import Config, swept
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import NeuronLensError
+from neuronlens.execution.console import wide_console
+from neuronlens.execution.trainer import quiet_libraries
 from neuronlens.hooks.contexts import capture, edited
 from neuronlens.hooks.masks import prompt_mask
 from neuronlens.hooks.replay import replaying, starts_at
-from neuronlens.hooks.sites import family_of, resolve_layers
+from neuronlens.hooks.resolver import family_of, resolve_layers
+from neuronlens.models.batches import collate, text_batches
 from neuronlens.models.inspection import load_for_inspection
-from neuronlens.models.loading import locate
-from neuronlens.records import LoadedModel, Site
-from neuronlens.report.tables import wide_console
-from neuronlens.schema import Config, swept
-from neuronlens.store import Store
-from neuronlens.trainer import quiet_libraries
+from neuronlens.models.load import locate
+from neuronlens.models.loaded import LoadedModel
+from neuronlens.records import Site
+from neuronlens.storage.cache import Store
 
 TOLERANCE = 1e-4  # nats between two orders of the same float32 sums; bf16 and float16 get 0.1
 TEXTS = (

@@ -12,14 +12,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from neuronlens.activations import Extraction, extract, state_budget
-from neuronlens.config import fingerprint, nodes, plain
-from neuronlens.data.dataset import load_concepts
+from neuronlens.activations.extract import Extraction, extract
+from neuronlens.config.fingerprint import fingerprint, plain
+from neuronlens.config.parts import nodes
+from neuronlens.config.plan import grid
+from neuronlens.config.schema import Config, everywhere, swept
+from neuronlens.data.concepts import load_concepts
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import ConfigError
-from neuronlens.evaluation.base import correct_sets, count_correct, near_chance
-from neuronlens.evaluation.cells import grid
-from neuronlens.evaluation.general.rows import (
+from neuronlens.execution.machine import peak_memory_gib
+from neuronlens.execution.stages import Stages
+from neuronlens.execution.trainer import quiet_libraries
+from neuronlens.hooks.replay import starts_at
+from neuronlens.hooks.resolver import blocks_of, resolve_layers
+from neuronlens.measures.general.rows import (
     GeneralData,
     check_model,
     chosen_cells,
@@ -27,26 +33,25 @@ from neuronlens.evaluation.general.rows import (
     load_general,
     measure_general,
 )
-from neuronlens.evaluation.heldout import diagnose
-from neuronlens.evaluation.matched import compare_gates, matched_erasure, operating_points, rank_methods
-from neuronlens.evaluation.metrics import BaseOutcomes
-from neuronlens.evaluation.rows import on_select, result_rows
-from neuronlens.evaluation.runner import SiteSweep, Splits, fit_all, site_groups, sweep_group
-from neuronlens.finetune import finetuned
-from neuronlens.hooks.replay import starts_at
-from neuronlens.hooks.sites import blocks_of, resolve_layers
+from neuronlens.measures.heldout import diagnose
+from neuronlens.measures.matched import compare_gates, matched_erasure, operating_points, rank_methods
+from neuronlens.measures.metrics import BaseOutcomes
+from neuronlens.measures.rows import on_select, result_rows
+from neuronlens.measures.unedited import correct_sets, count_correct, near_chance
 from neuronlens.models.causal import load_prompted
-from neuronlens.models.loading import ModelSource, load_masked, load_model, locate
-from neuronlens.records import ConceptDataset, IntArray, Job, LoadedModel, ResultTable, Site
+from neuronlens.models.finetune import finetuned
+from neuronlens.models.load import ModelSource, load_masked, load_model, locate
+from neuronlens.models.loaded import LoadedModel
+from neuronlens.records import ConceptDataset, IntArray, Job, ResultTable, Site
+from neuronlens.report.conclusion import conclusion, worth_opening
 from neuronlens.report.figures import draw
 from neuronlens.report.page.write import write_page
 from neuronlens.report.tables import markdown, summarise
-from neuronlens.results import RunFolder, peak_memory_gib, provenance
-from neuronlens.schema import Config, everywhere, swept
-from neuronlens.stages import Stages
-from neuronlens.store import Store
+from neuronlens.results.folder import RunFolder, provenance
+from neuronlens.storage.cache import Store
+from neuronlens.storage.spill import state_budget
+from neuronlens.sweep.runner import SiteSweep, Splits, fit_all, site_groups, sweep_group
 from neuronlens.tracking import Tracker
-from neuronlens.trainer import quiet_libraries
 
 
 def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTable:
@@ -100,7 +105,8 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         folder.write_record("manifest.json", manifest)  # the folder is whole before anyone else is told of it
         with stages("logging"):
             tracker.log_results(table, manifest)
-    stages.conclude(table, config.range.get("tau"), folder.path, tracker.notes)
+    stages.show(*conclusion(table, config.range.get("tau"), job))
+    stages.show_paths(worth_opening(folder.path) | dict(tracker.notes))
     return table
 
 

@@ -29,7 +29,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from neuronlens.activations import statistics_of
+from neuronlens.activations.moments import statistics_of
 from neuronlens.records import ActivationSet, FloatArray, IntArray, Site
 
 WORDS = [f"w{number}" for number in range(60)]

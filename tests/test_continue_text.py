@@ -9,10 +9,10 @@ import torch
 
 from experiments.continue_text import main
 from neuronlens.hooks.contexts import edited
-from neuronlens.lens import ConceptLens
+from neuronlens.lens.lens import ConceptLens
 from neuronlens.records import Site
 from tests.conftest import tiny_model, tiny_tokenizer
-from tests.test_lens import causal_lens
+from tests.lens.test_lens import causal_lens
 
 PROMPT = "w3 w14 w15 w9 w2 w6"
 

@@ -10,10 +10,10 @@ import torch
 
 from neuronlens import doctor
 from neuronlens.doctor import check
-from neuronlens.hooks.sites import FAMILIES
+from neuronlens.hooks.resolver import FAMILIES
 from neuronlens.records import Site
-from tests.evaluation.test_sweep_causal import language_model
-from tests.test_activations import loaded
+from tests.activations.test_extract import loaded
+from tests.sweep.test_evaluator_causal import language_model
 
 
 @pytest.mark.parametrize("family", ["bert", "llama", "gpt2", "gemma2"])

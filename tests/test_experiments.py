@@ -16,8 +16,8 @@ from experiments.runner import PROFILES, Experiment, Profile, arguments, load_pr
 from neuronlens.report.claims.evidence_neurons import expected_jaccard
 from neuronlens.saliency.overlap import jaccard
 from tests.conftest import CONCEPTS, texts_of
-from tests.data.test_mmlu import write as write_questions
-from tests.evaluation.general.language_models import tiny_lm, word_tokenizer
+from tests.data.test_questions import write as write_questions
+from tests.measures.general.language_models import tiny_lm, word_tokenizer
 
 SMALL = [
     "layers.select=last",

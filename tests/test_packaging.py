@@ -46,7 +46,7 @@ def test_the_wheel_ships_the_configuration_and_it_composes_from_there(tmp_path: 
         assert str(path.relative_to(ROOT)) in names
     shutil.rmtree(source)
     code = (
-        f"import sys; sys.path.insert(0, {str(installed)!r}); import neuronlens, neuronlens.config as c;"
+        f"import sys; sys.path.insert(0, {str(installed)!r}); import neuronlens, neuronlens.config.compose as c;"
         f"assert neuronlens.__file__.startswith({str(installed)!r});"
         f"assert str(c.config_dir()).startswith({str(installed)!r}), c.config_dir(); print(c.compose([]).run_name)"
     )
@@ -58,7 +58,7 @@ def test_the_wheel_ships_the_configuration_and_it_composes_from_there(tmp_path: 
 def test_a_bare_checkout_composes_too(tmp_path: Path) -> None:
     for name in ("neuronlens", "conf"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    code = "import neuronlens.config as c; print(c.config_dir()); c.compose([])"
+    code = "import neuronlens.config.compose as c; print(c.config_dir()); c.compose([])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -13,12 +13,12 @@ import torch
 from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from neuronlens.config import compose
+from neuronlens.config.compose import compose
 from neuronlens.errors import ModelError, NeuronLensError
-from neuronlens.evaluation.metrics import MEASURES
-from neuronlens.evaluation.rows import COLUMNS
+from neuronlens.measures.metrics import MEASURES
+from neuronlens.measures.rows import COLUMNS
 from neuronlens.pipeline import run
-from neuronlens.results import RunFolder
+from neuronlens.results.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

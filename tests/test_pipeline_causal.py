@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
-from neuronlens.config import compose
+from neuronlens.config.compose import compose
 from neuronlens.errors import ModelError, NeuronLensError
-from neuronlens.lens import ConceptLens
+from neuronlens.lens.lens import ConceptLens
 from neuronlens.pipeline import run
-from neuronlens.results import RunFolder
+from neuronlens.results.folder import RunFolder
 from tests.conftest import CONCEPTS, FAMILY_CONFIGS, texts_of, tiny_causal, tiny_tokenizer
 
 LABELS = "++dataset.prompt.labels={apple:w3,bridge:'w20 w21',cloud:w40,drum:w55}"

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuronlens.config import fingerprint
-from neuronlens.data.dataset import draw_place, example_id
-from neuronlens.data.sources import wheel_files
+from neuronlens.config.fingerprint import fingerprint
+from neuronlens.config.schema import DocumentsConfig
+from neuronlens.data.concepts import draw_place, example_id
+from neuronlens.data.source import wheel_files
 from neuronlens.data.tables import READERS, file_splits, hub_stream, reading
 from neuronlens.errors import DataError, unknown
 from neuronlens.records import ConceptDataset
-from neuronlens.schema import DocumentsConfig
-from neuronlens.store import Store
+from neuronlens.storage.cache import Store
 
 log = logging.getLogger(__name__)
 

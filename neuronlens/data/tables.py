@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronlens.errors import DataError
-from neuronlens.store import Store
+from neuronlens.storage.cache import Store
 
 READERS = {
     ".csv": "csv",

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
+from neuronlens.config.schema import EDITS, GATES, PROJECTIONS
 from neuronlens.edits import transports
 from neuronlens.edits.fitting import Fitted, shuffled_labels
 from neuronlens.edits.gated import GatedEdit
-from neuronlens.edits.joint import DetectedEdit, Detector, LikelihoodRatio, best_threshold, likelihood_ratio
+from neuronlens.edits.gates.joint import DetectedEdit, Detector, LikelihoodRatio, best_threshold, likelihood_ratio
 from neuronlens.edits.leace import LeaceFitter
 from neuronlens.edits.projections import Projection, ProjectionEdit, directional_ablation
 from neuronlens.edits.transports import Affine
@@ -19,7 +20,6 @@ from neuronlens.ranges.intervals import EMPTY, WHOLE, complement
 from neuronlens.records import ActivationSet, BoolArray, Cell, FloatArray, Knobs, NeuronRanking
 from neuronlens.saliency.random_control import uniform_scores
 from neuronlens.saliency.scope import rank_together
-from neuronlens.schema import EDITS, GATES, PROJECTIONS
 
 Edit = GatedEdit | ProjectionEdit | DetectedEdit
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from neuronlens.activations import with_labels
-from neuronlens.config import build, nodes, widths
+from neuronlens.activations.subsets import with_labels
+from neuronlens.config.parts import build, nodes, widths
+from neuronlens.config.schema import Config
 from neuronlens.errors import ActivationError
 from neuronlens.records import ActivationRanges, ActivationSet, NeuronRanking
-from neuronlens.schema import Config
 
 
 @dataclass(frozen=True)

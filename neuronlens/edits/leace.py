@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covariance
 
+from neuronlens.config.schema import COVARIANCES
 from neuronlens.edits.projections import Projection, identity
 from neuronlens.errors import ActivationError, ConfigError, ShapeError, unknown
 from neuronlens.records import FloatArray, IntArray
-from neuronlens.schema import COVARIANCES
 
 CORRELATION_FLOOR = 1e-9
 """A whitened cross-covariance below this, relative to the concept's own deviation, is float64 rounding."""

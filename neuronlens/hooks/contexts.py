@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from neuronlens.errors import SiteError, unknown
 from neuronlens.hooks.generation import GenerateCall, by_name, generate_calls
 from neuronlens.hooks.masks import EDITED, edit_mask, read_index
-from neuronlens.hooks.sites import Point, body_of, resolve_site
+from neuronlens.hooks.resolver import Point, body_of, resolve_site
 from neuronlens.records import Site
 
 Edit = Callable[[Tensor, Tensor | None], Tensor]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from neuronlens.errors import SiteError, unknown
-from neuronlens.hooks.sites import family_of
+from neuronlens.hooks.resolver import family_of
 
 EDITED = ("all", "prompt", "generated", "cls", "last")
 """Where an edit may be made; the last two are the record positions that are one position."""

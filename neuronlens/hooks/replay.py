@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuronlens.hooks.masks import attention_of
-from neuronlens.hooks.sites import blocks_of
+from neuronlens.hooks.resolver import blocks_of
 from neuronlens.records import Site
 
 

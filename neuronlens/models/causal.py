@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from tokenizers import AddedToken
 
-from neuronlens.data.prompts import PromptBuilder, draw_examples
-from neuronlens.models.heads import Generation, Head, LabelScores
-from neuronlens.models.loading import ModelSource, load_causal, wrap
-from neuronlens.records import ConceptDataset, LoadedModel
-from neuronlens.schema import DatasetConfig, ModelConfig, PromptConfig, PromptExample
+from neuronlens.config.schema import DatasetConfig, ModelConfig, PromptConfig, PromptExample
+from neuronlens.models.heads.heads import Generation, Head, LabelScores
+from neuronlens.models.load import ModelSource, load_causal, wrap
+from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.prompts import PromptBuilder, draw_examples
+from neuronlens.records import ConceptDataset
 
 SEPARATOR = "<sep>"
 """Between a text and its label in the published setting; one token where a template holds it."""

@@ -15,9 +15,9 @@ import transformers
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from neuronlens.config import fingerprint
+from neuronlens.config.fingerprint import fingerprint
 from neuronlens.errors import ModelError
-from neuronlens.store import Store
+from neuronlens.storage.cache import Store
 
 log = logging.getLogger(__name__)
 

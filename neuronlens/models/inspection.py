@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from transformers import AutoConfig
 
+from neuronlens.config.schema import ModelConfig, PromptConfig
 from neuronlens.models.causal import prompted, with_label_tokens
-from neuronlens.models.loading import ModelSource, load_causal, load_model, load_untrained
-from neuronlens.records import LoadedModel
-from neuronlens.schema import ModelConfig, PromptConfig
+from neuronlens.models.load import ModelSource, load_causal, load_model, load_untrained
+from neuronlens.models.loaded import LoadedModel
 
 LABELS = ("one", "the other thing")
 

@@ -19,7 +19,7 @@ from neuronlens.ranges.densities import (
     log_sum_exp,
 )
 from neuronlens.ranges.intervals import EMPTY, Intervals, merge
-from neuronlens.ranges.mixture import MixtureFitter
+from neuronlens.ranges.mixture.estimator import MixtureFitter
 from neuronlens.ranges.normality import Cdf, describe, normal_cdf
 from neuronlens.records import ActivationRanges, ActivationSet, FloatArray, IntArray
 

@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from neuronlens.evaluation.matched import curves, method_name
-from neuronlens.evaluation.statistics import mean_interval
+from neuronlens.measures.intervals import mean_interval
+from neuronlens.measures.matched import curves, method_name
 from neuronlens.records import BoolArray, FloatArray, ResultTable
 from neuronlens.report.tables import COLLATERAL
-from neuronlens.results import RunFolder
+from neuronlens.results.folder import RunFolder
 
 NEURON_COLOUR = "#d55e00"  # Okabe and Ito's palette, told apart by colour-blind readers
 RANGE_COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#332288", "#cc79a7", "#999999")

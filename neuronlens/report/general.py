@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from neuronlens.evaluation.matched import method_name
-from neuronlens.evaluation.statistics import mean_interval
+from neuronlens.measures.intervals import mean_interval
+from neuronlens.measures.matched import method_name
 
 KNOBS = ["layers", "site", "saliency", "range", "tau", "gate", "edit", "control", "strength", "top_fraction"]
 COLUMNS = ["measure", "layer", "method", "neurons", "concepts", "base", "edited", "edited - base [95 %]"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from neuronlens.execution.console import wide_console
 from neuronlens.report.figures import draw
 from neuronlens.report.page.write import write_page
-from neuronlens.report.tables import console_table, markdown, summarise, verdict, wide_console
-from neuronlens.results import RunFolder
+from neuronlens.report.tables import console_table, markdown, summarise, verdict
+from neuronlens.results.folder import RunFolder
 
 
 def redraw(path: Path) -> None:

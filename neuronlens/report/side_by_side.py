@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from neuronlens.execution.console import wide_console
 from neuronlens.report.claims.claims import write_claims
 from neuronlens.report.compare.compare import compare, console_tables, write_comparison
 from neuronlens.report.compare.runs import read_runs
-from neuronlens.report.tables import wide_console
 
 HOME = Path("outputs") / "compare"
 

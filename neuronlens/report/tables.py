@@ -6,22 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
-from neuronlens.evaluation.matched import method_name, plain_mask
+from neuronlens.measures.matched import method_name, plain_mask
 from neuronlens.records import ResultTable
 from neuronlens.report.general import COLUMNS, general_cells, general_means
 
 COLLATERAL = {"complement_accuracy_drop": "accuracy", "complement_confidence_drop": "confidence"}
 HEADINGS = ("edit", "erased", "of the others", "range", "neuron", "difference [95 %]", "range wins in")
-
-
-def wide_console(*, quiet: bool = False) -> Console:
-    """Return a console that never squeezes a table below 124 columns, whatever it is piped into."""
-    console = Console(quiet=quiet)
-    console.width = max(console.width, 124)
-    return console
 
 
 def headline(table: ResultTable, tau: float | None) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from neuronlens.config import dataset_name, option_of
+from neuronlens.config.compose import dataset_name
+from neuronlens.config.parts import option_of
+from neuronlens.config.schema import Config
 from neuronlens.records import Job
-from neuronlens.schema import Config
 from neuronlens.tracking.scalars import Step
 
 Warn = Callable[[Sequence[str]], None]

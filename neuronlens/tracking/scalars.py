@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.config import option_of
-from neuronlens.evaluation.matched import COLLATERAL, METHOD, curves
+from neuronlens.config.parts import option_of
+from neuronlens.config.schema import Config
+from neuronlens.measures.matched import COLLATERAL, METHOD, curves
 from neuronlens.records import ResultTable
-from neuronlens.schema import Config
 
 MEASURES = (
     *("concept_accuracy_drop", "concept_confidence_drop", "complement_accuracy_drop", "complement_confidence_drop"),

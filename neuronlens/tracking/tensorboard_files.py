@@ -13,8 +13,8 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from neuronlens.config import plain
-from neuronlens.schema import Config
+from neuronlens.config.fingerprint import plain
+from neuronlens.config.schema import Config
 from neuronlens.tracking.destination import Bundle
 from neuronlens.tracking.scalars import Step
 

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from neuronlens.config import dataset_name
+from neuronlens.config.compose import dataset_name
+from neuronlens.config.schema import Config
 from neuronlens.records import Job, ResultTable
-from neuronlens.results import RunFolder
-from neuronlens.schema import Config
+from neuronlens.results.folder import RunFolder
 from neuronlens.tracking.destination import Bundle, Destination, Warn, labels_of
 from neuronlens.tracking.scalars import Step, flat, steps_along_the_dose, tradeoff, word
 

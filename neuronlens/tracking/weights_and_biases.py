@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.config import plain
-from neuronlens.schema import Config
+from neuronlens.config.fingerprint import plain
+from neuronlens.config.schema import Config
 from neuronlens.tracking.destination import Bundle, Labels, Warn
 from neuronlens.tracking.scalars import COST, ERASED, Step
 

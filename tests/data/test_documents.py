@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neuronlens.config import compose
-from neuronlens.data.dataset import example_id
+from neuronlens.config.compose import compose
+from neuronlens.config.schema import DocumentsConfig
+from neuronlens.data.concepts import example_id
 from neuronlens.data.documents import DocumentSet, load_documents
 from neuronlens.errors import DataError
 from neuronlens.records import ConceptDataset
-from neuronlens.schema import DocumentsConfig
-from neuronlens.store import Store
+from neuronlens.storage.cache import Store
 
 TEXTS = [f"chapter {number} of a book" for number in range(12)]
 
@@ -75,7 +75,7 @@ def test_the_draw_depends_on_the_seed_and_the_texts_alone(tmp_path: Path) -> Non
     assert _load(tmp_path / "a.csv", tmp_path, limit=5, seed=1).ids != first.ids
     code = (
         "import sys; from pathlib import Path; from neuronlens.data.documents import load_documents;"
-        "from neuronlens.schema import DocumentsConfig; from neuronlens.store import Store;"
+        "from neuronlens.config.schema import DocumentsConfig; from neuronlens.storage.cache import Store;"
         "print(load_documents(DocumentsConfig(path=sys.argv[1], limit=5), Store(Path(sys.argv[2]))).fingerprint)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "b.csv"), str(tmp_path / "other")]

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from neuronlens.activations import statistics_of
+from neuronlens.activations.moments import statistics_of
+from neuronlens.config.schema import EDITS, PROJECTIONS
 from neuronlens.edits import transports
 from neuronlens.edits.build import TARGETS, EditBuilder
 from neuronlens.edits.fitting import Fitted, shuffled_labels
 from neuronlens.edits.gated import GatedEdit
-from neuronlens.edits.joint import DetectedEdit
+from neuronlens.edits.gates.joint import DetectedEdit
 from neuronlens.edits.projections import ProjectionEdit
 from neuronlens.errors import ActivationError, ConfigError
 from neuronlens.ranges.gaussian import GaussianRange
 from neuronlens.records import ActivationSet, Knobs, NeuronRanking, Site
 from neuronlens.saliency.max import MaxSaliency
-from neuronlens.schema import EDITS, PROJECTIONS
 
 KNOBS = Knobs("max", 0.5, None, range="gaussian", tau=1.0, gate="range", edit="zero", strength=1.0)
 

@@ -14,7 +14,7 @@ from scipy.linalg import sqrtm
 from sklearn.covariance import LedoitWolf, ShrunkCovariance
 from sklearn.linear_model import LogisticRegression
 
-from neuronlens.activations import statistics_of
+from neuronlens.activations.moments import statistics_of
 from neuronlens.edits.leace import COVARIANCES, LeaceFitter
 from neuronlens.edits.projections import Projection, ProjectionEdit, directional_ablation, identity
 from neuronlens.errors import ActivationError, ConfigError, ShapeError

@@ -13,11 +13,11 @@ from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import SiteError
 from neuronlens.hooks.contexts import capture, edited, position_mask
 from neuronlens.hooks.replay import replaced_blocks, replay, run_body, starting_from
-from neuronlens.hooks.sites import FAMILIES, blocks_of, resolve_layers, resolve_site
+from neuronlens.hooks.resolver import FAMILIES, blocks_of, resolve_layers, resolve_site
 from neuronlens.records import Site
 from tests.conftest import FAMILY_NAMES, tiny_inputs, tiny_model
 
-BLOCKS: dict[str, Callable[[Any], Any]] = {  # by hand: the table in hooks/sites.py must agree
+BLOCKS: dict[str, Callable[[Any], Any]] = {  # by hand: the table in hooks/resolver.py must agree
     "bert": lambda m: m.bert.encoder.layer,
     "roberta": lambda m: m.roberta.encoder.layer,
     "distilbert": lambda m: m.distilbert.transformer.layer,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuronlens.activations import statistics_of
+from neuronlens.activations.moments import statistics_of
 from neuronlens.errors import ConfigError
 from neuronlens.ranges.gaussian import GaussianRange
 from neuronlens.ranges.intervals import contains

@@ -14,7 +14,7 @@ from neuronlens.errors import ConfigError
 from neuronlens.ranges import densities, posterior
 from neuronlens.ranges.densities import histograms
 from neuronlens.ranges.intervals import EMPTY, WHOLE, contains, is_empty
-from neuronlens.ranges.mixture import MixtureFitter
+from neuronlens.ranges.mixture.estimator import MixtureFitter
 from neuronlens.ranges.posterior import PosteriorRange
 from neuronlens.records import ActivationRanges, ActivationSet, FloatArray
 from tests.ranges.activations import activation_set

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neuronlens.config import compose
+from neuronlens.config.compose import compose
 from neuronlens.pipeline import run
 from tests.conftest import texts_of
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from neuronlens.records import ResultTable
 from neuronlens.report.compare.runs import Run, read_runs
-from neuronlens.results import RunFolder
-from neuronlens.store import write_tensors
+from neuronlens.results.folder import RunFolder
+from neuronlens.storage.files import write_tensors
 
 CONCEPTS = ("apple", "bridge", "cloud", "drum")
 METHOD: dict[str, Any] = {

@@ -10,9 +10,9 @@ import pytest
 
 from neuronlens.cli import run_command
 from neuronlens.report.claims.claims import claims
-from neuronlens.results import RunFolder
+from neuronlens.results.folder import RunFolder
 from tests.conftest import CONCEPTS
-from tests.report.test_layout import ENGINE, compile_latex
+from tests.report.test_table import ENGINE, compile_latex
 
 
 @pytest.fixture(scope="module")

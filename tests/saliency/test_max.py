@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuronlens.activations import statistics_of
+from neuronlens.activations.moments import statistics_of
 from neuronlens.records import ActivationSet, Site
 from neuronlens.saliency.max import MaxSaliency
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
-from neuronlens.activations import statistics_of
+from neuronlens.activations.moments import statistics_of
 from neuronlens.errors import ConfigError, ShapeError
 from neuronlens.records import ActivationSet, Site
 from neuronlens.saliency import auroc as auroc_module

@@ -23,9 +23,9 @@ from neuronlens.report.claims.evidence_neurons import (
 from neuronlens.report.claims.verdicts import FAILS, HOLDS, OPEN, Evidence
 from neuronlens.report.compare.paired import Estimate
 from neuronlens.report.compare.runs import Run, read_runs
-from neuronlens.report.layout import PaperColumn, PaperTable, pages, to_csv, to_latex, to_markdown
-from neuronlens.results import RunFolder
-from neuronlens.store import write_atomically
+from neuronlens.report.table import PaperColumn, PaperTable, pages, to_csv, to_latex, to_markdown
+from neuronlens.results.folder import RunFolder
+from neuronlens.storage.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from neuronlens.evaluation.matched import method_name
+from neuronlens.measures.matched import method_name
 from neuronlens.report.compare.paired import ENDS, Bootstrap
 from neuronlens.report.compare.pairing import KNOBS, MEASURES, paired_methods, plain, shared_knobs
 from neuronlens.report.compare.runs import Run, differing, shortened
-from neuronlens.report.layout import PaperColumn, PaperTable, as_text, pages, to_latex, to_markdown
+from neuronlens.report.table import PaperColumn, PaperTable, as_text, pages, to_latex, to_markdown
 from neuronlens.report.tables import headline
-from neuronlens.store import write_atomically
+from neuronlens.storage.files import write_atomically
 
 UNEDITED = {"concept_accuracy": "Accuracy", "concept_confidence": "Confidence"}
 SHOWN = dict(list(MEASURES.items())[:2])

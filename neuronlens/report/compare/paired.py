@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neuronlens.evaluation.statistics import interval, mean_interval, resample_counts
+from neuronlens.measures.intervals import interval, mean_interval, resample_counts
 from neuronlens.records import FloatArray
 
 ENDS = ("", "_low", "_high")

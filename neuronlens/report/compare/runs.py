@@ -14,7 +14,7 @@ import pandas as pd
 from neuronlens.errors import NeuronLensError, OutputError
 from neuronlens.records import ResultTable
 from neuronlens.report.compare.paired import Bootstrap
-from neuronlens.results import RunFolder
+from neuronlens.results.folder import RunFolder
 
 ASIDE = ("paths", "logger", "trainer", "run_name")
 """Settings that no number depends on."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.evaluation.matched import COLLATERAL, METHOD, curves, method_name, plain_mask
-from neuronlens.evaluation.statistics import interval, resample_counts
+from neuronlens.measures.intervals import interval, resample_counts
+from neuronlens.measures.matched import COLLATERAL, METHOD, curves, method_name, plain_mask
 from neuronlens.records import FloatArray, ResultTable
 
 SHOWN = {

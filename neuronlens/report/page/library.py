@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from neuronlens.config import fingerprint
+from neuronlens.config.fingerprint import fingerprint
 from neuronlens.errors import OutputError
 from neuronlens.report.page.charts import specifications
-from neuronlens.store import Store
+from neuronlens.storage.cache import Store
 
 STAGE = "javascript"
 SCRIPT, CHARTS = "vega.js", "charts.json"

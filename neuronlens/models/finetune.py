@@ -1,0 +1,244 @@
+"""Trains a head, or a language model's label tokens, and the top blocks from the frozen prefix's stored states."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from neuronlens.config.fingerprint import fingerprint
+from neuronlens.config.schema import FinetuneConfig, ModelConfig, TrainerConfig
+from neuronlens.errors import ModelError
+from neuronlens.execution.trainer import make_trainer
+from neuronlens.hooks.contexts import capture
+from neuronlens.hooks.masks import scored_index
+from neuronlens.hooks.readout import reading
+from neuronlens.hooks.replay import forward, run_body, starting_from
+from neuronlens.hooks.resolver import blocks_of
+from neuronlens.models.batches import Batch, text_batches
+from neuronlens.models.causal import trained_to_write, with_label_tokens
+from neuronlens.models.load import ModelSource, load_model, load_untrained
+from neuronlens.models.loaded import LoadedModel
+from neuronlens.records import ConceptDataset, Site
+from neuronlens.storage.cache import Store
+from neuronlens.storage.spill import StateBudget, state_budget
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PrefixSample:
+    """One training example: its tokens, the frozen prefix's output for them, and its concept."""
+
+    inputs: dict[str, Tensor]
+    state: Tensor
+    label: int
+
+
+def stack_samples(samples: Sequence[PrefixSample], pad_id: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Return inputs `[sample, position]`, states `[sample, position, neuron]` and labels, padded to the longest."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    fill = {"input_ids": pad_id}
+    inputs = {
+        name: pad([sample.inputs[name] for sample in samples], batch_first=True, padding_value=fill.get(name, 0))
+        for name in samples[0].inputs
+    }
+    states = pad([sample.state for sample in samples], batch_first=True)
+    return inputs, states, torch.tensor([sample.label for sample in samples])
+
+
+class PrefixStates(pl.LightningModule):
+    """Runs batches as deep as one block and keeps its output: what everything above starts from in every epoch."""
+
+    unit = "samples"
+
+    def __init__(self, model: Any, layer: int, samples: int, budget: StateBudget) -> None:
+        """Prepare to keep the states of `samples` texts at block `layer`, within the budget."""
+        super().__init__()
+        self.model, self.layer, self.samples, self.budget = model, layer, samples, budget
+        self.parts: list[tuple[Batch, Tensor]] = []
+
+    def work(self) -> float:
+        """Return how many samples there are."""
+        return float(self.samples)
+
+    def work_of(self, batch: Batch) -> float:
+        """Return how many samples a batch holds."""
+        return float(len(batch.rows))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep one batch and its states `[sample, position, neuron]`."""
+        site = Site(self.layer)
+        with capture(self.model, [site]) as recorded:
+            run_body(self.model, batch.inputs, deepest=self.layer)
+        self.parts.append((batch.to("cpu"), self.budget.keep(recorded[site])))
+
+
+class TopBlocks(pl.LightningModule):
+    """The head and the top blocks of a model, trained by AdamW on cross-entropy; everything below stays as it is."""
+
+    def __init__(
+        self, model: Any, config: FinetuneConfig, *, prefix_layer: int, steps: int, rows: nn.Linear | None = None
+    ) -> None:
+        """Train what stands above block `prefix_layer` for `steps` optimiser steps.
+
+        Args:
+            rows: of a language model, the output embedding of the labels' tokens, trained in the place of its own, of
+                which the other words' rows stay as they are.
+        """
+        super().__init__()
+        self.model, self.config, self.prefix_layer, self.steps, self.rows = model, config, prefix_layer, steps, rows
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        frozen = [model.get_input_embeddings(), *blocks_of(model)[: prefix_layer + 1]]
+        frozen += [model.get_output_embeddings()] if rows is not None else []
+        for module in frozen:
+            module.requires_grad_(False)
+
+    def training_step(self, batch: tuple[dict[str, Tensor], Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the mean cross-entropy of one batch, in nats."""
+        inputs, states, labels = batch
+        with starting_from(self.model, self.prefix_layer, states):
+            if self.rows is None:
+                logits = forward(self.model, inputs)
+            else:
+                with reading(self.model, scored_index(inputs), instead=self.rows):
+                    logits = forward(self.model, inputs)[:, 0]
+        return torch.nn.functional.cross_entropy(logits.float(), labels)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW under a one-cycle schedule, stepped per batch."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+        warm = max(self.config.warmup_fraction, 1.0 / max(self.steps, 2))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=self.config.learning_rate,
+            total_steps=self.steps + 1,
+            pct_start=warm,
+            anneal_strategy="linear",
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def finetuned(
+    config: ModelConfig, source: ModelSource, data: ConceptDataset, store: Store, trainer: TrainerConfig
+) -> LoadedModel:
+    """Return the model trained on the dataset's train split, from the cache where it was trained before.
+
+    An encoder, or a decoder under head `seq_cls`, gets a classification head. A language model learns to say one new
+    token per concept after `finetune.template`. The trained model is kept by `save_pretrained`, so that plain
+    transformers loads it, with `id2label` (or the labels' tokens) and the tokenizer.
+
+    Raises:
+        ModelError: more blocks asked for than stand above the first.
+    """
+    tune = config.finetune
+    if _blocks(tune) >= source.layer_count:
+        raise ModelError(
+            f"model.finetune.blocks is {tune.blocks}; '{config.name}' has {source.layer_count} blocks and trains at most "
+            f"{source.layer_count - 1}, from the stored states below them."
+        )
+    writes = config.head != "seq_cls"
+    plain = replace(config, record_position=None)
+    if writes:
+        untrained = with_label_tokens(plain, source, data.concepts)
+    else:
+        untrained = load_untrained(plain, source, data.concepts, tune.seed)
+    key = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
+    if not store.has("finetuned", key):
+        _train(untrained, tune, data, trainer, state_budget(trainer, store))
+        manifest = {
+            "max_length": config.max_length,
+            "concepts": data.concepts,
+            "finetune": tune,
+            "source": source.identity,
+        }
+        with store.writing("finetuned", key, manifest) as folder:
+            untrained.model.save_pretrained(folder)
+            untrained.tokenizer.save_pretrained(folder)
+    folder = store.folder("finetuned", key)
+    trained = replace(source, location=str(folder), folder=str(folder), identity={"finetuned": key})
+    if writes:
+        return trained_to_write(config, trained, data.concepts)
+    return load_model(config, trained, data.concepts)[0]
+
+
+def _blocks(tune: FinetuneConfig) -> int:
+    assert tune.blocks is not None, "the caller asks for fine-tuning only where it is configured"
+    return tune.blocks
+
+
+def _label_rows(loaded: LoadedModel) -> tuple[Tensor, nn.Linear] | None:
+    """Return the label tokens of a language model and an output embedding of theirs alone; None for a classifier."""
+    if loaded.prompt is None:
+        return None
+    words = torch.tensor(loaded.prompt.first_tokens())
+    weight = loaded.model.get_output_embeddings().weight.detach()[words]
+    rows = nn.Linear(weight.shape[1], len(words), bias=False, dtype=weight.dtype)
+    rows.load_state_dict({"weight": weight.clone()})
+    return words, rows
+
+
+def _train(
+    loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig, budget: StateBudget
+) -> None:
+    samples = _prefix_samples(loaded, tune, data, trainer, budget)
+    loader: DataLoader[Any] = DataLoader(
+        samples,  # type: ignore[arg-type]
+        tune.batch_size,
+        shuffle=True,
+        generator=torch.Generator().manual_seed(tune.seed),
+        collate_fn=partial(stack_samples, pad_id=loaded.tokenizer.pad_token_id),
+    )
+    prefix_layer = len(blocks_of(loaded.model)) - _blocks(tune) - 1
+    labels = _label_rows(loaded)
+    module = TopBlocks(
+        loaded.model,
+        tune,
+        prefix_layer=prefix_layer,
+        steps=tune.epochs * len(loader),
+        rows=None if labels is None else labels[1],
+    )
+    fitter = make_trainer(trainer, "fine-tuning", max_epochs=tune.epochs, gradient_clip_val=1.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(tune.seed)
+        loaded.model.train()
+        fitter.fit(module, loader)
+    loaded.model.eval().cpu()
+    if labels is not None:
+        with torch.no_grad():
+            loaded.model.get_output_embeddings().weight[labels[0]] = labels[1].weight.cpu()
+
+
+def _prefix_samples(
+    loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig, budget: StateBudget
+) -> list[PrefixSample]:
+    rows = data.rows("train")
+    prefix_layer = len(blocks_of(loaded.model)) - _blocks(tune) - 1
+    module = PrefixStates(loaded.model, prefix_layer, len(rows), budget)
+    batches = text_batches(loaded, [data.texts[row] for row in rows])
+    make_trainer(trainer, "states of the frozen prefix").predict(module, datamodule=batches, return_predictions=False)
+    samples = []
+    for batch, states in module.parts:
+        samples += _unpadded(batch, states, data.labels[rows])
+    return samples
+
+
+def _unpadded(batch: Batch, states: Tensor, labels: Any) -> list[PrefixSample]:
+    """Return a batch's samples without their pads, which stand on one side: views, so that no state is held twice."""
+    samples = []
+    for place, row in enumerate(batch.rows):
+        inputs = {name: tensor[place].cpu() for name, tensor in batch.inputs.items()}
+        attended = inputs["attention_mask"].nonzero()[:, 0]
+        real = slice(int(attended[0]), int(attended[-1]) + 1)
+        cut = {name: tensor[real] for name, tensor in inputs.items()}
+        samples.append(PrefixSample(cut, states[place, real], int(labels[row])))
+    return samples

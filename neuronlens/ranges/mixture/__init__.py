@@ -1,0 +1,5 @@
+"""Ranges from a Gaussian mixture per (concept, neuron)."""
+
+from neuronlens.ranges.mixture.estimator import MixtureRange
+
+__all__ = ["MixtureRange"]

@@ -1,0 +1,44 @@
+"""What a run says on the console when it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.rule import Rule
+from rich.text import Text
+
+from neuronlens.records import Job, ResultTable
+from neuronlens.report.tables import console_table, headline, methods_table, verdict
+
+MOST_COMPARED = 12
+"""Comparisons of range with neuron masks that the console still lists; past that it shows the best methods."""
+WORTH_OPENING = (
+    ("table.md", "every cell, and the comparison at every tau"),
+    ("report.html", "one page to look around in: trade-off, concepts, neurons and their ranges"),
+    ("figures/tradeoff.png", "erasure against collateral"),
+)
+
+
+def conclusion(table: ResultTable, tau: float | None, job: Job | None = None) -> list[RenderableType]:
+    """Return the unedited model's figures, the comparison at matched erasure and its verdict, ready to print."""
+    base = table.base
+    shown: list[RenderableType] = [Text()]
+    if job is not None:
+        shown.append(Rule(str(job), align="left"))
+    shown.append(
+        Text.from_markup(
+            f"Unedited model: accuracy [bold]{base['accuracy']:.3f}[/bold], gold confidence {base['confidence']:.3f} "
+            f"({base['n']} test samples, {base['concepts']} concepts)\n"
+        )
+    )
+    if len(headline(table, tau)) > MOST_COMPARED:
+        shown.append(methods_table(table))
+    elif len(table.comparison):
+        shown += [console_table(table, tau), Text(verdict(table, tau) + "\n")]
+    return shown
+
+
+def worth_opening(run_folder: Path) -> dict[str, str]:
+    """Return the files of a run folder that a reader should open first, each with what it shows."""
+    return {str(run_folder / name): what for name, what in WORTH_OPENING if (run_folder / name).is_file()}

@@ -1,0 +1,102 @@
+"""Keeps a stage's arrays under its fingerprint: safetensors and a manifest, never pickle, never half a file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from neuronlens.errors import OutputError
+from neuronlens.storage.files import StoredArrays, read_tensors, write_json, write_tensors
+
+
+class Store:
+    """The cache `<root>/<stage>/<fingerprint>/`; a stage exists when its folder does."""
+
+    def __init__(self, root: Path) -> None:
+        """Keep stages under `root`, which is made when something is first written."""
+        self.root = Path(root)
+
+    def claim(self) -> None:
+        """Make sure that the cache can be written, before anything expensive.
+
+        Raises:
+            OutputError: it cannot.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.root).close()
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write the cache {self.root}: {error}. Next: paths.cache_dir=<folder>."
+            ) from error
+
+    def folder(self, stage: str, key: str) -> Path:
+        """Return where a stage with this fingerprint is kept, there or not."""
+        return self.root / stage / key
+
+    def has(self, stage: str, key: str) -> bool:
+        """Return whether the whole stage is kept."""
+        return (self.folder(stage, key) / "manifest.json").is_file()
+
+    def load(self, stage: str, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """Return a stage's arrays and manifest, or None where it was not kept.
+
+        Raises:
+            OutputError: kept, but not readable.
+        """
+        if not self.has(stage, key):
+            return None
+        folder = self.folder(stage, key)
+        return read_tensors(folder / "arrays.safetensors"), json.loads((folder / "manifest.json").read_text())
+
+    def opened(self, stage: str, key: str) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]] | None:
+        """Return the same as `load`, each array read when it is asked for.
+
+        Raises:
+            OutputError: kept, but not readable.
+        """
+        if not self.has(stage, key):
+            return None
+        folder = self.folder(stage, key)
+        return StoredArrays(folder / "arrays.safetensors"), json.loads((folder / "manifest.json").read_text())
+
+    def save(self, stage: str, key: str, arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> None:
+        """Keep a stage's arrays, whole or not at all."""
+        with self.writing(stage, key, manifest) as folder:
+            write_tensors(folder / "arrays.safetensors", arrays)
+
+    @contextmanager
+    def writing(self, stage: str, key: str, manifest: Mapping[str, Any]) -> Iterator[Path]:
+        """Give a folder to fill, and put it in place under the fingerprint once filled.
+
+        Where another process was faster, its folder stays: equal fingerprints, equal content.
+
+        Raises:
+            OutputError: the cache cannot be written.
+        """
+        final = self.folder(stage, key)
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{key}."))
+        except OSError as error:
+            raise OutputError(
+                f"Cannot write the cache {final.parent}: {error}. Next: paths.cache_dir=<folder>."
+            ) from error
+        try:
+            yield temporary
+            write_json(temporary / "manifest.json", {"stage": stage, "fingerprint": key, **manifest})
+            temporary.chmod(0o755)
+            try:
+                temporary.rename(final)
+            except OSError:
+                if not self.has(stage, key):
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,104 @@
+"""Files that are whole or not there: written beside, synced, renamed; never pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save
+
+from neuronlens.config.fingerprint import plain
+from neuronlens.errors import OutputError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the whole new one: beside it, fsync, rename.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {error}. Next: paths.output_dir=<a writable folder>.") from error
+
+
+def write_tensors(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays as one safetensors file, atomically."""
+    write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Return a safetensors file's arrays by name.
+
+    Raises:
+        OutputError: missing, or not a whole safetensors file.
+    """
+    with _readable(path):
+        return load_file(path)
+
+
+class StoredArrays(Mapping[str, NDArray[Any]]):
+    """A safetensors file's arrays by name, each read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _readable(path):
+            self.file: Any = safe_open(path, framework="numpy")
+            self.names = list(self.file.keys())
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self.names:
+            raise KeyError(name)
+        with _readable(self.path):
+            found: NDArray[Any] = self.file.get_tensor(name)
+            return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # safetensors raises its own type for a broken header
+        raise OutputError(f"Cannot read {path}: {error}. Next: delete it; it will be computed again.") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON with sorted keys, atomically; dataclasses and arrays are unfolded."""
+    text = json.dumps(_without_nan(plain(content)), indent=2, sort_keys=True, ensure_ascii=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def _without_nan(value: Any) -> Any:
+    """Return JSON types with null for NaN, which JSON has no word for; infinity (a tau) is written as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    return [_without_nan(entry) for entry in value] if isinstance(value, list) else value

@@ -1,0 +1,177 @@
+"""Fits layer by layer with the earlier layers' edits active: each cell has activations, rankings and ranges of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from neuronlens.activations.states import StoredStates
+from neuronlens.activations.subsets import with_labels
+from neuronlens.config.schema import TrainerConfig
+from neuronlens.edits.build import Edit, EditBuilder
+from neuronlens.edits.gated import GatedEdit
+from neuronlens.edits.gates.joint import DetectedEdit, Detector
+from neuronlens.edits.projections import ProjectionEdit
+from neuronlens.execution.trainer import make_trainer
+from neuronlens.hooks.contexts import capture, read_positions
+from neuronlens.hooks.masks import prompt_mask
+from neuronlens.hooks.resolver import recorded_position
+from neuronlens.models.loaded import LoadedModel
+from neuronlens.records import ActivationSet, Cell, FloatArray, Site
+from neuronlens.sweep.evaluator import BuildsEdits, SweepEvaluator, WorkItem
+
+
+class PerCellBuilder:
+    """One builder per cell at a site, with the call of a builder for all."""
+
+    def __init__(self, builders: Mapping[Cell, EditBuilder]) -> None:
+        """Take the cells' builders."""
+        self.builders = dict(builders)
+
+    def batch(self, cells: Sequence[Cell]) -> Edit:
+        """Return the edits of several cells of one kind."""
+        return concatenate([self.builders[cell].batch([cell]) for cell in cells])
+
+    def skip_reason(self, cell: Cell) -> str | None:
+        """Return why this cell cannot be evaluated, or None."""
+        return self.builders[cell].skip_reason(cell)
+
+
+def concatenate(edits: Sequence[Edit]) -> Edit:
+    """Return several batches of one kind as one; fewer intervals or ranks are filled up with empty ones."""
+    if any(isinstance(edit, DetectedEdit) for edit in edits):
+        inner = [edit.edit if isinstance(edit, DetectedEdit) else edit for edit in edits]
+        together = concatenate(inner)
+        assert not isinstance(together, DetectedEdit)
+        found = [edit.detector if isinstance(edit, DetectedEdit) else None for edit in edits]
+        neurons = next(detector.linear.shape[1] for detector in found if detector is not None)
+        whole = Detector.stack([None], neurons)
+        detectors = [detector or whole for detector in found]
+        joined = (torch.cat([getattr(d, name) for d in detectors]) for name in ("quadratic", "linear", "offset"))
+        return DetectedEdit(together, Detector(*joined))
+    if isinstance(edits[0], ProjectionEdit):
+        return ProjectionEdit(
+            torch.cat([edit.bias for edit in edits]),  # type: ignore[union-attr]
+            _padded([edit.read for edit in edits], 0.0),  # type: ignore[union-attr]
+            _padded([edit.write for edit in edits], 0.0),  # type: ignore[union-attr]
+            torch.cat([edit.strength for edit in edits]),  # type: ignore[union-attr]
+        )
+    gated = [edit for edit in edits if isinstance(edit, GatedEdit)]
+    never = [torch.zeros(len(edit.strength), dtype=torch.bool) for edit in gated]
+    distance = torch.cat(
+        [no if edit.distance is None else edit.distance for edit, no in zip(gated, never, strict=True)]
+    )
+    return GatedEdit(
+        lower=_padded([edit.lower for edit in gated], torch.inf),
+        upper=_padded([edit.upper for edit in gated], -torch.inf),
+        scale=torch.cat([edit.scale for edit in gated]),
+        shift=torch.cat([edit.shift for edit in gated]),
+        strength=torch.cat([edit.strength for edit in gated]),
+        distance=distance if distance.any() else None,
+    )
+
+
+def _padded(tensors: Sequence[torch.Tensor], fill: float) -> torch.Tensor:
+    width = max(tensor.shape[1] for tensor in tensors)
+    grown = [torch.nn.functional.pad(t, (0, 0, 0, width - t.shape[1]), value=fill) for t in tensors]
+    return torch.cat(grown)
+
+
+class EditedActivations(SweepEvaluator):
+    """Runs cells as a sweep does, on the trainer's device, and keeps what a later site says instead of the predictions."""
+
+    def __init__(self, loaded: LoadedModel, states: StoredStates, plain: ActivationSet, **options: Any) -> None:
+        """Prepare to record `plain`'s site; `options` are `SweepEvaluator`'s."""
+        samples, concepts = len(plain.labels), len(plain.concepts)
+        super().__init__(
+            loaded,
+            states,
+            labels=plain.labels,
+            base_log_probabilities=np.zeros((samples, concepts), dtype=np.float32),
+            base_prediction=np.zeros(samples, dtype=np.int64),
+            **options,
+        )
+        self.branches = False  # activations are read at the prompt, whatever follows it
+        self.site = plain.site
+        self.position = recorded_position(loaded.model, plain.site, loaded.record_position, reads=loaded.head.reads)
+        self.values = np.empty((len(self.cells), *plain.values.shape), dtype=np.float32)
+
+    def predict_step(self, item: WorkItem, batch_idx: int) -> None:
+        """Keep one item's activations."""
+        cells = [self.cells[place] for place in item.cells]
+        edits = {site: builder.batch(cells).to(item.states.device) for site, builder in self.builders.items()}
+        with capture(self.model, [self.site]) as recorded:
+            self.read_rows(len(cells), edits, item.batch, item.states)
+        mask = prompt_mask(item.batch.inputs).repeat(len(cells), 1)
+        vectors = read_positions(recorded[self.site], mask, self.position).float().cpu()
+        self.values[np.ix_(np.asarray(item.cells), item.batch.rows)] = vectors.unflatten(0, (len(cells), -1)).numpy()
+
+
+def activations_under(
+    loaded: LoadedModel,
+    states: StoredStates,
+    builders: Mapping[Site, BuildsEdits],
+    cells: Sequence[Cell],
+    plain: ActivationSet,
+    *,
+    edit_positions: str,
+    tokens_per_forward: int,
+    trainer: TrainerConfig,
+) -> dict[Cell, Callable[[], ActivationSet]]:
+    """Return, per cell, what makes a site's activations on a split while the cell's edits at earlier sites are active.
+
+    Making them raises ActivationError where an edit led to values that are no numbers.
+
+    Args:
+        states: of the split, at the layer the first site's replay starts from.
+        builders: of the earlier sites.
+        plain: the site's activations without any edit.
+    """
+    recorder = EditedActivations(
+        loaded,
+        states,
+        plain,
+        builders=builders,
+        cells=cells,
+        edit_positions=edit_positions,
+        tokens_per_forward=tokens_per_forward,
+    )
+    if cells:
+        make_trainer(trainer, f"activations of {plain.site}").predict(recorder, return_predictions=False)
+    values = recorder.values
+    return {cell: partial(_other_values, plain, values[place], cell) for place, cell in enumerate(cells)}
+
+
+def _other_values(plain: ActivationSet, values: FloatArray, cell: Cell) -> ActivationSet:
+    return with_labels(replace(plain, values=values), plain.labels, f"under {cell}")
+
+
+def fit_in_order(
+    sites: Sequence[Site],
+    cells: Sequence[Cell],
+    first: EditBuilder,
+    fit: Callable[
+        [Mapping[Site, BuildsEdits], Site, Sequence[Cell]], tuple[Mapping[Cell, EditBuilder], Mapping[Cell, str]]
+    ],
+) -> tuple[dict[Site, BuildsEdits], dict[Cell, str]]:
+    """Return builders by site, each fitted with the earlier ones' edits active, and the cells that a fit skipped.
+
+    Args:
+        first: the first site's, fitted on the unedited model.
+        fit: gives the builders of one further site, per cell, under the builders so far, and the cells it refused.
+    """
+    builders: dict[Site, BuildsEdits] = {sites[0]: first}
+    skipped = {cell: reason for cell in cells if (reason := first.skip_reason(cell))}
+    for site in sites[1:]:
+        left = [cell for cell in cells if cell not in skipped]
+        found, refused = fit(builders, site, left)
+        builder = PerCellBuilder(found)
+        skipped |= refused
+        skipped |= {cell: f"{site}: {reason}" for cell in found if (reason := builder.skip_reason(cell))}
+        builders[site] = builder
+    return builders, skipped

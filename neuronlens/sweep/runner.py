@@ -1,0 +1,240 @@
+"""Fits and sweeps one group of sites: a layer on its own, or several layers edited at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from neuronlens.activations.extract import Extraction
+from neuronlens.activations.subsets import only_correct
+from neuronlens.config.plan import grid
+from neuronlens.config.schema import Config, SweepConfig, everywhere
+from neuronlens.edits.build import EditBuilder
+from neuronlens.edits.fitting import Fitted, fit_site, shuffled_labels
+from neuronlens.errors import ActivationError
+from neuronlens.hooks.replay import starts_at
+from neuronlens.hooks.resolver import blocks_of
+from neuronlens.models.loaded import LoadedModel
+from neuronlens.records import Cell, IntArray, Knobs, Site
+from neuronlens.sweep.evaluator import BuildsEdits, Outcomes, SweepEvaluator, run_sweep
+from neuronlens.sweep.incremental import activations_under, fit_in_order
+
+CELLS_AT_ONCE = 64
+"""Cells whose activations under earlier edits are held at once in incremental mode."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """One pass over each split: fit for ranking and ranges, select for what is chosen, test for what is reported."""
+
+    fit: Extraction
+    test: Extraction
+    select: Extraction | None
+
+
+@dataclass(frozen=True)
+class SiteSweep:
+    """One group's sweep, before it becomes rows.
+
+    Attributes:
+        sites: edited at once, in the order of the model.
+        cells: evaluated, in the order of the outcomes.
+        skipped: cell -> why it was not.
+        n_neurons: how many neurons a cell's edit may touch, over all sites.
+        samples: of the test split, which the outcomes are over, ascending; `samples_per_concept` where not all are swept.
+        builders: of the cells' edits, by site.
+        outcomes: on the test split; `select` on the select split where an operating point is chosen.
+    """
+
+    sites: tuple[Site, ...]
+    mode: str
+    cells: Sequence[Cell]
+    skipped: Mapping[Cell, str]
+    n_neurons: Mapping[Cell, int]
+    samples: IntArray
+    samples_per_concept: int | None
+    builders: Mapping[Site, BuildsEdits]
+    outcomes: Outcomes
+    select: Outcomes | None
+
+
+def site_groups(config: Config, layers: Sequence[int]) -> list[tuple[Site, ...]]:
+    """Return the groups of sites that are edited at once: one per layer, or all layers together."""
+    sites = tuple(Site(layer, config.layers.site) for layer in sorted(layers))
+    return [(site,) for site in sites] if config.layers.mode == "each" else [sites]
+
+
+def fit_all(config: Config, fit: Extraction) -> dict[Site, Fitted]:
+    """Return what every site's fit split gives, on the correctly predicted samples where that is configured."""
+    correct = config.evaluation.fit_on == "correct"
+    return {site: fit_site(config, only_correct(f) if correct else f) for site, f in fit.activations.items()}
+
+
+def sweep_group(
+    config: Config, loaded: LoadedModel, sites: tuple[Site, ...], fitted: Mapping[Site, Fitted], splits: Splits
+) -> SiteSweep:
+    """Return the outcomes of every cell at one group of sites, cells that cannot be fitted set aside with their reason."""
+    concepts = len(splits.test.activations[sites[0]].concepts)
+    every = [(knobs, concept) for knobs in grid(config) for concept in range(concepts)]
+    fits = _with_controls(config, {site: fitted[site] for site in sites})
+    plain = {site: _builder(config, site, splits, fits) for site in sites}
+    if config.layers.mode == "incremental":
+        builders, skipped = _fit_incrementally(config, loaded, sites, every, plain[sites[0]], splits)
+    else:
+        builders = dict(plain)
+        skipped = {}
+        for cell in every:
+            reasons = (builder.skip_reason(cell) for builder in plain.values())
+            reason = next((reason for reason in reasons if reason), None)
+            if reason:
+                skipped[cell] = reason
+    cells = [cell for cell in every if cell not in skipped]
+    neurons = {cell: sum(builder.edited_neurons(cell) for builder in plain.values()) for cell in every}
+    choose = config.evaluation.select != "none" and splits.select is not None
+    limit = config.evaluation.samples_below_last if starts_at(sites[0]) < len(blocks_of(loaded.model)) - 1 else None
+    samples = first_samples(splits.test.activations[sites[0]].labels, limit)
+    return SiteSweep(
+        sites=sites,
+        mode=config.layers.mode,
+        cells=cells,
+        skipped=skipped,
+        n_neurons=neurons,
+        samples=samples,
+        samples_per_concept=limit,
+        builders=builders,
+        outcomes=_outcomes(config, loaded, splits.test, builders, cells, samples),
+        select=_outcomes(config, loaded, splits.select, builders, cells) if choose and splits.select else None,
+    )
+
+
+def first_samples(labels: IntArray, limit: int | None) -> IntArray:
+    """Return the first `limit` samples of each concept, ascending; all of them where it is None.
+
+    >>> first_samples(np.array([1, 0, 1, 1, 0]), 2).tolist()
+    [0, 1, 2, 4]
+    """
+    if limit is None:
+        return np.arange(len(labels))
+    return np.sort(np.concatenate([np.flatnonzero(labels == concept)[:limit] for concept in np.unique(labels)]))
+
+
+def _builder(config: Config, site: Site, splits: Splits, fits: Mapping[str, Mapping[Site, Fitted]]) -> EditBuilder:
+    by_layer = {control: {other.layer: found for other, found in group.items()} for control, group in fits.items()}
+    return EditBuilder(
+        {control: group[site] for control, group in fits.items()},
+        select=splits.select.activations[site] if splits.select is not None else None,
+        beta=config.intervention.beta,
+        covariance=config.intervention.covariance,
+        seed=config.seed,
+        ranked_with=by_layer if config.intervention.scope == "model" else None,
+    )
+
+
+def _with_controls(config: Config, fitted: Mapping[Site, Fitted]) -> dict[str, Mapping[Site, Fitted]]:
+    """Return fits by control: under the true labels, and under shuffled ones where that control is asked for."""
+    fits: dict[str, Mapping[Site, Fitted]] = {"none": fitted}
+    if "shuffled_labels" in everywhere(config, "control"):
+        fits["shuffled_labels"] = {
+            site: fit_site(config, shuffled_labels(found.activations, config.seed)) for site, found in fitted.items()
+        }
+    return fits
+
+
+def _own_config(config: Config, knobs: Knobs) -> Config:
+    """Return the config narrowed to one cell's ranking, range and control, so that nothing else is fitted for it."""
+    narrow = SweepConfig(
+        saliency=None if knobs.saliency is None else [knobs.saliency],
+        range=None if knobs.range is None else [knobs.range],
+        tau=None if knobs.tau is None else [knobs.tau],
+        control=[knobs.control or "none"],
+    )
+    return replace(config, sweep=narrow)
+
+
+def _fit_incrementally(
+    config: Config,
+    loaded: LoadedModel,
+    sites: tuple[Site, ...],
+    cells: Sequence[Cell],
+    first: EditBuilder,
+    splits: Splits,
+) -> tuple[dict[Site, BuildsEdits], dict[Cell, str]]:
+    start = starts_at(sites[0])
+    options = {"edit_positions": config.intervention.edit_positions}
+    budget = config.evaluation.tokens_per_forward
+    correct = config.evaluation.fit_on == "correct"
+
+    def fit(
+        builders: Mapping[Site, BuildsEdits], site: Site, left: Sequence[Cell]
+    ) -> tuple[dict[Cell, EditBuilder], dict[Cell, str]]:
+        """Return the site's builder of every cell under the earlier edits, and why some cells have none."""
+        found: dict[Cell, EditBuilder] = {}
+        refused: dict[Cell, str] = {}
+        for at in range(0, len(left), CELLS_AT_ONCE):
+            some = left[at : at + CELLS_AT_ONCE]
+            seen = {
+                name: activations_under(
+                    loaded,
+                    split.states[start],
+                    builders,
+                    some,
+                    split.activations[site],
+                    tokens_per_forward=budget,
+                    trainer=config.trainer,
+                    **options,
+                )
+                for name, split in (("fit", splits.fit), ("select", splits.select))
+                if split is not None
+            }
+            for cell in some:
+                try:
+                    fit_values, *select = (entry[cell]() for entry in seen.values())
+                except ActivationError as error:
+                    refused[cell] = f"{site}: {error}"
+                    continue
+                own = _own_config(config, cell[0])
+                fitted = {site: fit_site(own, only_correct(fit_values) if correct else fit_values)}
+                fits = {control: group[site] for control, group in _with_controls(own, fitted).items()}
+                found[cell] = EditBuilder(
+                    fits,
+                    select=select[0] if select else None,
+                    beta=config.intervention.beta,
+                    covariance=config.intervention.covariance,
+                    seed=config.seed,
+                )
+        return found, refused
+
+    return fit_in_order(sites, cells, first, fit)
+
+
+def _outcomes(
+    config: Config,
+    loaded: LoadedModel,
+    split: Extraction,
+    builders: Mapping[Site, BuildsEdits],
+    cells: Sequence[Cell],
+    samples: IntArray | None = None,
+) -> Outcomes:
+    """Return the cells' outcomes on a split, or on some of its samples."""
+    assert split.log_probabilities is not None, "every split that is swept is run to the head"
+    assert split.prediction is not None
+    sites = list(builders)
+    states, labels = split.states[starts_at(sites[0])], split.activations[sites[0]].labels
+    base, prediction = split.log_probabilities, split.prediction
+    if samples is not None and len(samples) < len(labels):
+        states, labels = states.of_samples(samples), labels[samples]
+        base, prediction = base[samples], prediction[samples]
+    evaluator = SweepEvaluator(
+        loaded,
+        states,
+        builders,
+        cells,
+        labels=labels,
+        base_log_probabilities=base,
+        base_prediction=prediction,
+        edit_positions=config.intervention.edit_positions,
+        tokens_per_forward=config.evaluation.tokens_per_forward,
+    )
+    return run_sweep(evaluator, config.trainer)

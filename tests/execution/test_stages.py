@@ -1,0 +1,261 @@
+"""What a run says while it goes on: bars where someone watches, plain lines in a pipe, nothing but warnings where quiet."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from neuronlens.config.compose import compose
+from neuronlens.execution import progress
+from neuronlens.execution.progress import PLAIN_EVERY_S, ProgressLines, counting, spoken_rate
+from neuronlens.execution.stages import Stages
+from neuronlens.execution.trainer import make_trainer
+from neuronlens.pipeline import run
+from neuronlens.records import Job, ResultTable
+from neuronlens.report.conclusion import conclusion, worth_opening
+from neuronlens.results.folder import RunFolder
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\r]")
+CODE = "from neuronlens.cli import main; main()"
+
+
+class Clock:
+    """A clock that stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+def _lines(
+    *, terminal: bool = False, quiet: bool = False, prefix: str = ""
+) -> tuple[ProgressLines, io.StringIO, Clock]:
+    written, clock = io.StringIO(), Clock()
+    console = Console(file=written, force_terminal=terminal, width=100, quiet=quiet)
+    return ProgressLines(console, prefix=prefix, clock=clock), written, clock
+
+
+def test_a_stage_is_one_line_with_its_time_and_the_rates_of_what_it_counted() -> None:
+    lines, written, clock = _lines()
+    with lines.stage("sweep"):
+        for _ in range(2):
+            with counting("sweep at resid_post.5", 40, "cells") as advance:
+                clock.now += 2.0
+                advance(30)
+                clock.now += 2.0
+                advance(10)
+        clock.now += 1.0
+    assert written.getvalue() == "sweep                    9.0 s  80 cells, 10.0 cells/s\n"
+
+
+def test_a_long_stage_says_how_far_it_is_every_minute_where_no_bar_can_be_drawn() -> None:
+    lines, written, clock = _lines(prefix="#1 ")
+    with lines.stage("sweep"), counting("sweep at mlp_out.3", 400, "cells") as advance:
+        for _ in range(4):
+            clock.now += PLAIN_EVERY_S / 2
+            advance(50)
+    said = written.getvalue().splitlines()
+    assert said[0] == "#1   sweep at mlp_out.3: 100/400 cells, 1.7 cells/s, 0:03:00 left"
+    assert said[1].startswith("#1   sweep at mlp_out.3: 200/400 cells, 1.7 cells/s, 0:02:00 left")
+    assert len(said) == 3
+    assert all(line.startswith("#1 ") for line in said)
+
+
+def test_counting_outside_a_stage_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with counting("nobody asked", 3, "cells") as advance:
+        advance(3)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_sees_bars_and_is_left_with_the_lines_alone() -> None:
+    lines, written, clock = _lines(terminal=True)
+    with lines.stage("sweep"), counting("sweep at resid_post.5", 40, "cells") as advance:
+        clock.now += 1.0
+        advance(20)
+        assert lines._drawn is not None
+        lines._drawn.refresh()
+    text = written.getvalue()
+    assert "\x1b[" in text  # the control characters that a pipe must not see
+    assert "20/40 cells" in text
+    assert text.rstrip("\n").splitlines()[-1].endswith("20 cells, 20.0 cells/s")
+    assert "\x1b[?25h" in text  # the cursor is back
+
+
+def test_bars_are_gone_even_where_the_stage_fails() -> None:
+    lines, written, _ = _lines(terminal=True)
+    with pytest.raises(ValueError), lines.stage("sweep"):
+        raise ValueError
+    assert written.getvalue().count("\x1b[?25h") == 1
+    assert progress._current.get() is None
+    assert "sweep   " not in written.getvalue().splitlines()[-1]
+
+
+def test_no_bars_and_quiet() -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=100)
+    with ProgressLines(console, bars=False).stage("sweep"):
+        pass
+    assert "⠋" not in written.getvalue()
+    quiet, nothing, _ = _lines(terminal=True, quiet=True)
+    with quiet.stage("sweep"), counting("x", 2, "cells") as advance:
+        advance(2)
+    assert nothing.getvalue() == ""
+
+
+def test_colours_forced_on_a_log_bring_no_bars(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stages = Stages()
+    assert stages.lines.console.is_terminal  # what rich makes of it
+    with stages("sweep"):
+        pass
+    assert "\x1b[?25l" not in capsys.readouterr().err
+
+
+def test_rates_are_read_in_the_direction_with_the_larger_number() -> None:
+    assert spoken_rate(0.01, "documents") == "100 s per 1 documents"
+    assert spoken_rate(2.0, "documents") == "2.0 documents/s"
+
+
+def test_lightning_draws_no_bar_of_its_own() -> None:
+    trainer = make_trainer(compose(["trainer=cpu"]).trainer, "sweep")
+    assert trainer.progress_bar_callback is None
+    assert any(type(callback).__name__ == "StageProgress" for callback in trainer.callbacks)  # type: ignore[attr-defined]
+
+
+def test_every_forward_of_a_run_is_counted_once(
+    tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = [entry for entry in tiny_overrides if not entry.startswith("paths.cache_dir")]
+    table = run(compose([*cache, f"paths.cache_dir={tmp_path}/cache", "sweep.layers=[0,last]"]), tmp_path / "run")
+    said = dict(re.findall(r"(?m)^(\w[\w ]*?) +[\d.]+ s(.*)$", capsys.readouterr().err))
+    assert re.match(r"  160 samples, [\d,.]+ samples/s; 200 steps, [\d,.]+ steps/s", said["model"])
+    assert said["activations"].startswith("  140 samples")  # 4 x (15 fit + 5 select + 15 test)
+    cells = int((table.rows["edit"] != "none").sum())
+    assert said["sweep"].startswith(f"  {cells} cells")
+
+
+def test_quiet_says_warnings_alone_and_the_folder_is_the_same(
+    tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a script that sets up no logging
+    run(compose([*tiny_overrides, "quiet=true"]), tmp_path / "run")
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "run" / "table.md").is_file()
+    untrained = [entry for entry in tiny_overrides if not entry.startswith("model.finetune")]
+    run(compose([*untrained, "quiet=true"]), tmp_path / "untrained")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "near chance" in said.err
+    assert len(said.err.splitlines()) == 1  # one warning is one line, however long
+
+
+def _conclude(
+    stages: Stages, table: ResultTable, folder: Path, notes: Mapping[str, str], job: Job | None = None
+) -> None:
+    stages.show(*conclusion(table, 2.5, job))
+    stages.show_paths(worth_opening(folder) | dict(notes))
+
+
+def test_the_end_names_the_paths_worth_opening_those_that_are_there(
+    tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(compose([*tiny_overrides, "quiet=true"]), tmp_path / "run")
+    table = RunFolder(tmp_path / "run").read_results()
+    (tmp_path / "run" / "report.html").unlink(missing_ok=True)
+    _conclude(Stages(), table, tmp_path / "run", {})
+    without = capsys.readouterr().out
+    (tmp_path / "run" / "report.html").write_text("<p>a page</p>")
+    job = Job(2, ("layers=all",), "m")
+    _conclude(Stages(job=job), table, tmp_path / "run", {"wandb sync here": "sends it"}, job)
+    told = capsys.readouterr().out
+    for name in ("table.md", "figures/tradeoff.png"):
+        assert f"{tmp_path / 'run' / name}  " in without
+        assert f"{tmp_path / 'run' / name}  " in told
+    assert "report.html" not in without
+    assert f"{tmp_path / 'run' / 'report.html'}  " in told
+    assert "wandb sync here  sends it" in told
+    assert "#2 layers=all ──" in told
+    assert "#2" not in without
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "TERM": "xterm-256color", "COLUMNS": "110", "LINES": "40"}
+
+
+@pytest.mark.slow
+def test_a_pipe_gets_lines_without_control_characters(tiny_overrides: list[str], tmp_path: Path) -> None:
+    overrides = ["run", *tiny_overrides, "trainer.progress=true", f"paths.output_dir={tmp_path}", "logger=wandb"]
+    command = [sys.executable, "-c", CODE, *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment())
+    assert not CONTROL.search(done.stdout), done.stdout
+    assert not CONTROL.search(done.stderr), done.stderr
+    stages = [line.split("  ")[0] for line in done.stderr.splitlines()]
+    assert stages == [
+        *("model files", "data", "model", "activations", "ranking and ranges", "sweep", "measures", "report", "logging")
+    ]
+    assert "wandb sync" in done.stdout
+    assert "wandb:" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_terminal_gets_bars_that_are_gone_at_the_end(tiny_overrides: list[str], tmp_path: Path) -> None:
+    overrides = ["run", *tiny_overrides, "trainer.progress=true", f"paths.output_dir={tmp_path}"]
+    parent, child = pty.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-c", CODE, *overrides], stdout=child, stderr=child, stdin=child, env=_environment()
+    )
+    os.close(child)
+    pieces = []
+    while True:
+        try:
+            piece = os.read(parent, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        pieces.append(piece)
+    os.close(parent)
+    assert running.wait() == 0
+    seen = b"".join(pieces).decode()
+    assert "\x1b[?25l" in seen  # a live display
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")
+    left = _screen(seen)
+    assert not any("⠋" in line or "━━━━━━━━━━━━━━━━━━━━━━━━ " in line for line in left), left
+    assert sum(line.startswith(("model  ", "activations  ", "sweep  ", "report  ")) for line in left) == 4
+
+
+def _screen(text: str) -> list[str]:
+    """Return what a terminal shows in the end: lines, with the few control sequences that rich writes carried out."""
+    rows: list[str] = [""]
+    at = column = 0
+    for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", text):
+        if token == "\r":
+            column = 0
+        elif token == "\n":
+            at, column = at + 1, 0
+            rows += [""] * (at + 1 - len(rows))
+        elif token.startswith("\x1b["):
+            number = int(re.sub(r"\D", "", token) or 1)
+            if token.endswith("A"):
+                at -= number
+            elif token.endswith("K"):
+                rows[at] = ""
+        else:
+            rows[at] = rows[at][:column] + token + rows[at][column + len(token) :]
+            column += len(token)
+    return rows

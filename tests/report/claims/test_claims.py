@@ -1,0 +1,288 @@
+"""Each claim on made-up runs for which it must hold and for which it must fail, its statistic worked out another way."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from neuronlens.errors import NeuronLensError
+from neuronlens.ranges.diagnostics import bhattacharyya
+from neuronlens.records import ConceptStatistics, NeuronRanking
+from neuronlens.report.claims.claims import CLAIMS, claims, write_claims
+from neuronlens.report.claims.evidence_neurons import OVERLAP, expected_jaccard, expected_shared
+from neuronlens.report.claims.verdicts import FAILS, HOLDS, OPEN
+from neuronlens.results.folder import RunFolder
+from neuronlens.saliency.overlap import jaccard
+from tests.report.made_up import CONCEPTS, METHOD, RANGE, method, unedited, write_run
+
+BASE = unedited(dict.fromkeys(CONCEPTS, 0.9))
+SITE = {"site": "resid_post.5", "saliency": "max"}
+SIX = tuple(f"c{number}" for number in range(6))
+
+
+def claim(path: Path, number: int) -> pd.DataFrame:
+    frame = claims([RunFolder(path)]).frame
+    return frame[frame["claim"] == number].reset_index(drop=True)
+
+
+def test_expected_overlaps_are_those_of_drawn_sets(generator: np.random.Generator) -> None:
+    found, shared = [], []
+    for _ in range(3000):
+        sets = np.zeros((3, 12), dtype=int)
+        for row in sets:
+            row[generator.choice(12, 4, replace=False)] = 1
+        either = np.maximum(sets[0], sets[1])
+        found.append((sets[0] * sets[1]).sum() / either.sum())
+        times = sets.sum(axis=0)
+        shared.append(((times >= 2).sum(), (times >= 1).sum()))
+    assert expected_jaccard(12, 4) == pytest.approx(np.mean(found), abs=0.01)
+    assert expected_jaccard(7, 7) == 1.0
+    twice, once = np.sum(shared, axis=0)
+    assert expected_shared(12, 4, 3) == pytest.approx(twice / once, abs=0.01)
+
+
+def sharing_run(path: Path, chosen: list[set[int]], neurons: int = 40) -> Path:
+    """Write a run whose concepts' most salient quarter are these sets."""
+    scores = np.zeros((len(chosen), neurons))
+    for row, own in zip(scores, chosen, strict=True):
+        row[list(own)] = 1.0
+    shared = jaccard(NeuronRanking("max", scores, SIX).selected(top_fraction=0.25))
+    pairs = [(a, b, shared[i, j]) for i, a in enumerate(SIX) for j, b in enumerate(SIX)]
+    overlap = pd.DataFrame(pairs, columns=["concept", "other", "jaccard"]).assign(**SITE)
+    return write_run(path, rows=BASE, overlap=overlap, scores={"resid_post.5/max": scores})
+
+
+def test_claim_1_shared_sets_hold_and_disjoint_ones_do_not(tmp_path: Path) -> None:
+    common = [set(range(8)) | {10 + 2 * number, 11 + 2 * number} for number in range(6)]
+    held, share = claim(sharing_run(tmp_path / "shared", common), 1).to_dict("records")
+    by_hand = np.mean([len(a & b) / len(a | b) for a, b in combinations(common, 2)])
+    assert held["value"] == pytest.approx(by_hand) == pytest.approx(8 / 12)
+    assert held["bound"] == held["expected"] == pytest.approx(expected_jaccard(40, 10))
+    assert held["verdict"] == HOLDS
+    assert share["value"] == pytest.approx(8 / (8 + 12)), "eight neurons are everyone's, twelve one concept's"
+    assert pd.isna(share["verdict"])
+
+    apart = [set(range(10 * (number % 4), 10 * (number % 4) + 10)) for number in range(4)]
+    apart += [{0, 10, 20, 30, 1, 11, 21, 31, 2, 12}, {3, 13, 23, 33, 4, 14, 24, 34, 5, 15}]
+    failed = claim(sharing_run(tmp_path / "apart", apart), 1).iloc[0]
+    assert failed["value"] == pytest.approx(np.mean([len(a & b) / len(a | b) for a, b in combinations(apart, 2)]))
+    assert failed["verdict"] == FAILS
+    assert "c0" in failed["against"]
+
+
+def diagnostics(values: dict[str, np.ndarray], n_fit: int = 60, **columns: Any) -> pd.DataFrame:
+    """Return diagnostics of held-out values `[sample, neuron]` per concept, each against a Gaussian of its own fit half."""
+    rows = []
+    for name, both in values.items():
+        fit, test = both[:n_fit], both[n_fit:]
+        for neuron in range(both.shape[1]):
+            own = test[:, neuron]
+            found = stats.kstest(own, "norm", args=(fit[:, neuron].mean(), fit[:, neuron].std()))
+            row = {
+                "concept": name,
+                "neuron": neuron,
+                "n": len(own),
+                "ks_statistic": found.statistic,
+                "ks_p": found.pvalue,
+            }
+            rows.append(row | {"skewness": stats.skew(own), "excess_kurtosis": stats.kurtosis(own)})
+    given = {"range": "gaussian", "tau": 2.5, "firing_concept": 1.0, "firing_rest": 0.5, "overlap": 0.5}
+    return pd.DataFrame(rows).assign(**SITE, **(given | columns))
+
+
+def law_run(path: Path, table: pd.DataFrame) -> Path:
+    scores = np.zeros((table["concept"].nunique(), 40))
+    return write_run(path, rows=BASE, diagnostics=table, scores={"resid_post.5/max": scores})
+
+
+def test_claim_2_gaussians_hold_and_exponentials_do_not(tmp_path: Path, generator: np.random.Generator) -> None:
+    normal = diagnostics({name: generator.normal(3, 2, (200, 30)) for name in SIX})
+    again = pd.concat([normal, normal.assign(range="quantile", tau=np.nan)])  # a second range of the same neurons
+    rows = claim(law_run(tmp_path / "normal", again), 2)
+    assert rows["verdict"].tolist()[:3] == [HOLDS] * 3
+    share, skewed, heavy, distance = rows.to_dict("records")
+    assert share["value"] == pytest.approx(0.95, abs=0.03)
+    assert share["value"] > np.mean(normal["ks_p"] >= 0.05), "the tabled law rejects exact Gaussians too often"
+    assert skewed["value"] == pytest.approx(normal["skewness"].abs().mean())
+    assert skewed["value"] == pytest.approx(skewed["expected"], rel=0.1)
+    assert heavy["value"] == pytest.approx(heavy["expected"], rel=0.15)
+    assert distance["value"] == pytest.approx(distance["expected"], rel=0.05)
+    assert pd.isna(distance["verdict"])
+    assert "180 pairs" in share["detail"], "each neuron once, however many ranges"
+
+    skewed_ones = diagnostics({name: generator.exponential(1, (200, 30)) for name in SIX})
+    failed = claim(law_run(tmp_path / "exponential", skewed_ones), 2)
+    assert failed["verdict"].tolist()[:3] == [FAILS] * 3
+    assert all("and 1 more; worst is neuron" in told for told in failed["against"][:3])
+
+
+def test_claim_2_is_open_where_the_interval_crosses_the_bound(tmp_path: Path, generator: np.random.Generator) -> None:
+    mixed = {name: generator.normal(0, 1, (200, 30)) for name in SIX[:3]}
+    mixed |= {name: generator.exponential(1, (200, 30)) for name in SIX[3:]}
+    rows = claim(law_run(tmp_path / "mixed", diagnostics(mixed)), 2)
+    assert rows["verdict"].tolist()[1] == OPEN
+    assert {name for name in SIX if name in rows["against"].iloc[0].split(";")[0]} == set(SIX[3:])
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(2.6, HOLDS), (1.0, FAILS)])
+def test_claim_3_overlap_of_gaussians_two_deviations_apart_is_the_bound(
+    gap: float, verdict: str, tmp_path: Path, generator: np.random.Generator
+) -> None:
+    grid = np.linspace(-12, 14, 20001)
+    integral = np.trapezoid(np.sqrt(stats.norm.pdf(grid) * stats.norm.pdf(grid, 2, 1)), grid)
+    assert pytest.approx(integral, abs=1e-6) == OVERLAP
+    ones = np.ones((2, 1))
+    law = ConceptStatistics(np.array([9, 9]), np.array([[0.0], [gap]]), ones, ones)
+    given = bhattacharyya(law)[0, 1, 0] + generator.normal(0, 0.01, 6)
+    table = diagnostics({name: generator.normal(0, 1, (120, 2)) for name in SIX})
+    table["overlap"] = table["concept"].map(dict(zip(SIX, given, strict=True)))
+    row = claim(law_run(tmp_path / "run", table), 3).iloc[0]
+    assert row["value"] == pytest.approx(given.mean())
+    assert row["verdict"] == verdict
+
+
+@pytest.mark.parametrize(("rest", "verdict"), [(0.2, HOLDS), (0.8, FAILS), (0.45, OPEN)])
+def test_claim_3_firing_on_the_rest(rest: float, verdict: str, tmp_path: Path, generator: np.random.Generator) -> None:
+    table = diagnostics({name: generator.normal(0, 1, (120, 2)) for name in SIX}, firing_concept=0.9)
+    spread = dict(zip(SIX, rest + np.linspace(-0.1, 0.1, 6), strict=True))
+    table["firing_rest"] = table["concept"].map(spread)
+    other = table.assign(tau=1.0, firing_rest=0.0)
+    row = claim(law_run(tmp_path / "run", pd.concat([table, other])), 3).iloc[1]
+    assert row["value"] == pytest.approx(rest / 0.9), "at the configured tau alone"
+    assert row["verdict"] == verdict
+    assert row["setting"] == "max, gaussian, tau 2.5"
+
+
+def erasing_run(path: Path, ours: dict[str, float], mask: dict[str, float], **more: Any) -> Path:
+    """Write a run with one range mask and one neuron mask that drop the concept's accuracy so far, and a control."""
+    cells = []
+    own = {"model": "made_up", "dataset": "fruit", "skipped": None, "top_fraction": 0.3, "n_neurons": 12.0}
+    for base, drops in (
+        (RANGE, ours),
+        (METHOD, mask),
+        ({**METHOD, "control": "random_neurons"}, dict.fromkeys(mask, 0.0)),
+    ):
+        cells += [{**base, **own, "concept": name, "concept_accuracy_drop": value} for name, value in drops.items()]
+    cells += [{**RANGE, **own, "tau": 1.0, "concept": name, "concept_accuracy_drop": 0.0} for name in ours]
+    return write_run(path, rows=pd.concat([BASE, pd.DataFrame(cells)], ignore_index=True), **more)
+
+
+@pytest.mark.parametrize(
+    ("less", "verdict"), [((0.0, 0.01, 0.02, 0.01), HOLDS), ((0.2, 0.3, 0.2, 0.3), FAILS), ((0.0, 0.1, 0.0, 0.1), OPEN)]
+)
+def test_claim_4_is_non_inferiority_by_five_points(less: tuple[float, ...], verdict: str, tmp_path: Path) -> None:
+    mask = dict(zip(CONCEPTS, (0.4, 0.5, 0.6, 0.7), strict=True))
+    ours = {name: mask[name] - gone for name, gone in zip(CONCEPTS, less, strict=True)}
+    (row,) = claim(erasing_run(tmp_path / "run", ours, mask), 4).to_dict("records")
+    assert row["value"] == pytest.approx(-np.mean(less))
+    assert row["verdict"] == verdict
+    assert row["setting"] == "max, zero, gaussian, tau 2.5, 30% of the neurons"
+    beyond = [name for name, gone in zip(CONCEPTS, less, strict=True) if gone > 0.05]
+    assert [name for name in CONCEPTS if name in row["against"]] == beyond
+
+
+def test_claim_4_is_open_where_the_neuron_mask_erases_nothing(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(CONCEPTS, 0.02)
+    assert claim(erasing_run(tmp_path / "run", nothing, nothing), 4)["verdict"].tolist() == [OPEN]
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict"),
+    [((-0.1, -0.2, -0.1, -0.2), HOLDS), ((0.1, 0.2, 0.1, 0.2), FAILS), ((-0.1, 0.1, -0.1, 0.1), OPEN)],
+)
+def test_claim_5_is_the_others_cost_at_matched_erasure(more: tuple[float, ...], verdict: str, tmp_path: Path) -> None:
+    mask = dict(zip(CONCEPTS, (0.4, 0.5, 0.6, 0.7), strict=True))
+    ours = {name: mask[name] + extra for name, extra in zip(CONCEPTS, more, strict=True)}
+    unreached = method(METHOD, {**mask, "drum": np.nan}, level=0.8), method(RANGE, ours, level=0.8)
+    matched = pd.concat([method(METHOD, mask), method(RANGE, ours), *unreached], ignore_index=True)
+    path = write_run(tmp_path / "run", rows=BASE, matched=matched)
+    rows = claim(path, 5)
+    assert rows["statistic"].str.contains("confidence").tolist() == [False, True] * 2
+    confidence = rows.iloc[1]
+    assert confidence["value"] == pytest.approx(np.mean(more))
+    assert rows["verdict"].tolist()[:2] == [verdict] * 2
+    assert rows.iloc[3]["value"] == pytest.approx(np.mean(more[:3])), "over the concepts that both reach"
+    assert rows["concepts"].tolist() == [4, 4, 3, 3]
+    worse = [name for name, extra in zip(CONCEPTS, more, strict=True) if extra > 0]
+    assert [name for name in CONCEPTS if name in confidence["against"]] == worse
+
+
+def general_rows(measure: str, ours: list[float], mask: list[float]) -> pd.DataFrame:
+    rows = [
+        {**METHOD, "edit": "none", "measure": measure, "subject": None, "concept": None, "edited": 20.0, "base": 20.0}
+    ]
+    for base, values in ((RANGE, ours), (METHOD, mask)):
+        for name, value in zip(CONCEPTS, values, strict=True):
+            rows.append({**base, "measure": measure, "subject": None, "concept": name, "edited": value, "base": 20.0})
+            rows.append({**rows[-1], "subject": "law", "edited": 99.0})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("swap", [False, True], ids=["spares", "harms"])
+def test_claim_6_is_lower_perplexity_and_higher_mmlu(swap: bool, tmp_path: Path) -> None:
+    low, high = [21.0, 22.0, 23.0, 24.0], [40.0, 50.0, 60.0, 1e5]
+    good, bad = [0.5, 0.6, 0.5, 0.6], [0.3, 0.3, 0.4, 0.4]
+    perplexity = general_rows("perplexity", *((high, low) if swap else (low, high)))
+    score = general_rows("mmlu_accuracy", *((bad, good) if swap else (good, bad)))
+    flips = general_rows("mmlu_flip_rate", good, bad)
+    path = write_run(tmp_path / "run", rows=BASE, general=pd.concat([perplexity, score, flips], ignore_index=True))
+    rows = claim(path, 6)
+    assert rows["statistic"].tolist() == ["log perplexity, range - neuron", "mmlu accuracy, range - neuron"]
+    sign = -1 if swap else 1
+    assert rows["value"].iloc[0] == pytest.approx(sign * np.mean(np.log(np.array(low) / high)))
+    assert rows["value"].iloc[1] == pytest.approx(sign * np.mean(np.subtract(good, bad)))
+    assert rows["verdict"].tolist() == [FAILS if swap else HOLDS] * 2
+    assert ("drum" in rows["against"].iloc[0]) == swap
+
+
+def test_several_layers_and_rankings_have_their_own_verdicts(tmp_path: Path, generator: np.random.Generator) -> None:
+    normal = diagnostics({name: generator.normal(0, 1, (120, 5)) for name in SIX})
+    parts = [normal.assign(site=f"resid_post.{layer}", saliency=name) for layer in (1, 3) for name in ("max", "probe")]
+    scores = {f"resid_post.{layer}/{name}": np.zeros((6, 40)) for layer in (1, 3) for name in ("max", "probe")}
+    path = write_run(tmp_path / "run", rows=BASE, diagnostics=pd.concat(parts), scores=scores)
+    rows = claim(path, 2)
+    assert rows.groupby(["place", "setting"]).size().to_dict() == {
+        (f"resid_post.{layer}", name): 4 for layer in (1, 3) for name in ("max", "probe")
+    }
+
+
+def test_one_concept_shows_nothing(tmp_path: Path) -> None:
+    path = erasing_run(tmp_path / "run", {"apple": 0.5}, {"apple": 0.5})
+    assert claim(path, 4)["verdict"].tolist() == [OPEN], "a mean of one has no interval"
+
+
+def test_the_page_says_every_rule_verdict_and_what_was_not_measured(tmp_path: Path) -> None:
+    matched = pd.concat([method(METHOD, dict.fromkeys(CONCEPTS, 0.4)), method(RANGE, dict.fromkeys(CONCEPTS, 0.1))])
+    same = dict.fromkeys(CONCEPTS, 0.5)
+    paths = [erasing_run(tmp_path / "one", same, same, matched=matched)]
+    paths.append(erasing_run(tmp_path / "two", same, same, seed=1))
+    page, csv, tex = write_claims([RunFolder(path) for path in paths], tmp_path / "out")
+    text = page.read_text()
+    for number, one in CLAIMS.items():
+        assert f"## {number}. {one.says}" in text
+    assert text.count("Rule: ") == len(CLAIMS)
+    assert "Not measured in seed 0, seed 1: it takes general ability" in text
+    assert "Not measured in seed 1: it takes range and neuron masks" in text
+    summary = text.split("## Verdicts")[1].split("## 1.")[0]
+    assert (
+        "| Range editing spares the other concepts | seed 0 | made_up | fruit | resid_post.5 | 2 | 0 | 0 |" in summary
+    )
+    frame = pd.read_csv(csv)
+    assert frame.groupby("claim").size().to_dict() == {4: 2, 5: 2}
+    assert frame["run"].tolist() == ["seed 0", "seed 1", "seed 0", "seed 0"]
+    assert set(frame["verdict"]) == {HOLDS}
+    assert tex.read_text().count(r"\begin{table}") == 3, "the summary and the two claims that were measured"
+    with pytest.raises(NeuronLensError, match="given twice"):
+        write_claims([RunFolder(paths[0])] * 2, tmp_path / "out")
+
+
+def test_a_run_without_anything_measured_still_has_a_page(tmp_path: Path) -> None:
+    page, csv, _ = write_claims([RunFolder(write_run(tmp_path / "run", rows=BASE))], tmp_path / "out")
+    assert page.read_text().count("Not measured in run") == len(CLAIMS)
+    assert pd.read_csv(csv).empty
