@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from neuronlens.data import sources
+from neuronlens.data import source as sources
 from neuronlens.data.source import sha256_of, wheel_files
 from neuronlens.errors import DataError
 from neuronlens.storage.cache import Store

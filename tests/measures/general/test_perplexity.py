@@ -11,13 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neuronlens.evaluation.general import reading
 from torch import Tensor
 
 from neuronlens.data.concepts import example_id
 from neuronlens.data.documents import DocumentSet
 from neuronlens.errors import DataError, ModelError
 from neuronlens.hooks.resolver import blocks_of
+from neuronlens.measures.general import reading
 from neuronlens.measures.general.perplexity import (
     DocumentLosses,
     document_losses,

@@ -13,8 +13,8 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 from neuronlens.errors import ConfigError
-from neuronlens.ranges import mixture as mixture_module
 from neuronlens.ranges.intervals import EMPTY, WHOLE, contains, is_empty
+from neuronlens.ranges.mixture import estimator as mixture_module
 from neuronlens.ranges.mixture.estimator import MixtureFitter, MixtureRange
 from neuronlens.records import ActivationSet, FloatArray
 from tests.ranges.activations import activation_set

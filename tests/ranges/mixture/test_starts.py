@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
 from neuronlens.errors import ConfigError
-from neuronlens.ranges import starts
+from neuronlens.ranges.mixture import starts
 from neuronlens.ranges.mixture.cuts import _places, best_cuts, gap_cuts, sort_samples
 from neuronlens.ranges.mixture.em import Problems, fit_em
 from neuronlens.ranges.mixture.estimator import MixtureFitter
