@@ -51,10 +51,11 @@ def overrides(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactor
 def test_a_prompted_run_and_its_lens_say_the_same(overrides: list[str], tmp_path: Path) -> None:
     config = compose([*overrides, "layers.select=1"])
     table = run(config, tmp_path / "run")
-    manifest = RunFolder(tmp_path / "run").read_record("manifest.json")
-    assert manifest["prompt"]["text"].count("w1") >= 3, "two examples and the question"
-    assert len(manifest["prompt"]["examples"]) == 2
-    counted = [row for row in manifest["base_correct"] if row["split"] == "test"]
+    manifest = RunFolder(tmp_path / "run").read_manifest()
+    assert manifest.prompt is not None
+    assert manifest.prompt.text.count("w1") >= 3, "two examples and the question"
+    assert len(manifest.prompt.examples) == 2
+    counted = [row for row in manifest.base_correct if row["split"] == "test"]
     assert [row["n"] for row in counted] == [10] * 4
     rows = table.rows[(table.rows["gate"] == "range") & (table.rows["tau"] == 2.5) & (table.rows["edit"] == "zero")]
     lens = ConceptLens.load(tmp_path / "run")

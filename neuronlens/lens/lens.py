@@ -11,8 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from neuronlens.config.compose import narrowed, restore
-from neuronlens.config.fingerprint import plain
+from neuronlens.config.compose import narrowed
 from neuronlens.config.plan import grid
 from neuronlens.config.schema import Config, PromptExample
 from neuronlens.edits.build import Edit, EditBuilder
@@ -26,7 +25,9 @@ from neuronlens.models.load import load_causal, load_model, locate
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import ActivationSet, Knobs, Site
 from neuronlens.results.folder import RunFolder
+from neuronlens.results.manifest import Manifest, Prompt
 from neuronlens.storage.cache import Store
+from neuronlens.storage.files import json_types
 
 
 class ConceptLens:
@@ -75,18 +76,20 @@ class ConceptLens:
             ConfigError: its config does not hold in this version.
         """
         folder = RunFolder(Path(run_folder))
-        manifest = folder.read_record("manifest.json")
+        manifest = folder.read_manifest()
         fitted, select = folder.restore_fitted()
-        try:
-            shape = {name: manifest[name] for name in ("model_type", "layer_count", "model_folder")}
-            config = restore(manifest["config"])
-        except KeyError as error:
-            raise OutputError(
-                f"The manifest of '{run_folder}' has no {error}. Next: neuronlens run, once more."
-            ) from error
-        shape["model_folder"] = _found_from(folder.path, shape["model_folder"])
-        examples = [PromptExample(**example) for example in manifest.get("prompt", {}).get("examples", [])]
-        return cls(config, fitted, select=select, examples=examples, **shape)
+        if manifest.model_type is None or manifest.layer_count is None:
+            absent = "model_type" if manifest.model_type is None else "layer_count"
+            raise OutputError(f"The manifest of '{run_folder}' has no '{absent}'. Next: neuronlens run, once more.")
+        return cls(
+            manifest.config,
+            fitted,
+            select=select,
+            model_type=manifest.model_type,
+            layer_count=manifest.layer_count,
+            model_folder=_found_from(folder.path, manifest.model_folder),
+            examples=manifest.prompt.examples if manifest.prompt is not None else (),
+        )
 
     def save(self, folder: Path | str) -> None:
         """Write the lens alone: what `load` reads, and none of a run's results.
@@ -98,9 +101,16 @@ class ConceptLens:
         target.write_fitted(self._fitted, self._select)
         place = self.model_folder
         place = str(Path(place).resolve()) if place is not None and Path(place).is_dir() else place
-        shape = {"model_type": self._model_type, "layer_count": self._layer_count, "model_folder": place}
-        shape["prompt"] = {"examples": plain(self.examples)}
-        target.write_record("manifest.json", {"config": plain(self.config), "concepts": self.concepts, **shape})
+        manifest = Manifest(
+            stored_config=json_types(self.config),
+            seed=self.config.seed,
+            concepts=self.concepts,
+            model_type=self._model_type,
+            layer_count=self._layer_count,
+            model_folder=place,
+            prompt=Prompt(examples=self.examples) if self.examples else None,
+        )
+        target.write_manifest(manifest)
 
     def load_model(self, folder: Path | str | None = None) -> LoadedModel:
         """Return the model that the lens was fitted on with its tokenizer, by the package's own loader.

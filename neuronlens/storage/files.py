@@ -91,14 +91,22 @@ def _readable(path: Path) -> Iterator[None]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON with sorted keys, atomically; dataclasses and arrays are unfolded."""
-    text = json.dumps(_without_nan(plain(content)), indent=2, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(json_types(content), indent=2, sort_keys=True, ensure_ascii=False)
     write_atomically(path, (text + "\n").encode())
 
 
-def _without_nan(value: Any) -> Any:
-    """Return JSON types with null for NaN, which JSON has no word for; infinity (a tau) is written as text."""
+def json_types(content: Any) -> Any:
+    """Return `content` as it can stand in JSON, which has no word for NaN (null here) and infinity (text here).
+
+    >>> json_types({"tau": (2.5, float("inf"), float("nan"))})
+    {'tau': [2.5, 'inf', None]}
+    """
+    return _finite(plain(content))
+
+
+def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    return [_without_nan(entry) for entry in value] if isinstance(value, list) else value
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list) else value

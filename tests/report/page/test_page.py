@@ -30,7 +30,8 @@ from neuronlens.report.page.data import KNOBS, SHOWN, table_data
 from neuronlens.report.page.explorer import explorer_data
 from neuronlens.report.page.write import embedded_json, write_page
 from neuronlens.report.redraw import redraw
-from neuronlens.results.folder import RunFolder, example_ids
+from neuronlens.results.fitted import example_ids
+from neuronlens.results.folder import RunFolder
 from tests.report.conftest import LABELS, Page, floats, read_page
 
 
@@ -298,7 +299,7 @@ def test_a_finished_runs_folder_gives_the_same_page_again(finished: Path, tmp_pa
 def test_general_ability_is_shown_where_it_was_measured(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    table, manifest = folder.read_results(), folder.read_record("manifest.json")
+    table, manifest = folder.read_results(), folder.read_manifest()
     assert "General ability" not in read_page(finished).html
     edited = table.rows[table.rows["edit"] != "none"].iloc[:2]
     knobs = ["layers", "site", "saliency", "range", "tau", "gate", "edit", "control", "strength", "top_fraction"]
@@ -383,6 +384,6 @@ def test_a_run_as_large_as_the_default_stays_small(finished: Path, make_activati
         table.rows[table.rows["concept"] == LABELS[0]].assign(concept=f"concept number {place}") for place in range(20)
     ]
     rows = pd.concat(repeated, ignore_index=True)
-    write_page(folder, replace(table, rows=rows, matched=table.matched.iloc[:0]), folder.read_record("manifest.json"))
+    write_page(folder, replace(table, rows=rows, matched=table.matched.iloc[:0]), folder.read_manifest())
     assert len(rows) > 20 * 80
     assert (tmp_path / "run" / "report.html").stat().st_size < 5_000_000
