@@ -18,7 +18,7 @@ from neuronlens.report.compare.paired import Bootstrap
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest
 
-ASIDE = ("paths", "logger", "trainer", "run_name")
+ASIDE = ("paths", "logger", "trainer", "run_name", "quiet")
 """Settings that no number depends on."""
 NAMES_A_RUN = ("model.name", "dataset.name", "layers.select", "layers.site", "saliency", "range", "intervention.edit")
 WHOLE = {"model": "model.name", "dataset": "dataset.name"}
