@@ -62,12 +62,18 @@ class StoredArrays(Mapping[str, NDArray[Any]]):
     """A safetensors file's arrays by name, each read when it is asked for."""
 
     def __init__(self, path: Path) -> None:
+        """Open the file.
+
+        Raises:
+            OutputError: missing, or not a whole safetensors file.
+        """
         self.path = path
         with _readable(path):
             self.file: Any = safe_open(path, framework="numpy")
             self.names = list(self.file.keys())
 
     def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return one array, read from the file."""
         if name not in self.names:
             raise KeyError(name)
         with _readable(self.path):
@@ -75,9 +81,11 @@ class StoredArrays(Mapping[str, NDArray[Any]]):
             return found
 
     def __iter__(self) -> Iterator[str]:
+        """Give the arrays' names."""
         return iter(self.names)
 
     def __len__(self) -> int:
+        """Return how many arrays there are."""
         return len(self.names)
 
 
