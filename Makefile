@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help run test browser check bench paper clean
+.PHONY: help run test soak browser check bench paper clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -17,6 +17,10 @@ run: $(STAMP)  ## set up, run the main job on the embedded default (minutes), sa
 
 test: $(STAMP) browser  ## set up, pass every test, slow ones and those that download wheels included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+soak: $(STAMP) browser  ## the whole suite three times, each with another seed for every random draw; stops at the first failure
+	for seed in 1 2 3; do echo "NEURONLENS_TEST_SEED=$$seed" && NEURONLENS_TEST_SEED=$$seed OMP_NUM_THREADS=1 \
+	$(BIN)/python -m pytest -x -n 2 --dist loadfile || exit 1; done
 
 # Only root on a Debian can install it; elsewhere the test of the report page that clicks says why it is skipped.
 browser:  ## Debian's chromium for the report page's test, where there is none yet

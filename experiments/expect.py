@@ -26,7 +26,7 @@ def main(run_folder: str, name: str) -> None:
     HERE.mkdir(exist_ok=True)
     _write(table.methods.dropna(axis=1, how="all"), name)
     if table.general is not None:
-        _write(pd.DataFrame(folder.read_record("summary.json")["general"]).dropna(axis=1, how="all"), f"{name}-general")
+        _write(pd.DataFrame(folder.read_summary()["general"]).dropna(axis=1, how="all"), f"{name}-general")
         _write(_cells(table.rows), f"{name}-cells")
 
 

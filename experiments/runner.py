@@ -98,11 +98,11 @@ def _run(overrides: Sequence[str], folder: Path, setting: str) -> nl.RunFolder:
     config = nl.compose([*overrides, "logger=csv"])
     resolved = {key: value for key, value in plain(config).items() if key not in HOUSEKEEPING}
     key = hashlib.sha256(json.dumps([resolved, _code()], sort_keys=True).encode()).hexdigest()[:12]
-    path = folder / f"{setting}-{key}"
-    if not (path / "manifest.json").is_file():  # written last: a run that broke off has none
-        print(f"\n{path.name}: {' '.join(overrides)}", flush=True)
-        nl.run(config, path)
-    return nl.RunFolder(path)
+    made = nl.RunFolder(folder / f"{setting}-{key}")
+    if not made.finished:
+        print(f"\n{made.path.name}: {' '.join(overrides)}", flush=True)
+        nl.run(config, made.path)
+    return made
 
 
 def _code() -> str:

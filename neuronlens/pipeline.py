@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from neuronlens.activations.extract import Extraction, extract
-from neuronlens.config.fingerprint import fingerprint, plain
+from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.parts import nodes
 from neuronlens.config.plan import grid
 from neuronlens.config.schema import Config, everywhere, swept
@@ -47,8 +47,11 @@ from neuronlens.report.conclusion import conclusion, worth_opening
 from neuronlens.report.figures import draw
 from neuronlens.report.page.write import write_page
 from neuronlens.report.tables import markdown, summarise
-from neuronlens.results.folder import RunFolder, provenance
+from neuronlens.results.folder import RunFolder
+from neuronlens.results.manifest import Manifest, Prompt
+from neuronlens.results.provenance import provenance
 from neuronlens.storage.cache import Store
+from neuronlens.storage.files import json_types
 from neuronlens.storage.spill import state_budget
 from neuronlens.sweep.runner import SiteSweep, Splits, fit_all, site_groups, sweep_group
 from neuronlens.tracking import Tracker
@@ -100,12 +103,17 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
             write_run(config, folder, table, data, splits, fitted)
             draw(folder, table, level=config.evaluation.level, seed=config.seed)
             write_page(folder, table, manifest)
-        manifest |= {"base_correct": counts.to_dict("records"), "correct_sets": correct_sets(splits)}
-        manifest |= {"timings_s": stages.timings, "peak_memory_gib": peak_memory_gib()}
-        folder.write_record("manifest.json", manifest)  # the folder is whole before anyone else is told of it
+        manifest = replace(
+            manifest,
+            base_correct=tuple(counts.to_dict("records")),
+            correct_sets=correct_sets(splits),
+            timings_s=stages.timings,
+            peak_memory_gib=peak_memory_gib(),
+        )
+        folder.write_manifest(manifest)  # last: the folder is whole before anything reads it
         with stages("logging"):
             tracker.log_results(table, manifest)
-    stages.show(*conclusion(table, config.range.get("tau"), job))
+    stages.show(*conclusion(table, config.headline_tau, job))
     stages.show_paths(worth_opening(folder.path) | dict(tracker.notes))
     return table
 
@@ -164,8 +172,8 @@ def measure_all(
     data: ConceptDataset,
     splits: Splits,
     sweeps: list[SiteSweep],
-) -> tuple[ResultTable, dict[str, Any]]:
-    """Return the results tables and the manifest without its timings."""
+) -> tuple[ResultTable, Manifest]:
+    """Return the results tables and the manifest without its timings and counts."""
     options_used = {"scope", "beta", "covariance"}
     shared_knobs = {name: getattr(config.intervention, name) for name in sorted(options_used)}
     nodes_used = [nodes(config, group) for group in ("saliency", "range")]
@@ -186,19 +194,22 @@ def measure_all(
     compared = compare_gates(matched, **options), rank_methods(matched, **options)
     counts = {"n": len(labels), "concepts": len(data.concepts)}
     summary = {"accuracy": float(base.correct.mean()), "confidence": float(base.gold.mean()), **counts}
-    manifest = {
-        "run_id": folder.path.name,
-        "config": plain(config),
-        "fingerprints": keys,
-        "seed": config.seed,
-        "dropped_concepts": data.dropped,
-    }
-    manifest |= {"model_folder": loaded.folder, "max_length": loaded.max_length, "concepts": data.concepts}
-    if loaded.prompt is not None:
-        asked = loaded.prompt
-        manifest["prompt"] = {"text": asked.text, "labels": asked.label_texts, "examples": plain(asked.examples)}
-    manifest |= {"model_type": loaded.model.config.model_type, "layer_count": len(blocks_of(loaded.model))}
-    return ResultTable(rows, matched, *compared, points, summary), manifest | provenance()
+    asked = loaded.prompt
+    manifest = Manifest(
+        stored_config=json_types(config),
+        run_id=folder.path.name,
+        seed=config.seed,
+        fingerprints=keys,
+        concepts=data.concepts,
+        dropped_concepts=data.dropped,
+        model_type=loaded.model.config.model_type,
+        layer_count=len(blocks_of(loaded.model)),
+        model_folder=loaded.folder,
+        max_length=loaded.max_length,
+        prompt=None if asked is None else Prompt(asked.text, asked.label_texts, asked.examples),
+        **provenance(),
+    )
+    return ResultTable(rows, matched, *compared, points, summary), manifest
 
 
 def _base(split: Extraction) -> tuple[IntArray, BaseOutcomes]:
@@ -228,15 +239,14 @@ def general_ability(
     general: GeneralData,
     data: ConceptDataset,
     sweeps: Sequence[SiteSweep],
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
 ) -> pd.DataFrame:
     """Return perplexity and MMLU under the chosen cells of every group of sites."""
     measured = []
     for sweep in sweeps:
         cells = chosen_cells(config.evaluation.general, sweep.cells, data.concepts)
         measured.append((sweep, measure_general(config, loaded, general, sweep.builders, cells)))
-    keys = {"run_id": str(manifest["run_id"]), "fingerprints": manifest["fingerprints"]}
-    return general_rows(config, data=data, sweeps=measured, **keys)
+    return general_rows(config, data=data, sweeps=measured, run_id=manifest.run_id, fingerprints=manifest.fingerprints)
 
 
 def write_run(
@@ -248,7 +258,7 @@ def write_run(
     fitted: Mapping[Site, Fitted],
 ) -> None:
     """Write the run folder's tables and arrays."""
-    tau = config.range.get("tau")
+    tau = config.headline_tau
     folder.write_results(table)
     base = {}
     for split, extraction in (("fit", splits.fit), ("select", splits.select), ("test", splits.test)):
@@ -261,7 +271,7 @@ def write_run(
         fraction = config.intervention.top_fraction
         folder.write_diagnostics(*diagnose(fitted, splits.test.activations, top_fraction=fraction))
     folder.write_text("table.md", markdown(table, tau))
-    folder.write_record("summary.json", summarise(table, tau, len(data.concepts)))
+    folder.write_summary(summarise(table, tau, len(data.concepts)))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -152,6 +152,10 @@ class ConceptStatistics:
     def std(self) -> FloatArray:
         """Standard deviation, ddof 0 `[concept, neuron]`."""
         return np.sqrt(self.variance)
+
+
+MOMENTS = tuple(moment.name for moment in fields(ConceptStatistics))
+"""What `ConceptStatistics` holds, by name and in the order of its fields."""
 
 
 @dataclass(frozen=True)

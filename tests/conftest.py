@@ -31,6 +31,7 @@ from transformers import (
 
 from neuronlens.activations.moments import statistics_of
 from neuronlens.records import ActivationSet, FloatArray, IntArray, Site
+from tests.seeds import pytest_configure, seeded  # noqa: F401 - a hook and a fixture for every test
 
 WORDS = [f"w{number}" for number in range(60)]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]

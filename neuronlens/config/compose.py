@@ -19,6 +19,7 @@ from neuronlens.config.check import check
 from neuronlens.config.explain import explain
 from neuronlens.config.parts import build, config_dir, nodes
 from neuronlens.config.schema import Config, SweepConfig
+from neuronlens.config.stored import with_infinity
 from neuronlens.errors import ConfigError, unknown
 
 
@@ -107,16 +108,10 @@ def restore(stored: Mapping[str, Any]) -> Config:
         ConfigError: it holds a key or value that this version does not know.
     """
     register()
-    read = {key: _with_infinity(value) if key in ("saliency", "range") else value for key, value in stored.items()}
     try:
-        return resolve(OmegaConf.merge(OmegaConf.structured(Config), read))  # type: ignore[arg-type]
+        return resolve(OmegaConf.merge(OmegaConf.structured(Config), with_infinity(stored)))  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
         raise explain(error) from error
-
-
-def _with_infinity(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an untyped node with the infinities that JSON keeps as text; OmegaConf reads those of typed ones."""
-    return {key: float(value) if value in ("inf", "-inf") else value for key, value in node.items()}
 
 
 def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:

@@ -328,6 +328,15 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
+    @property
+    def headline_tau(self) -> float | None:
+        """The tau of the headline: the range group's own, whatever else is swept; None where the range has none.
+
+        JSON keeps an infinite one as text, which reads as the same number here.
+        """
+        tau = self.range.get("tau")
+        return None if tau is None else float(tau)
+
 
 def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any]:
     """Return the values a knob takes: the grid's list, else the sweep's, else the one value of the knob's own group.
@@ -343,7 +352,7 @@ def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any
     if knob in ("saliency", "range"):
         return [None]
     if knob == "tau":
-        return [config.range.get("tau")]
+        return [config.headline_tau]
     return [getattr(config.intervention, knob)]
 
 

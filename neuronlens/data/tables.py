@@ -25,7 +25,7 @@ READERS = {
 
 @contextmanager
 def reading(where: str, *, hub: bool, option: str) -> Iterator[None]:
-    """Tell whatever `datasets` raises in the block in one sentence.
+    """Turn whatever `datasets` raises in the block into one sentence.
 
     Args:
         where: path, wheel or hub id, as the user knows it.
@@ -60,7 +60,7 @@ def file_splits(files: Mapping[str, Path], read_options: Mapping[str, Any], stor
     """Return the splits of files of one kind and with the same columns; call it within `reading`.
 
     Args:
-        read_options: for the reader, as pandas calls them; tabs separate .tsv and .tab files without being told.
+        read_options: for the reader, as pandas calls them; tabs separate .tsv and .tab files by themselves.
     Raises:
         DataError: files of several kinds.
     """

@@ -11,22 +11,25 @@ from typing import Any
 
 from torch import nn
 
-from neuronlens.config.compose import narrowed, restore
-from neuronlens.config.fingerprint import plain
+from neuronlens.config.compose import narrowed
 from neuronlens.config.plan import grid
 from neuronlens.config.schema import Config, PromptExample
 from neuronlens.edits.build import Edit, EditBuilder
 from neuronlens.edits.fitting import Fitted, fit_ranges, rank
-from neuronlens.errors import ActivationError, ConfigError, ModelError, OutputError, SiteError, unknown
+from neuronlens.errors import ActivationError, ConfigError, ModelError, OutputError, unknown
 from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.masks import EDITED
-from neuronlens.hooks.resolver import blocks_of, family_of, resolve_layer, resolve_site, width_at
+from neuronlens.hooks.resolver import family_of, resolve_site
+from neuronlens.lens.shape import check_shape
+from neuronlens.lens.sites import asked_sites
 from neuronlens.models.causal import prompted, trained_to_write
 from neuronlens.models.load import load_causal, load_model, locate
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import ActivationSet, Knobs, Site
 from neuronlens.results.folder import RunFolder
+from neuronlens.results.manifest import Manifest, Prompt
 from neuronlens.storage.cache import Store
+from neuronlens.storage.files import json_types
 
 
 class ConceptLens:
@@ -75,18 +78,20 @@ class ConceptLens:
             ConfigError: its config does not hold in this version.
         """
         folder = RunFolder(Path(run_folder))
-        manifest = folder.read_record("manifest.json")
+        manifest = folder.read_manifest()
         fitted, select = folder.restore_fitted()
-        try:
-            shape = {name: manifest[name] for name in ("model_type", "layer_count", "model_folder")}
-            config = restore(manifest["config"])
-        except KeyError as error:
-            raise OutputError(
-                f"The manifest of '{run_folder}' has no {error}. Next: neuronlens run, once more."
-            ) from error
-        shape["model_folder"] = _found_from(folder.path, shape["model_folder"])
-        examples = [PromptExample(**example) for example in manifest.get("prompt", {}).get("examples", [])]
-        return cls(config, fitted, select=select, examples=examples, **shape)
+        if manifest.model_type is None or manifest.layer_count is None:
+            absent = "model_type" if manifest.model_type is None else "layer_count"
+            raise OutputError(f"The manifest of '{run_folder}' has no '{absent}'. Next: neuronlens run, once more.")
+        return cls(
+            manifest.config,
+            fitted,
+            select=select,
+            model_type=manifest.model_type,
+            layer_count=manifest.layer_count,
+            model_folder=_found_from(folder.path, manifest.model_folder),
+            examples=manifest.prompt.examples if manifest.prompt is not None else (),
+        )
 
     def save(self, folder: Path | str) -> None:
         """Write the lens alone: what `load` reads, and none of a run's results.
@@ -98,9 +103,16 @@ class ConceptLens:
         target.write_fitted(self._fitted, self._select)
         place = self.model_folder
         place = str(Path(place).resolve()) if place is not None and Path(place).is_dir() else place
-        shape = {"model_type": self._model_type, "layer_count": self._layer_count, "model_folder": place}
-        shape["prompt"] = {"examples": plain(self.examples)}
-        target.write_record("manifest.json", {"config": plain(self.config), "concepts": self.concepts, **shape})
+        manifest = Manifest(
+            stored_config=json_types(self.config),
+            seed=self.config.seed,
+            concepts=self.concepts,
+            model_type=self._model_type,
+            layer_count=self._layer_count,
+            model_folder=place,
+            prompt=Prompt(examples=self.examples) if self.examples else None,
+        )
+        target.write_manifest(manifest)
 
     def load_model(self, folder: Path | str | None = None) -> LoadedModel:
         """Return the model that the lens was fitted on with its tokenizer, by the package's own loader.
@@ -165,7 +177,8 @@ class ConceptLens:
             site=site,
         )
         where = self._position(positions or self.config.intervention.edit_positions)
-        self._check(model, edits)
+        widths = {site: self._fitted[site].activations.values.shape[1] for site in edits}
+        check_shape(model, model_type=self._model_type, layer_count=self._layer_count, widths=widths)
         devices = {site: next(resolve_site(model, site).module.parameters()).device for site in edits}
         with edited(model, {site: edits[site].to(device) for site, device in devices.items()}, positions=where):
             yield model
@@ -198,7 +211,7 @@ class ConceptLens:
         """
         if concept not in self.concepts:
             raise ConfigError(unknown("concept", str(concept), self.concepts))
-        sites = self._sites(layer, site)
+        sites = asked_sites(self.sites, layer, site, mode=self.config.layers.mode, layer_count=self._layer_count)
         given = {"tau": tau, "gate": gate, "edit": edit, "strength": strength, "top_fraction": top_fraction}
         given |= {"top_count": top_count, "saliency": saliency, "range": range}
         own, knobs = self._cell({name: value for name, value in given.items() if value is not None})
@@ -226,33 +239,6 @@ class ConceptLens:
                     f"{f' and range {knobs.range!r}' if knobs.range else ''}. Next: leave it out."
                 )
         return own, knobs
-
-    def _sites(self, layer: int | Sequence[int] | None, site: Site | str | None) -> tuple[Site, ...]:
-        if layer is not None and site is not None:
-            raise ConfigError("Give one of layer and site.")
-        if layer is None and site is None:
-            mode = self.config.layers.mode
-            if len(self.sites) > 1 and mode != "together":
-                how = (
-                    "each on its own" if mode == "each" else "one under the other's edits, which a folder does not hold"
-                )
-                raise ConfigError(
-                    f"The run fitted {', '.join(map(str, self.sites))} {how}. Next: layer={self.sites[-1].layer}, "
-                    "or layer=[...] for several at once."
-                )
-            return self.sites
-        if layer is not None:
-            numbers = layer if isinstance(layer, Sequence) else [layer]
-            asked = [str(self.sites[0]._replace(layer=resolve_layer(n, self._layer_count))) for n in numbers]
-        else:
-            asked = [str(site)]
-        known = {str(place): place for place in self.sites}
-        for name in asked:
-            if name not in known:
-                raise SiteError(
-                    unknown("site", name, known, "a run that fits it: neuronlens run layers.select=<layer>.")
-                )
-        return tuple(place for name, place in known.items() if name in asked)
 
     def _complete(self, own: Config, knobs: Knobs, sites: Sequence[Site]) -> None:
         """Fit what a cell needs and the run did not sweep."""
@@ -291,23 +277,6 @@ class ConceptLens:
         if record not in ("cls", "last"):
             raise ConfigError(f"The run recorded '{record}', which is not one position. Next: positions='all'.")
         return record
-
-    def _check(self, model: nn.Module, edits: Mapping[Site, Edit]) -> None:
-        """Refuse a model of another family, depth or width than the one that the lens was fitted on."""
-        kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
-        fitted = {site: self._fitted[site].activations.values.shape[1] for site in edits}
-        wanted = (
-            f"{self._model_type} of {self._layer_count} layers, {', '.join(f'{n} at {s}' for s, n in fitted.items())}"
-        )
-        got = str(kind)
-        if kind == self._model_type:
-            got += f" of {len(blocks_of(model))} layers"
-            if len(blocks_of(model)) == self._layer_count:
-                found = {site: width_at(model, site) or width for site, width in fitted.items()}
-                if found == fitted:
-                    return
-                got += f", {', '.join(f'{n} at {s}' for s, n in found.items())}"
-        raise ModelError(f"The lens was fitted on a {wanted} neurons; this model is a {got}. Next: lens.load_model().")
 
 
 def _found_from(run_folder: Path, model_folder: str | None) -> str | None:

@@ -19,7 +19,7 @@ from transformers import (
 
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema import ModelConfig
-from neuronlens.data.source import sha256_of, wheel_files
+from neuronlens.data.wheels import sha256_of, wheel_files
 from neuronlens.errors import ModelError
 from neuronlens.hooks.resolver import family_of
 from neuronlens.models.gguf import dequantised

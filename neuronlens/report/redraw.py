@@ -18,16 +18,18 @@ def redraw(path: Path) -> None:
         OutputError: not the folder of a finished run.
     """
     folder = RunFolder(path)
-    table, manifest = folder.read_results(), folder.read_record("manifest.json")
-    config = manifest["config"]
+    manifest, table = folder.read_manifest(), folder.read_results()
+    config = manifest.known_config
     folder.claim()
-    tau = config["range"].get("tau")
-    tau = None if tau is None else float(tau)  # an infinite one is text in JSON
+    tau = config.headline_tau
     folder.write_text("table.md", markdown(table, tau))
-    folder.write_record("summary.json", summarise(table, tau, int(table.base["concepts"])))
-    drawn = draw(folder, table, level=config["evaluation"]["level"], seed=config["seed"])
+    folder.write_summary(summarise(table, tau, int(table.base["concepts"])))
+    drawn = draw(folder, table, level=config.evaluation.level, seed=config.seed)
     page = write_page(folder, table, manifest)
     console = wide_console()
+    if manifest.unknown_settings:
+        left = ", ".join(manifest.unknown_settings)
+        console.print(f"This version of neuronlens does not know these settings of the run: {left}.", markup=False)
     console.print(console_table(table, tau))
     console.print(verdict(table, tau))
     for written in (page, path / "table.md", *drawn):

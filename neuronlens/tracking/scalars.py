@@ -82,7 +82,7 @@ def headline_row(comparison: pd.DataFrame, config: Config) -> dict[str, Any] | N
     rows = comparison[comparison["control"].isna()]
     if rows.empty:
         return None
-    wanted: dict[str, Any] = {"range": option_of(config, "range"), "tau": config.range.get("tau")}
+    wanted: dict[str, Any] = {"range": option_of(config, "range"), "tau": config.headline_tau}
     wanted |= {"saliency": option_of(config, "saliency"), "edit": config.intervention.edit}
     wanted["strength"] = config.intervention.strength
     for knob, value in wanted.items():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from neuronlens.config.compose import dataset_name
 from neuronlens.config.schema import Config
 from neuronlens.records import Job, ResultTable
 from neuronlens.results.folder import RunFolder
+from neuronlens.results.manifest import Manifest
 from neuronlens.tracking.destination import Bundle, Destination, Warn, labels_of
 from neuronlens.tracking.scalars import Step, flat, steps_along_the_dose, tradeoff, word
 
@@ -84,7 +85,7 @@ class Tracker:
         self._stage += 1
         self._tell(lambda place: place.log_step(step))
 
-    def log_results(self, table: ResultTable, manifest: Mapping[str, Any]) -> None:
+    def log_results(self, table: ResultTable, manifest: Manifest) -> None:
         """Record what came of the run: numbers, tables, charts, figures and files, all read from the finished folder."""
         if not self._followed:
             return
@@ -93,7 +94,7 @@ class Tracker:
         except Exception as error:  # whatever is wrong here, the run has its results
             self._lost(self.config.logger.kind, "was not told all results", error)
 
-    def _log_all(self, table: ResultTable, manifest: Mapping[str, Any]) -> None:
+    def _log_all(self, table: ResultTable, manifest: Manifest) -> None:
         values, means = flat(table, self.config), tradeoff(table.rows)
         named = {"results": table.rows, "comparison": table.comparison, "methods": table.methods}
         if table.general is not None:
@@ -107,9 +108,10 @@ class Tracker:
         bundles = self._bundles(manifest)
         self._tell(lambda place: place.log_files(bundles))
 
-    def _bundles(self, manifest: Mapping[str, Any]) -> list[Bundle]:
+    def _bundles(self, manifest: Manifest) -> list[Bundle]:
         """Return the files worth keeping, with what they were made from."""
-        made_from = {key: manifest[key] for key in ("run_id", "fingerprints", "git_revision", "model_type", "concepts")}
+        recorded = ("run_id", "fingerprints", "git_revision", "model_type", "concepts")
+        made_from: dict[str, Any] = {name: getattr(manifest, name) for name in recorded}
         dataset = dataset_name(self.config.dataset.name, self.config.dataset.path)
         made_from |= {"model": self.config.model.name, "dataset": dataset}
         made_from |= {"layers": str(self.config.layers.select), "site": self.config.layers.site}

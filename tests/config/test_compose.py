@@ -54,7 +54,8 @@ def test_every_experiment_composes_and_its_grid_holds(name: str) -> None:
 def test_every_source_of_questions_composes(name: str) -> None:
     path = ["evaluation.general.questions.path=."] if name == "local" else []
     asked = compose([f"evaluation/questions={name}", *path]).evaluation.general.questions
-    assert asked.wheel or asked.hub
+    source = next(source for source in ("path", "wheel", "hub") if getattr(asked, source))  # the first one set counts
+    assert source == {"local": "path", "mmlu": "hub", "mmlu_wheel": "wheel"}[name]
     assert (asked.file is not None) == (name == "mmlu_wheel")
 
 

@@ -132,7 +132,7 @@ def test_a_hub_set_is_streamed_as_far_as_it_is_drawn_from(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "name no source"),
+        ({}, "names no source"),
         ({"path": "nowhere"}, "does not exist"),
         ({"path": "folder"}, "no file of a known kind"),
         ({"path": "a.csv", "text_column": "txt"}, "Did you mean 'text'"),

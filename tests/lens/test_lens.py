@@ -326,9 +326,12 @@ def test_misuse_is_told(single: Path, options: dict[str, Any], error: type[Neuro
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda: tiny_model("llama"), "a bert of 3 layers, 16 at resid_post.2 neurons; this model is a llama. Next"),
+        (
+            lambda: tiny_model("llama"),
+            "fitted on a bert of 3 layers with 16 neurons at resid_post.2; this model is a llama. Next",
+        ),
         (lambda: _bert(num_hidden_layers=4), "this model is a bert of 4 layers. Next: lens.load_model"),
-        (lambda: _bert(hidden_size=20), "this model is a bert of 3 layers, 20 at resid_post.2. Next"),
+        (lambda: _bert(hidden_size=20), "this model is a bert of 3 layers with 20 neurons at resid_post.2. Next"),
         (lambda: torch.nn.Linear(2, 2), "this model is a Linear. Next"),
     ],
 )

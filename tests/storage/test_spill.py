@@ -145,7 +145,7 @@ def test_memory_stays_within_the_budget() -> None:
     code = """
 import re, resource, sys, torch
 from pathlib import Path
-from neuronlens.spill import StateBudget
+from neuronlens.storage.spill import StateBudget
 torch.ones(1 << 20).sum()
 used = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (used + (160 << 20),) * 2)

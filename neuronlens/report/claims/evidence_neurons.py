@@ -43,8 +43,8 @@ def expected_shared(neurons: int, salient: int, concepts: int) -> float:
 def polysemantic(run: Run) -> Iterator[Evidence]:
     """Yield claim 1 for every site and ranking: what concepts' salient sets share, against independent random sets."""
     _, overlap = run.folder.read_diagnostics()
-    fraction = run.config["intervention"]["top_fraction"]
-    if overlap.empty or fraction is None:
+    fraction = run.config.intervention.top_fraction
+    if overlap.empty:
         return
     scores, *_ = run.folder.read_fitted()
     for (site, saliency), group in overlap.groupby(["site", "saliency"], sort=False):

@@ -65,7 +65,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
         remarks.append(_paired_on(reference, other, common))
         if not common:
             continue
-        if reference.manifest["fingerprints"]["data"] != other.manifest["fingerprints"]["data"]:
+        if reference.manifest.fingerprints.get("data") != other.manifest.fingerprints.get("data"):
             remarks.append(f"{other.name} read other examples than the reference (the data's fingerprints differ).")
         ours, theirs = (run.table.matched for run in (reference, other))
         keys, apart, said = shared_knobs(ours, theirs)
@@ -101,9 +101,9 @@ def _paired_on(reference: Run, other: Run, common: list[str]) -> str:
 
 
 def _settings(runs: Sequence[Run]) -> PaperTable:
-    apart = differing([run.config for run in runs]).map(shortened)
+    apart = differing([run.manifest.settings for run in runs]).map(shortened)
     apart.columns = pd.Index([run.name for run in runs])
-    revisions = [str(run.manifest.get("git_revision") or "unknown")[:10] for run in runs]
+    revisions = [(run.manifest.git_revision or "unknown")[:10] for run in runs]
     if len(set(revisions)) > 1:
         apart.loc["git revision"] = revisions
     columns = [PaperColumn("setting", "Setting"), *(PaperColumn(run.name, run.name, wrap_cm=3.5) for run in runs)]

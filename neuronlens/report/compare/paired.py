@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from neuronlens.config.schema import Config
 from neuronlens.measures.intervals import interval, mean_interval, resample_counts
 from neuronlens.records import FloatArray
 
@@ -25,9 +24,9 @@ class Bootstrap:
     seed: int
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Bootstrap:
-        """Return the choices of a run's resolved config."""
-        return cls(float(config["evaluation"]["level"]), int(config["evaluation"]["bootstrap"]), int(config["seed"]))
+    def of(cls, config: Config) -> Bootstrap:
+        """Return the choices of a run's config."""
+        return cls(config.evaluation.level, config.evaluation.bootstrap, config.seed)
 
     def over(self, values: FloatArray) -> Estimate:
         """Return the mean of one value per concept and its interval; no interval over fewer than two concepts.

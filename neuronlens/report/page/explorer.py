@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from neuronlens.records import FloatArray, IntArray
 from neuronlens.report.page.data import Json, rounded
-from neuronlens.results.folder import COMPONENTS, SHOWN_NEURONS, RunFolder, example_ids
+from neuronlens.results.fitted import COMPONENTS, SHOWN_NEURONS, example_ids
+from neuronlens.results.folder import RunFolder
 
 VALUE_BYTES = 1_300_000
 """Most that the activations may take in the page, as base64 text."""

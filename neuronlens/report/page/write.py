@@ -12,7 +12,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from neuronlens.config.fingerprint import plain
 from neuronlens.records import ResultTable
 from neuronlens.report.general import COLUMNS, general_cells, general_means
 from neuronlens.report.page.data import held_out_data, overlap_data, rounded, skipped_data, table_data
@@ -20,6 +19,7 @@ from neuronlens.report.page.explorer import explorer_data
 from neuronlens.report.page.library import drawing_library
 from neuronlens.report.tables import HEADINGS, comparison_cells, headline, verdict
 from neuronlens.results.folder import RunFolder
+from neuronlens.results.manifest import Manifest
 
 NAME = "report.html"
 SCRIPTS = (
@@ -40,29 +40,28 @@ SECTIONS = (
 )
 
 
-def write_page(folder: RunFolder, table: ResultTable, manifest: Mapping[str, Any]) -> Path:
+def write_page(folder: RunFolder, table: ResultTable, manifest: Manifest) -> Path:
     """Write `report.html` of a finished run and return its path.
 
     Args:
         folder: with its arrays, samples and diagnostics written.
-        manifest: of the run: config, versions, command and fingerprints, at least.
+        manifest: of the run, with its timings or without.
     """
-    config = plain(manifest["config"])
-    tau = config["range"].get("tau")
-    tau = None if tau is None else float(tau)  # an infinite one is text in JSON
-    data = page_data(folder, table, tau, level=config["evaluation"]["level"], seed=config["seed"])
+    config = manifest.known_config
+    tau = config.headline_tau
+    data = page_data(folder, table, tau, level=config.evaluation.level, seed=config.seed)
     rows = headline(table, tau)
     general = None
     if table.general is not None and len(table.general):
         general = general_cells(general_means(table.general, level=0.95, resamples=1000, seed=0))
     shown: dict[str, Any] = {
-        "head": _head(table, manifest, config, verdict(table, tau)),
+        "head": _head(table, manifest, verdict(table, tau)),
         "comparison": comparison_cells(rows, with_tau=True),
         "general": general,
         "skipped": skipped_data(table.rows),
         "left_out": data["left_out"],
     }
-    html = render(data, shown, Path(config["paths"]["cache_dir"]))
+    html = render(data, shown, Path(config.paths.cache_dir))
     folder.write_text(NAME, html)
     return folder.path / NAME
 
@@ -165,8 +164,8 @@ def _template() -> Any:
     return environment.get_template("page")
 
 
-def _head(table: ResultTable, manifest: Mapping[str, Any], config: Mapping[str, Any], answer: str) -> dict[str, Any]:
-    base = table.base
+def _head(table: ResultTable, manifest: Manifest, answer: str) -> dict[str, Any]:
+    base, config = table.base, manifest.known_config
     cells = table.rows.loc[table.rows["edit"] != "none", "cell_id"].nunique() // max(int(base["concepts"]), 1)
     figures = [
         ("accuracy, unedited", f"{base['accuracy']:.3f}"),
@@ -176,20 +175,20 @@ def _head(table: ResultTable, manifest: Mapping[str, Any], config: Mapping[str, 
         ("concepts", f"{base['concepts']:.0f}"),
         ("cells per concept", f"{cells}"),
     ]
-    model, dataset = config["model"]["name"], config["dataset"]["name"]
-    versions = sorted(manifest.get("versions", {}).items())
-    versions += [("git revision", manifest.get("git_revision") or "not in a repository")]
-    versions += [("machine", manifest.get("machine", "")), ("seed", manifest.get("seed", ""))]
+    model, dataset = config.model.name, config.dataset.name
+    versions = sorted(manifest.versions.items())
+    versions += [("git revision", manifest.git_revision or "not in a repository")]
+    versions += [("machine", manifest.machine), ("seed", str(config.seed))]
     return {
         "title": f"{model} on {dataset}",
         "model": model,
         "dataset": dataset,
-        "run_id": manifest.get("run_id", ""),
+        "run_id": manifest.run_id,
         "verdict": answer,
         "figures": figures,
-        "level": f"{config['evaluation']['level']:.0%}",
-        "command": shlex.join(str(part) for part in manifest.get("command", [])),
+        "level": f"{config.evaluation.level:.0%}",
+        "command": shlex.join(manifest.command),
         "versions": versions,
-        "fingerprints": sorted(manifest.get("fingerprints", {}).items()),
-        "config": json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False, default=str),
+        "fingerprints": sorted(manifest.fingerprints.items()),
+        "config": json.dumps(manifest.settings, indent=2, sort_keys=True, ensure_ascii=False),
     }

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from neuronlens.data import source as sources
-from neuronlens.data.source import sha256_of, wheel_files
+from neuronlens.data import wheels
+from neuronlens.data.wheels import sha256_of, wheel_files
 from neuronlens.errors import DataError
 from neuronlens.storage.cache import Store
 
@@ -57,7 +57,7 @@ def test_a_wheel_on_disk_is_not_fetched_twice(index: Path, tmp_path: Path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "_unpack", interrupted)
+        patch.setattr(wheels, "_unpack", interrupted)
         with pytest.raises(KeyboardInterrupt):
             wheel_files(f"{NAME}=={VERSION}", digest, ["pkg/a.txt"], store)
     wheel.unlink()
@@ -99,7 +99,7 @@ def test_a_bad_wheel_is_told_in_one_sentence(
 def test_members_that_point_outside_are_refused(tmp_path: Path, name: str) -> None:
     wheel = _wheel(tmp_path, {name: b"evil"})
     with pytest.raises(DataError, match="points outside"):
-        sources._unpack(wheel, ["pkg" if name.startswith("pkg") else "/pkg"], tmp_path / "out")
+        wheels._unpack(wheel, ["pkg" if name.startswith("pkg") else "/pkg"], tmp_path / "out")
     assert not (tmp_path / "escaped.txt").exists()
 
 
@@ -110,10 +110,10 @@ def test_a_link_inside_a_wheel_is_refused(tmp_path: Path) -> None:
         entry.external_attr = 0o120777 << 16
         archive.writestr(entry, "/etc/passwd")
     with pytest.raises(DataError, match="points outside"):
-        sources._unpack(path, ["pkg"], tmp_path / "out")
+        wheels._unpack(path, ["pkg"], tmp_path / "out")
 
 
 def test_a_file_that_is_no_zip_is_told(tmp_path: Path) -> None:
     (tmp_path / "bad.whl").write_bytes(b"not a zip")
     with pytest.raises(DataError, match="cannot be unpacked"):
-        sources._unpack(tmp_path / "bad.whl", ["pkg"], tmp_path / "out")
+        wheels._unpack(tmp_path / "bad.whl", ["pkg"], tmp_path / "out")
