@@ -14,9 +14,7 @@ from neuronlens.config.schema import (
     GATES,
     HEADS,
     LAYER_MODES,
-    LOGGERS,
     POOLED,
-    QUESTION_EDIT_POSITIONS,
     RECORD_POSITIONS,
     SCOPES,
     SITES,
@@ -24,6 +22,8 @@ from neuronlens.config.schema import (
     GridConfig,
     everywhere,
 )
+from neuronlens.config.schema_evaluation import QUESTION_EDIT_POSITIONS
+from neuronlens.config.schema_run import LOGGERS
 from neuronlens.errors import ConfigError, unknown
 
 

@@ -84,7 +84,9 @@ class Bounds(Rule):
             return f"{self.noun} in {'(' if self.low_open else '['}{least}, {most}{')' if self.high_open else ']'}"
         bounds = []
         if math.isfinite(self.low):
-            bounds.append(f"{'above' if self.low_open else '>=' if self.noun else 'at least'} {least} {self.unit}".strip())
+            bounds.append(
+                f"{'above' if self.low_open else '>=' if self.noun else 'at least'} {least} {self.unit}".strip()
+            )
         if math.isfinite(self.high):
             bounds.append(f"{'below' if self.high_open else 'at most'} {most}")
         found = f"{self.noun or ('' if bounds else 'a finite number')} {' and '.join(bounds)}".strip()

@@ -14,7 +14,8 @@ from torch import nn
 from neuronlens.config.compose import narrowed, restore
 from neuronlens.config.fingerprint import plain
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import Config, PromptExample
+from neuronlens.config.schema import Config
+from neuronlens.config.schema_data import PromptExample
 from neuronlens.edits.build import Edit, EditBuilder
 from neuronlens.edits.fitting import Fitted, fit_ranges, rank
 from neuronlens.errors import ActivationError, ConfigError, ModelError, OutputError, SiteError, unknown
