@@ -79,9 +79,10 @@ class Bounds(Rule):
         >>> between(0, 1, "[)", noun="a share").words, at_least(1, unit="token", most=64).words
         ('a share in [0, 1)', 'at least 1 token and at most 64')
         """
-        least, most = _digits(self.low), _digits(self.high)
         if self.noun and math.isfinite(self.low) and math.isfinite(self.high):
-            return f"{self.noun} in {'(' if self.low_open else '['}{least}, {most}{')' if self.high_open else ']'}"
+            ends = "(" if self.low_open else "[", ")" if self.high_open else "]"
+            return f"{self.noun} in {ends[0]}{self.low:.10g}, {self.high:.10g}{ends[1]}"
+        least, most = _digits(self.low), _digits(self.high)
         bounds = []
         if math.isfinite(self.low):
             bounds.append(
@@ -169,4 +170,6 @@ def matching(pattern: str, words: str) -> Holding:
 SEED = at_least(0, most=2**32 - 1)
 """NumPy's and scikit-learn's generators take no larger one."""
 FILLED = matching(r".*\S.*", "some text")
-COUNT_OF_TOKENS = at_least(1, unit="token", most=1_000_000)
+TOKENS = at_least(1, unit="token", most=1_000_000)
+FRACTION = between(0, 1, noun="a fraction")
+TAU = at_least(0, noun="a number", infinity="inf is the whole neuron")

@@ -46,7 +46,7 @@ def expected(annotation: Any, rule: Rule | None = None) -> Expected:
     >>> expected(int | None).words, expected(list[float]).words
     ('a whole number, or null', 'a list of numbers')
     """
-    rules = () if rule is None else (rule,)
+    rules: tuple[Rule, ...] = () if rule is None else (rule,)
     nullable = False
     while True:
         if get_origin(annotation) is Annotated:

@@ -395,7 +395,7 @@ def test_the_shipped_prompts_show_no_concept_more_often_than_another(name: str) 
     ("override", "said"),
     [
         ("dataset.prompt.template=nothing", "one {text} in it"),
-        ("dataset.prompt.shots=-1", ">= 0"),
+        ("dataset.prompt.shots=-1", "at least 0"),
         ("dataset.prompt={shots:2,examples:[{text:a,label:b}]}", "0 beside written examples"),
         ("dataset.prompt.max_text_tokens=0", "at least 1 token"),
         ("dataset.prompt.max_shot_tokens=0", "at least 1 token"),
