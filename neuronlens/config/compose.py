@@ -17,7 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.config.check import Problem, problems, refuse
 from neuronlens.config.explain import explain
-from neuronlens.config.parts import config_dir, wrong_parts
+from neuronlens.config.groups import config_dir
+from neuronlens.config.parts import wrong_parts
 from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.errors import ConfigError, unknown
 

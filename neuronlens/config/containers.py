@@ -19,7 +19,7 @@ class ListOf(Rule):
     @property
     def words(self) -> str:
         """How many entries, and what each must hold."""
-        return f"{'one or more' if self.least else 'any number'}, each {self.entry.words}"
+        return f"{'one or more, ' if self.least else ''}each {self.entry.words}"
 
     def holds(self, value: Sequence[Any]) -> bool:
         """Return whether there are enough entries and each holds."""

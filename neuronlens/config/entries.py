@@ -18,12 +18,19 @@ class Entry(NamedTuple):
         value: what stands there.
         wanted: its type and rules.
         about: one sentence on what it does.
+        noted: the rule in words, where the rule itself is not at hand.
     """
 
     key: str
     value: Any
     wanted: Expected
     about: str
+    noted: str = ""
+
+    @property
+    def rule(self) -> str:
+        """What a value must hold beside its type, in words; empty where the type says all."""
+        return self.noted or ", ".join(rule.words for rule in self.wanted.rules)
 
 
 def entries(config: Any, prefix: str = "") -> Iterator[Entry]:

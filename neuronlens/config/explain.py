@@ -6,11 +6,17 @@ import dataclasses
 import re
 from typing import Any
 
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.config.schema import Config, GridConfig
 from neuronlens.errors import ConfigError, nearest, unknown
+
+
+def is_of_the_config(error: Exception) -> bool:
+    """Return whether Hydra or OmegaConf complains, which bad input alone makes them do."""
+    return isinstance(error, (HydraException, OmegaConfBaseException))
 
 
 def explain(error: Exception) -> ConfigError:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from neuronlens.config.arguments import factory_of, parameters, wrong_arguments
+from neuronlens.config.groups import config_dir, option_names
 from neuronlens.config.schema import DEFAULT_TAU, Config, GridConfig, everywhere, grids, swept
 from neuronlens.errors import ConfigError, unknown
 
 PART_GROUPS = ("saliency", "range")
 """Groups whose options name a class and give its constructor's arguments."""
-
-
-def config_dir() -> Path:
-    """Return the folder of YAML groups: beside the installed package in a wheel, `<repo>/conf` in a bare checkout."""
-    spec = importlib.util.find_spec("neuronlens.conf")
-    places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-    places.append(Path(__file__).resolve().parents[2] / "conf")
-    for place in places:
-        if (place / "config.yaml").is_file():
-            return place
-    raise ConfigError(f"The configuration folder is missing; looked in {', '.join(map(str, places))}. Reinstall.")
 
 
 def nodes(config: Config, group: str) -> dict[str, dict[str, Any]]:
@@ -127,8 +115,3 @@ def wrong_parts(config: Config) -> Iterator[tuple[str, str]]:
 
 def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in node.items() if key != "_target_"}
-
-
-def option_names(group: str) -> list[str]:
-    """Return the names of a group's YAML files, sorted: what `group=<name>` accepts."""
-    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))

@@ -10,7 +10,8 @@ import pytest
 
 from neuronlens.config.compose import compose
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.parts import build, config_dir, option_names
+from neuronlens.config.groups import config_dir, option_names
+from neuronlens.config.parts import build
 from neuronlens.config.plan import grid
 from neuronlens.config.schema import swept
 from neuronlens.errors import ConfigError

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from neuronlens.config.compose import compose
-from neuronlens.config.parts import config_dir, option_names
+from neuronlens.config.groups import config_dir, option_names
 from neuronlens.config.schema_data import DatasetConfig, PromptConfig, PromptExample, SamplesConfig
 from neuronlens.data.concepts import load_concepts
 from neuronlens.errors import ConfigError, DataError, ModelError

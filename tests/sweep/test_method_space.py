@@ -12,7 +12,7 @@ import torch
 
 from neuronlens.activations.extract import extract
 from neuronlens.config.compose import compose
-from neuronlens.config.parts import option_names
+from neuronlens.config.groups import option_names
 from neuronlens.config.plan import grid
 from neuronlens.config.schema import CONTROLS, EDITS
 from neuronlens.config.schema_run import TrainerConfig

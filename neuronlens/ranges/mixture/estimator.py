@@ -18,7 +18,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from neuronlens.config.containers import Nullable
-from neuronlens.config.rules import SEED, TAU, OneOf, at_least, between, more_than
+from neuronlens.config.rules import SEED, TAU, Holding, OneOf, at_least, between, more_than
 from neuronlens.errors import ConfigError, unknown
 from neuronlens.ranges.intervals import EMPTY, WHOLE, merge
 from neuronlens.ranges.mixture.cuts import Sorted, sort_samples
@@ -28,6 +28,7 @@ from neuronlens.ranges.normality import describe
 from neuronlens.records import ActivationRanges, ActivationSet, FloatArray, IntArray
 
 BACKENDS = ("batched", "sklearn")
+JOBS = Holding(lambda count: count == -1 or 1 <= count <= 1024, "1 to 1,024, or -1 for all cores")
 # Samples fitted at a time, float64: bounds the memory whatever the width of the layer, and gives each thread its share.
 BLOCK_ELEMENTS = {"cpu": 600_000, "cuda": 30_000_000}
 
@@ -310,7 +311,7 @@ class MixtureRange:
         tol: Annotated[float, at_least(0, noun="a number")] = 1e-4,
         max_iter: Annotated[int, at_least(1, most=1_000_000)] = 200,
         seed: Annotated[int, SEED] = 0,
-        n_jobs: Annotated[int, at_least(-1, most=1024)] = 1,
+        n_jobs: Annotated[int, JOBS] = 1,
         device: str = "cpu",
     ) -> None:
         """Fit ranges of half-width `tau` standard deviations around each component of weight `w_min` or more.
