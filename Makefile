@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help run test browser check reference bench paper clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(STAMP)  ## set up, run the main job on the embedded default (minutes), say where to look
 	@echo "NeuronLens: MiniLM on 20 Newsgroups, range masking against neuron masking, 80 cells for each of 20 concepts."

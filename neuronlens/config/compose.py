@@ -75,7 +75,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
             with read_write(composed), open_dict(composed):
                 del composed["hydra"]
             return resolve(composed, experiment)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, OverflowError) as error:  # whole numbers of hundreds of digits
         raise explain(error) from error
 
 

@@ -33,7 +33,7 @@ def explain(error: Exception) -> ConfigError:
         )
     if found and ("not in" in text or "not in" in str(error)):
         return ConfigError(_unknown_key(str(found[1])))
-    reason = " ".join(line.strip() for line in text.splitlines() if line.strip() and "object_type" not in line)
+    reason = " ".join(line.strip() for line in text.splitlines() if line.strip() and "_type=" not in line)
     reason = re.sub(r"\bfull_key: (\S+)", r"(at \1)", reason)
     return ConfigError(f"The configuration does not hold: {reason} Next: neuronlens --help lists groups and keys.")
 

@@ -42,15 +42,17 @@ def refusal(key: str, value: Any, expected: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as messages show it: null for None, text in quotes, long ones cut.
+    """Return a value as messages show it, on one line: null for None, text in quotes, long ones cut.
 
     >>> shown("wide"), shown(None), shown(True), shown(0.5)
     ("'wide'", 'null', 'true', '0.5')
     """
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+    if isinstance(value, str):
+        return repr(value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}...")
+    text = " ".join(str(value).split())
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class OneOf(Rule):
 
     def faults(self, key: str, value: str) -> list[str]:
         """Return the sentence for an unknown name, with the nearest one."""
-        return [] if self.holds(value) else [unknown(key, value, self.known)]
+        return [] if self.holds(value) else [unknown(key, shown(value)[1:-1], self.known)]
 
 
 @dataclass(frozen=True)

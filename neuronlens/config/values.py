@@ -70,8 +70,9 @@ def faults(key: str, value: Any, wanted: Expected) -> list[str]:
     if value is None and wanted.nullable:
         return []
     if not _is(value, wanted.kind):
-        words = [wanted.words, *(rule.words for rule in wanted.rules)]
-        return [refusal(key, value, ", ".join(word for word in words if word))]
+        held = ", ".join(rule.words for rule in wanted.rules)
+        words = held if held.startswith(wanted.words) else f"{wanted.words}, {held}".rstrip(", ")
+        return [refusal(key, value, words)]
     rules = wanted.rules or ((Bounds(),) if wanted.kind is float else ())
     return [fault for rule in rules for fault in rule.faults(key, value)]
 
@@ -81,8 +82,10 @@ def _is(value: Any, kind: Any) -> bool:
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin is bool:
         return isinstance(value, bool)
-    if origin in (int, float):
-        return isinstance(value, Integral if origin is int else Real) and not isinstance(value, bool)
+    if origin is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if origin is float:
+        return isinstance(value, Real) and not isinstance(value, bool) and _fits_a_float(value)
     if origin is str:
         return isinstance(value, str)
     if origin in (list, Sequence):
@@ -90,6 +93,14 @@ def _is(value: Any, kind: Any) -> bool:
         return isinstance(value, (list, tuple)) and all(_is(one, entry) for one in value)
     if origin in (dict, Mapping):
         return isinstance(value, Mapping) and all(_is(one, inner[1] if inner else Any) for one in value.values())
+    return True
+
+
+def _fits_a_float(value: Real) -> bool:
+    try:
+        float(value)
+    except OverflowError:
+        return False
     return True
 
 

@@ -35,7 +35,8 @@ def dequantised(file: Path, identity: Mapping[str, Any], store: Store) -> tuple[
         identity: what tells this file from others: its checksum, or its wheel's and its place there.
         store: kept there as stage `dequantised`; the transformers version that read it is part of the fingerprint.
     Raises:
-        ModelError: the extra `gguf` is not installed, or it is not a GGUF file, or of an architecture or quantisation that transformers cannot read.
+        ModelError: the extra `gguf` is not installed; not a GGUF file, or of an architecture or quantisation that
+            transformers cannot read.
     """
     known = {**identity, "transformers": transformers.__version__, "reading": READING}
     key = fingerprint(known)
