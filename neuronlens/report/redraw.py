@@ -32,4 +32,4 @@ def redraw(path: Path) -> None:
     console.print(console_table(table, tau))
     console.print(verdict(table, tau))
     for written in (*drawn[:1], path / "table.md", *drawn[1:], *left_out):
-        console.print(str(written), soft_wrap=True)
+        console.print(str(written), soft_wrap=True, markup=False)
