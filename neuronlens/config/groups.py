@@ -90,7 +90,7 @@ def part_entries(group: str, option: str) -> Iterator[Entry]:
         if name != "_target_":
             note = noted.get(name)
             about, rule = (note["about"], note["rule"] or "") if note else ("", "")
-            yield Entry(f"{group}.{name}", value, Expected(type(value), False, ()), about, rule)
+            yield Entry(f"{package(group)}.{name}", value, Expected(type(value), False, ()), about, rule)
 
 
 def _text(group: str, option: str) -> str:

@@ -63,13 +63,11 @@ def described(word: str) -> str:
 
 def every_entry() -> Iterator[tuple[str, Entry]]:
     """Give every key there is, each with the option that it needs (`range=gaussian`) or empty text."""
-    parts = {group: list(option_names(group)) for group in group_names()}
+    groups = {package(group): group for group in group_names()}
     for entry in entries(Config()):
-        own = [
-            (f"{entry.key}={option}", one)
-            for option in parts.get(entry.key, [])
-            for one in part_entries(entry.key, option)
-        ]
+        group = groups.get(entry.key, "")
+        options = option_names(group) if group else []
+        own = [(f"{group}={option}", one) for option in options for one in part_entries(group, option)]
         yield from own or [("", entry)]
 
 

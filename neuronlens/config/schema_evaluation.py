@@ -17,9 +17,7 @@ LIMIT = Nullable(at_least(1), "all")
 
 @dataclass
 class DocumentsConfig:
-    """Prose for perplexity: a file or folder (`path`), one file of a wheel (`wheel` + `file`) or a hub id (`hub`), first
-    one set.
-    """
+    """Prose for perplexity from a local file or folder (`path`), a wheel (`wheel` + `file`) or a hub id, first one set."""
 
     name: str = key("documents", "The prose's name in results.", FILLED)
     path: str | None = key(None, "A local .txt, .csv, .tsv, .jsonl or .parquet file, or a folder of them.", FILLED)
