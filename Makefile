@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help run test soak browser check bench paper clean
+.PHONY: help run test soak browser check reference bench paper clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(STAMP)  ## set up, run the main job on the embedded default (minutes), say where to look
 	@echo "NeuronLens: MiniLM on 20 Newsgroups, range masking against neuron masking, 80 cells for each of 20 concepts."
@@ -34,6 +34,9 @@ check: $(STAMP)  ## ruff and mypy, as pre-commit and CI run them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+reference: $(STAMP)  ## write docs/reference/config.md again: every key with type, default, rule and sentence
+	$(BIN)/python -m neuronlens.config.reference
 
 paper: $(STAMP)  ## the paper's tables, figures and claims on the embedded models (under half an hour), below outputs/paper/
 	$(BIN)/python -m experiments.paper profile=embedded

@@ -24,7 +24,8 @@ import neuronlens as nl
 from benchmarks.cells import sweep_of
 from benchmarks.measure import entry
 from neuronlens.activations.extract import ActivationExtractor, Extraction, extract
-from neuronlens.config.schema import EvaluationConfig, TrainerConfig
+from neuronlens.config.schema_evaluation import EvaluationConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.execution.console import wide_console
 from neuronlens.execution.machine import peak_memory_gib
 from neuronlens.execution.trainer import make_trainer, quiet_libraries

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from neuronlens.activations.extract import Extraction, extract
+from neuronlens.config.extras import refuse_missing
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.parts import nodes
 from neuronlens.config.plan import grid
@@ -44,8 +45,7 @@ from neuronlens.models.load import ModelSource, load_masked, load_model, locate
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import ConceptDataset, IntArray, Job, ResultTable, Site
 from neuronlens.report.conclusion import conclusion, worth_opening
-from neuronlens.report.figures import draw
-from neuronlens.report.page.write import write_page
+from neuronlens.report.drawing import draw_run
 from neuronlens.report.tables import markdown, summarise
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest, Prompt
@@ -69,6 +69,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
     """
     folder, store = RunFolder(Path(path)), Store(Path(config.paths.cache_dir))
     stages = Stages(bars=config.trainer.progress, quiet=config.quiet, job=job)
+    refuse_missing(config)
     grid(config)  # refuses combinations that mean nothing
     folder.claim()
     store.claim()
@@ -101,8 +102,8 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
                 table = replace(table, general=general_ability(config, speaks, general, data, sweeps, manifest))
         with stages("report"):
             write_run(config, folder, table, data, splits, fitted)
-            draw(folder, table, level=config.evaluation.level, seed=config.seed)
-            write_page(folder, table, manifest)
+            _, left_out = draw_run(folder, table, manifest, level=config.evaluation.level, seed=config.seed)
+            stages.warn(left_out)
         manifest = replace(
             manifest,
             base_correct=tuple(counts.to_dict("records")),

@@ -15,7 +15,7 @@ from neuronlens.activations import states as stored
 from neuronlens.activations.moments import ConceptMoments
 from neuronlens.activations.states import Recorded, StoredStates
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask

@@ -15,9 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from neuronlens.config.check import check
+from neuronlens.config.check import Problem, problems, refuse
 from neuronlens.config.explain import explain
-from neuronlens.config.parts import build, config_dir, nodes
+from neuronlens.config.groups import config_dir
+from neuronlens.config.parts import wrong_parts
 from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.config.stored import with_infinity
 from neuronlens.errors import ConfigError, unknown
@@ -75,7 +76,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
             with read_write(composed), open_dict(composed):
                 del composed["hydra"]
             return resolve(composed, experiment)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, OverflowError) as error:  # whole numbers of hundreds of digits
         raise explain(error) from error
 
 
@@ -85,7 +86,7 @@ def resolve(composed: DictConfig, experiment: str | None = None) -> Config:
     Args:
         experiment: the chosen option of that group, a run's `logger.job_type` where none is given.
     Raises:
-        ConfigError: a value is out of its range, or a `_target_` does not take one of its keys.
+        ConfigError: every value that is out of its range, and every key or value that a `_target_` does not take.
     """
     _refuse_unknown(composed, OmegaConf.structured(Config))
     try:
@@ -94,10 +95,7 @@ def resolve(composed: DictConfig, experiment: str | None = None) -> Config:
         raise explain(error) from error
     assert isinstance(config, Config)
     config.logger.job_type = config.logger.job_type or experiment
-    check(config)
-    for group in ("saliency", "range"):
-        for node in nodes(config, group).values():
-            build(node, where=group)
+    refuse(problems(config, beside=[Problem(*wrong) for wrong in wrong_parts(config)]))
     return config
 
 
@@ -129,7 +127,7 @@ def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
         intervention = dataclasses.replace(intervention, top_count=knobs.get("top_count"))
     sweep = SweepConfig(**{name: [value] for name, value in knobs.items() if name != "top_count"})
     own = dataclasses.replace(config, intervention=intervention, sweep=sweep)
-    check(own)
+    refuse(Problem(key, sentence.replace("sweep.", "")) for key, sentence in problems(own))  # a cell's knobs, not lists
     return own
 
 

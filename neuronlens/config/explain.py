@@ -6,11 +6,17 @@ import dataclasses
 import re
 from typing import Any
 
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.config.schema import Config, GridConfig
 from neuronlens.errors import ConfigError, nearest, unknown
+
+
+def is_of_the_config(error: Exception) -> bool:
+    """Return whether Hydra or OmegaConf complains, which bad input alone makes them do."""
+    return isinstance(error, (HydraException, OmegaConfBaseException))
 
 
 def explain(error: Exception) -> ConfigError:
@@ -27,7 +33,7 @@ def explain(error: Exception) -> ConfigError:
         )
     if found and ("not in" in text or "not in" in str(error)):
         return ConfigError(_unknown_key(str(found[1])))
-    reason = " ".join(line.strip() for line in text.splitlines() if line.strip() and "object_type" not in line)
+    reason = " ".join(line.strip() for line in text.splitlines() if line.strip() and "_type=" not in line)
     reason = re.sub(r"\bfull_key: (\S+)", r"(at \1)", reason)
     return ConfigError(f"The configuration does not hold: {reason} Next: neuronlens --help lists groups and keys.")
 

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from neuronlens.config.arguments import factory_of, parameters, wrong_arguments
+from neuronlens.config.groups import config_dir, option_names
 from neuronlens.config.schema import DEFAULT_TAU, Config, GridConfig, everywhere, grids, swept
 from neuronlens.errors import ConfigError, unknown
 
-
-def config_dir() -> Path:
-    """Return the folder of YAML groups: beside the installed package in a wheel, `<repo>/conf` in a bare checkout."""
-    spec = importlib.util.find_spec("neuronlens.conf")
-    places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-    places.append(Path(__file__).resolve().parents[2] / "conf")
-    for place in places:
-        if (place / "config.yaml").is_file():
-            return place
-    raise ConfigError(f"The configuration folder is missing; looked in {', '.join(map(str, places))}. Reinstall.")
+PART_GROUPS = ("saliency", "range")
+"""Groups whose options name a class and give its constructor's arguments."""
 
 
 def nodes(config: Config, group: str) -> dict[str, dict[str, Any]]:
@@ -80,8 +70,7 @@ def widths(config: Config, node: Mapping[str, Any], grid: GridConfig | None = No
 
 def takes(node: Mapping[str, Any], argument: str) -> bool:
     """Return whether the constructor that a node names takes an argument of this name."""
-    module_name, _, attribute = str(node.get("_target_")).rpartition(".")
-    return argument in inspect.signature(getattr(importlib.import_module(module_name), attribute)).parameters
+    return argument in parameters(factory_of(node, "config"))
 
 
 def build(node: Mapping[str, Any], where: str = "config", **more: Any) -> Any:
@@ -92,27 +81,37 @@ def build(node: Mapping[str, Any], where: str = "config", **more: Any) -> Any:
         where: the group's name, for messages.
         more: keyword arguments that replace the node's.
     Raises:
-        ConfigError: no such target, or a key that its constructor does not take.
+        ConfigError: no such target, or a key or value that its constructor does not take; all of them, a line each.
     """
-    target = node.get("_target_")
-    if not target:
-        raise ConfigError(f"{where} names no _target_. Next: choose an option of the group, as in {where}=<name>.")
-    module_name, _, attribute = str(target).rpartition(".")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{where}._target_ '{target}' cannot be imported: {error}.") from error
-    accepted = inspect.signature(factory).parameters
-    arguments = {key: value for key, value in node.items() if key != "_target_"} | more
-    for key in arguments:
-        if key not in accepted:
-            raise ConfigError(unknown("option", f"{where}.{key}", [f"{where}.{name}" for name in accepted]))
+    factory = factory_of(node, where)
+    arguments = _arguments(node) | more
+    wrong = [sentence for _, sentence in wrong_arguments(arguments, factory, where)]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
     try:
         return factory(**arguments)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}.") from error
 
 
-def option_names(group: str) -> list[str]:
-    """Return the names of a group's YAML files, sorted: what `group=<name>` accepts."""
-    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+def wrong_parts(config: Config) -> Iterator[tuple[str, str]]:
+    """Give key and sentence of everything wrong with the parts that a run names, the composed ones included."""
+    for group in PART_GROUPS:
+        used = [getattr(config, group)]
+        try:
+            used += [node for node in nodes(config, group).values() if node not in used]
+        except ConfigError as error:
+            yield f"sweep.{group}", str(error)
+        for node in used:
+            try:
+                factory = factory_of(node, group)
+                wrong = list(wrong_arguments(_arguments(node), factory, group))
+                yield from wrong
+                if not wrong:
+                    build(node, group)
+            except ConfigError as error:
+                yield group, str(error)
+
+
+def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in node.items() if key != "_target_"}

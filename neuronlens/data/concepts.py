@@ -12,7 +12,7 @@ import pandas as pd
 
 from neuronlens.config.compose import dataset_name
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import DatasetConfig
+from neuronlens.config.schema_data import DatasetConfig
 from neuronlens.data.source import on_the_hub, place_of
 from neuronlens.data.tables import file_splits, hub_splits, reading, split_files
 from neuronlens.data.wheels import wheel_files

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import DocumentsConfig
+from neuronlens.config.schema_evaluation import DocumentsConfig
 from neuronlens.data.concepts import draw_place, example_id
 from neuronlens.data.source import file_of_wheel, on_the_hub, place_of
 from neuronlens.data.tables import READERS, file_splits, hub_stream, reading

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import QuestionsConfig
+from neuronlens.config.schema_evaluation import QuestionsConfig
 from neuronlens.data.concepts import draw_place, example_id
 from neuronlens.data.source import file_of_wheel, on_the_hub, place_of
 from neuronlens.data.tables import file_splits, hub_splits, reading, split_files

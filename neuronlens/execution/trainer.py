@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import pytorch_lightning as pl
 import torch
 
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.errors import ConfigError
 from neuronlens.execution.progress import Advance, counting
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from neuronlens.config.compose import narrowed
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import Config, PromptExample
+from neuronlens.config.schema import Config
+from neuronlens.config.schema_data import PromptExample
 from neuronlens.edits.build import Edit, EditBuilder
 from neuronlens.edits.fitting import Fitted, fit_ranges, rank
 from neuronlens.errors import ActivationError, ConfigError, ModelError, OutputError, unknown

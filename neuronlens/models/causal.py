@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from tokenizers import AddedToken
 
-from neuronlens.config.schema import DatasetConfig, ModelConfig, PromptConfig, PromptExample
+from neuronlens.config.schema import ModelConfig
+from neuronlens.config.schema_data import DatasetConfig, PromptConfig, PromptExample
 from neuronlens.models.heads.heads import Generation, Head, LabelScores
 from neuronlens.models.load import ModelSource, load_causal, wrap
 from neuronlens.models.loaded import LoadedModel

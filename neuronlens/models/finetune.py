@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import FinetuneConfig, ModelConfig, TrainerConfig
+from neuronlens.config.schema import FinetuneConfig, ModelConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.errors import ModelError
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture

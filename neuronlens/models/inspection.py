@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from transformers import AutoConfig
 
-from neuronlens.config.schema import ModelConfig, PromptConfig
+from neuronlens.config.schema import ModelConfig
+from neuronlens.config.schema_data import PromptConfig
 from neuronlens.models.causal import prompted, with_label_tokens
 from neuronlens.models.load import ModelSource, load_causal, load_model, load_untrained
 from neuronlens.models.loaded import LoadedModel

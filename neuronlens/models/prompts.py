@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import DatasetConfig, PromptConfig, PromptExample
+from neuronlens.config.schema_data import DatasetConfig, PromptConfig, PromptExample
 from neuronlens.data.concepts import draw_place
 from neuronlens.errors import ConfigError, DataError, ModelError, nearest, unknown
 from neuronlens.records import ConceptDataset

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
+from neuronlens.config.rules import TAU
 from neuronlens.errors import ConfigError
 from neuronlens.ranges.intervals import EMPTY, WHOLE
 from neuronlens.ranges.normality import describe, normal_cdf
@@ -20,7 +22,7 @@ class GaussianRange:
     point [mu, mu].
     """
 
-    def __init__(self, *, tau: float = 2.5) -> None:
+    def __init__(self, *, tau: Annotated[float, TAU] = 2.5) -> None:
         """Fit ranges of half-width `tau` standard deviations.
 
         Raises:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from neuronlens.config.rules import SEED, OneOf, at_least, between
 from neuronlens.errors import ConfigError, unknown
 from neuronlens.ranges.densities import (
     BANDWIDTHS,
@@ -53,14 +54,14 @@ class PosteriorRange:
     def __init__(
         self,
         *,
-        theta: float = 0.5,
-        density: str = "gaussian",
-        priors: str = "empirical",
-        grid: int = 512,
-        bandwidth: str = "scott",
-        bins: int = 32,
-        max_components: int = 3,
-        seed: int = 0,
+        theta: Annotated[float, between(0, 1, "()", noun="a probability")] = 0.5,
+        density: Annotated[str, OneOf(DENSITIES)] = "gaussian",
+        priors: Annotated[str, OneOf(PRIORS)] = "empirical",
+        grid: Annotated[int, at_least(2, most=1_000_000)] = 512,
+        bandwidth: Annotated[str, OneOf(BANDWIDTHS)] = "scott",
+        bins: Annotated[int, at_least(1, most=1_000_000)] = 32,
+        max_components: Annotated[int, at_least(1, most=100)] = 3,
+        seed: Annotated[int, SEED] = 0,
     ) -> None:
         """Fit ranges in which the posterior is `theta` or more.
 

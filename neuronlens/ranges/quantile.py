@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 
+from neuronlens.config.rules import between
 from neuronlens.errors import ConfigError
 from neuronlens.ranges.intervals import EMPTY
 from neuronlens.ranges.normality import describe, normal_cdf
@@ -18,7 +21,7 @@ class QuantileRange:
     It holds a share 1 - 2 q of the samples it was fitted on, whatever their law; q = 0 is their full span.
     """
 
-    def __init__(self, *, q: float = 0.01) -> None:
+    def __init__(self, *, q: Annotated[float, between(0, 0.5, "[)", noun="a share")] = 0.01) -> None:
         """Fit ranges that leave out a share `q` of the samples at either end.
 
         Raises:

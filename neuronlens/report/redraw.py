@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuronlens.execution.console import wide_console
-from neuronlens.report.figures import draw
-from neuronlens.report.page.write import write_page
+from neuronlens.report.drawing import draw_run
 from neuronlens.report.tables import console_table, markdown, summarise, verdict
 from neuronlens.results.folder import RunFolder
 
 
 def redraw(path: Path) -> None:
     """Write `table.md`, `summary.json`, `report.html` and the figures of a run folder again, and print its comparison.
+
+    Without the extra `report` the page and the figures are left out, with the sentence that says so.
 
     Raises:
         OutputError: not the folder of a finished run.
@@ -24,13 +25,13 @@ def redraw(path: Path) -> None:
     tau = config.headline_tau
     folder.write_text("table.md", markdown(table, tau))
     folder.write_summary(summarise(table, tau, int(table.base["concepts"])))
-    drawn = draw(folder, table, level=config.evaluation.level, seed=config.seed)
-    page = write_page(folder, table, manifest)
+    level, seed = config.evaluation.level, config.seed
+    drawn, left_out = draw_run(folder, table, manifest, level=level, seed=seed)
     console = wide_console()
     if manifest.unknown_settings:
         left = ", ".join(manifest.unknown_settings)
         console.print(f"This version of neuronlens does not know these settings of the run: {left}.", markup=False)
     console.print(console_table(table, tau))
     console.print(verdict(table, tau))
-    for written in (page, path / "table.md", *drawn):
-        console.print(str(written), soft_wrap=True)
+    for written in (*drawn[:1], path / "table.md", *drawn[1:], *left_out):
+        console.print(str(written), soft_wrap=True, markup=False)

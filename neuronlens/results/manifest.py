@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from neuronlens.config.compose import restore
-from neuronlens.config.schema import Config, PromptExample
+from neuronlens.config.schema import Config
+from neuronlens.config.schema_data import PromptExample
 from neuronlens.config.stored import completed, dotted, known_part
 from neuronlens.errors import ConfigError, OutputError
 from neuronlens.results.formats import FORMAT, brought_up_to_date

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from typing import Annotated
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from neuronlens.config.rules import SEED, at_least, more_than
 from neuronlens.errors import ConfigError
 from neuronlens.records import ActivationSet, FloatArray, IntArray, NeuronRanking
 
@@ -86,12 +88,12 @@ class ProbeSaliency:
     def __init__(
         self,
         *,
-        l1: float = 1e-3,
-        l2: float = 1e-3,
+        l1: Annotated[float, at_least(0, noun="a number")] = 1e-3,
+        l2: Annotated[float, at_least(0, noun="a number")] = 1e-3,
         scaled_by_std: bool = False,
-        max_iter: int = 200,
-        tol: float = 1e-3,
-        seed: int = 0,
+        max_iter: Annotated[int, at_least(1, most=1_000_000)] = 200,
+        tol: Annotated[float, more_than(0, noun="a number")] = 1e-3,
+        seed: Annotated[int, SEED] = 0,
     ) -> None:
         """Fit with weights `l1` and `l2` of the two penalties, on the scale of the mean loss per sample in nats.
 

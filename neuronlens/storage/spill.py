@@ -10,7 +10,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.errors import OutputError
 from neuronlens.storage.cache import Store
 

@@ -12,7 +12,7 @@ import torch
 
 from neuronlens.activations.states import StoredStates
 from neuronlens.activations.subsets import with_labels
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.edits.build import Edit, EditBuilder
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.gates.joint import DetectedEdit, Detector

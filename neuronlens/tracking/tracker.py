@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from neuronlens.config.compose import dataset_name
+from neuronlens.config.extras import to_install
 from neuronlens.config.schema import Config
 from neuronlens.records import Job, ResultTable
 from neuronlens.results.folder import RunFolder
@@ -44,7 +45,7 @@ class Tracker:
 
     def __enter__(self) -> Tracker:
         """Start every place; one that does not start is left out."""
-        for kind in dict.fromkeys(self.config.logger.kind.split("+")):
+        for kind in self._kinds():
             try:
                 destination = self._make(kind)
                 destination.start()
@@ -53,6 +54,16 @@ class Tracker:
             else:
                 self._followed.append((kind, destination))
         return self
+
+    def _kinds(self) -> list[str]:
+        """Return the places by name, each once; `auto` is wandb where it is installed, and none where it is not."""
+        kinds = self.config.logger.kind.split("+")
+        if "auto" in kinds:
+            absent = to_install("Nobody follows this run beside its folder: W&B", "wandb")
+            if absent and len(kinds) == 1:
+                self.warn([f"{absent}, or logger=csv."])
+            kinds = [kind if kind != "auto" else "wandb" for kind in kinds if kind != "auto" or not absent]
+        return list(dict.fromkeys(kinds))
 
     def _make(self, kind: str) -> Destination:
         """Return a place by its name; its library is imported only here."""

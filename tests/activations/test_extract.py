@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from neuronlens.activations.extract import ActivationExtractor, extract
 from neuronlens.activations.moments import ConceptMoments, statistics_of
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.replay import replay
 from neuronlens.models.batches import text_batches

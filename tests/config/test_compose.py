@@ -10,7 +10,8 @@ import pytest
 
 from neuronlens.config.compose import compose
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.parts import build, config_dir, option_names
+from neuronlens.config.groups import config_dir, option_names
+from neuronlens.config.parts import build
 from neuronlens.config.plan import grid
 from neuronlens.config.schema import swept
 from neuronlens.errors import ConfigError
@@ -97,7 +98,7 @@ def test_every_group_has_options() -> None:
         ("evaluation/documents=wikipdia", "Did you mean 'wikipedia'"),
         ("evaluation.general.documents.limit=0", "at least 1"),
         ("evaluation.general.documents.max_length=1", "at least 2 tokens"),
-        ("evaluation.general.questions.shots=-1", ">= 0"),
+        ("evaluation.general.questions.shots=-1", "at least 0"),
         ("evaluation.general.questions.edit_positions=generated", "Available: all, record"),
         ("evaluation.general.concepts=[]", "empty list"),
         ("evaluation.general={perplexity:true,tau:[7]}", "values that the sweep has"),

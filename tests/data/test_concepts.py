@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neuronlens.config.schema import DatasetConfig, SamplesConfig
+from neuronlens.config.schema_data import DatasetConfig, SamplesConfig
 from neuronlens.data.concepts import example_id, load_concepts
 from neuronlens.errors import DataError
 from neuronlens.records import ConceptDataset
@@ -51,7 +51,7 @@ def test_a_text_that_stands_in_train_and_test_is_in_one_split(tmp_path: Path) ->
 def test_trap_20_the_draw_does_not_depend_on_process_order_or_file_order(dataset_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from neuronlens.data.concepts import load_concepts;"
-        "from neuronlens.config.schema import DatasetConfig; from neuronlens.storage.cache import Store;"
+        "from neuronlens.config.schema_data import DatasetConfig; from neuronlens.storage.cache import Store;"
         f"d = load_concepts(DatasetConfig(path=sys.argv[1], seed=0), Store(Path({str(tmp_path)!r}) / sys.argv[2]));"
         "print(d.fingerprint)"
     )

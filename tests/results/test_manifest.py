@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neuronlens.config.compose import compose
-from neuronlens.config.schema import PromptExample
+from neuronlens.config.schema_data import PromptExample
 from neuronlens.errors import ConfigError, OutputError
 from neuronlens.results.formats import FORMAT, STEPS, brought_up_to_date
 from neuronlens.results.manifest import NAME, Manifest, Prompt

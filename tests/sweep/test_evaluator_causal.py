@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from neuronlens.activations.extract import Extraction, extract
-from neuronlens.config.schema import ModelConfig, PromptConfig
+from neuronlens.config.schema import ModelConfig
+from neuronlens.config.schema_data import PromptConfig
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import ConfigError

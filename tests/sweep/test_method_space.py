@@ -12,9 +12,10 @@ import torch
 
 from neuronlens.activations.extract import extract
 from neuronlens.config.compose import compose
-from neuronlens.config.parts import option_names
+from neuronlens.config.groups import option_names
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import CONTROLS, EDITS, TrainerConfig
+from neuronlens.config.schema import CONTROLS, EDITS
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import fit_site
 from neuronlens.errors import ConfigError

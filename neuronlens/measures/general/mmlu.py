@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.data.questions import LETTERS, OPTION, Question, QuestionSet
 from neuronlens.errors import DataError, ModelError
 from neuronlens.measures.general.reading import (

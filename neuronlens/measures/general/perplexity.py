@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.data.documents import OPTION, DocumentSet
 from neuronlens.errors import DataError, ModelError
 from neuronlens.measures.general.reading import (

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import Config, GeneralConfig
+from neuronlens.config.schema import Config
+from neuronlens.config.schema_evaluation import GeneralConfig
 from neuronlens.data.documents import DocumentSet, load_documents
 from neuronlens.data.questions import QuestionSet, load_questions
 from neuronlens.errors import ConfigError, unknown

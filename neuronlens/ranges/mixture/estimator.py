@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from neuronlens.config.containers import Nullable
+from neuronlens.config.rules import SEED, TAU, Holding, OneOf, at_least, between, more_than
 from neuronlens.errors import ConfigError, unknown
 from neuronlens.ranges.intervals import EMPTY, WHOLE, merge
 from neuronlens.ranges.mixture.cuts import Sorted, sort_samples
@@ -25,6 +28,7 @@ from neuronlens.ranges.normality import describe
 from neuronlens.records import ActivationRanges, ActivationSet, FloatArray, IntArray
 
 BACKENDS = ("batched", "sklearn")
+JOBS = Holding(lambda count: count == -1 or 1 <= count <= 1024, "1 to 1,024, or -1 for all cores")
 # Samples fitted at a time, float64: bounds the memory whatever the width of the layer, and gives each thread its share.
 BLOCK_ELEMENTS = {"cpu": 600_000, "cuda": 30_000_000}
 
@@ -296,18 +300,18 @@ class MixtureRange:
     def __init__(
         self,
         *,
-        tau: float = 2.5,
-        max_components: int = 3,
-        w_min: float = 0.05,
-        backend: str = "batched",
-        init: str = "quantile",
-        restarts: int = 2,
-        finalists: int | None = 1,
-        variance_floor: float = 1e-6,
-        tol: float = 1e-4,
-        max_iter: int = 200,
-        seed: int = 0,
-        n_jobs: int = 1,
+        tau: Annotated[float, TAU] = 2.5,
+        max_components: Annotated[int, at_least(1, most=100)] = 3,
+        w_min: Annotated[float, between(0, 1, "[)", noun="a weight")] = 0.05,
+        backend: Annotated[str, OneOf(BACKENDS)] = "batched",
+        init: Annotated[str, OneOf(INITS)] = "quantile",
+        restarts: Annotated[int, at_least(0, most=1000)] = 2,
+        finalists: Annotated[int | None, Nullable(at_least(1, most=1000), "all starts")] = 1,
+        variance_floor: Annotated[float, more_than(0, noun="a number")] = 1e-6,
+        tol: Annotated[float, at_least(0, noun="a number")] = 1e-4,
+        max_iter: Annotated[int, at_least(1, most=1_000_000)] = 200,
+        seed: Annotated[int, SEED] = 0,
+        n_jobs: Annotated[int, JOBS] = 1,
         device: str = "cpu",
     ) -> None:
         """Fit ranges of half-width `tau` standard deviations around each component of weight `w_min` or more.
