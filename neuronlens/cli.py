@@ -25,8 +25,8 @@ from neuronlens.errors import NeuronLensError, unknown
 from neuronlens.records import Job
 
 GROUPS = (
-    *("model", "dataset", "layers", "saliency", "range", "intervention", "evaluation", "sweep", "trainer", "logger"),
-    "experiment",
+    *("model", "dataset", "layers", "saliency", "range", "gate", "edit", "intervention", "evaluation", "sweep"),
+    *("trainer", "logger", "experiment"),
 )
 USAGE = """\
 neuronlens [run|doctor|report|compare] [hydra overrides]
@@ -37,6 +37,8 @@ neuronlens [run|doctor|report|compare] [hydra overrides]
   compare  put run folders side by side, paired by concept with the first: neuronlens compare FOLDER FOLDER ... [output=FOLDER]
 
 Overrides follow Hydra: group=option, key.sub=value, -m for a multirun. `neuronlens run --cfg job` prints the whole config.
+Edits and gates are named by intervention.edit=<name> or sweep.edit=[<name>,...]; ++edit.<name>.<parameter>=<value> sets a
+parameter of one. --config-dir DIR adds options of your own: DIR/edit/mine.yaml with `_target_: mypackage.MyEdit`.
 """
 
 
@@ -76,12 +78,11 @@ def _dispatch(arguments: list[str]) -> int:
         "report": _report,
         "compare": _compare,
     }
-    if arguments and arguments[0] in ("-h", "--help", "help"):
-        print(
-            USAGE
-            + "\nGroups and their options:\n"
-            + "\n".join(f"  {g:<13} {', '.join(option_names(g))}" for g in GROUPS)
-        )
+    folder, others = _config_dir(arguments)
+    if others and others[0] in ("-h", "--help", "help"):
+        folders = [] if folder is None else [Path(folder)]
+        options = "\n".join(f"  {group:<13} {', '.join(option_names(group, folders))}" for group in GROUPS)
+        print(f"{USAGE}\nGroups and their options:\n{options}")
         return 0
     if arguments and "=" not in arguments[0] and not arguments[0].startswith(("-", "+", "~")):
         verb = arguments.pop(0)
@@ -91,10 +92,26 @@ def _dispatch(arguments: list[str]) -> int:
     return _run(arguments)
 
 
+def _config_dir(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the folder of options that `--config-dir` names, and the other arguments.
+
+    >>> _config_dir(["seed=1", "--config-dir", "mine", "-m"]), _config_dir(["--config-dir=mine"]), _config_dir(["-m"])
+    (('mine', ['seed=1', '-m']), ('mine', []), (None, ['-m']))
+    """
+    folder, others = None, list(arguments)
+    for place, argument in enumerate(arguments):
+        if argument in ("--config-dir", "-cd") and place + 1 < len(arguments):
+            folder, others = arguments[place + 1], [*arguments[:place], *arguments[place + 2 :]]
+        elif argument.startswith("--config-dir="):
+            folder, others = argument.partition("=")[2], [*arguments[:place], *arguments[place + 1 :]]
+    return folder, others
+
+
 def _run(overrides: list[str]) -> int:
     register()
-    if not any(argument.startswith("-") for argument in overrides):
-        grid(compose(overrides))  # refuse bad overrides before Hydra makes a folder for them
+    folder, others = _config_dir(overrides)
+    if not any(argument.startswith("-") for argument in others):
+        grid(compose(others, config_dir=folder))  # refuse bad overrides before Hydra makes a folder for them
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [before[0][0], *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which tells them once
@@ -112,7 +129,7 @@ def _run(overrides: list[str]) -> int:
 def job(composed: DictConfig) -> None:
     """Run one job of a (multi)run in its own folder; the function Hydra's launchers call."""
     launched = HydraConfig.get()
-    config = resolve(composed, launched.runtime.choices.get("experiment"))
+    config = resolve(composed, launched.runtime)
     grid(config)
     from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
 
@@ -134,7 +151,8 @@ def _job_of(launched: HydraConf) -> Job | None:
 
 
 def _doctor(overrides: list[str]) -> int:
-    config = compose(overrides)
+    folder, others = _config_dir(overrides)
+    config = compose(others, config_dir=folder)
     from neuronlens.doctor import examine
 
     return 0 if examine(config) else 1

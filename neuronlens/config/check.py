@@ -6,12 +6,11 @@ import math
 from dataclasses import fields
 from typing import Any
 
+from neuronlens.config.plan import everywhere, needs_select
 from neuronlens.config.schema import (
     CONTROLS,
     COVARIANCES,
     EDIT_POSITIONS,
-    EDITS,
-    GATES,
     HEADS,
     LAYER_MODES,
     LOGGERS,
@@ -22,7 +21,6 @@ from neuronlens.config.schema import (
     SITES,
     Config,
     GridConfig,
-    everywhere,
 )
 from neuronlens.errors import ConfigError, unknown
 
@@ -40,8 +38,6 @@ def check(config: Config) -> None:
     if config.sweep.layers == []:
         raise ConfigError("sweep.layers is an empty list. Give at least one layer, or null.")
     for kind, names, known in (
-        ("gate", everywhere(config, "gate"), GATES),
-        ("edit", everywhere(config, "edit"), EDITS),
         ("control", everywhere(config, "control"), CONTROLS),
         ("edit_positions", [config.intervention.edit_positions], EDIT_POSITIONS),
         ("scope", [config.intervention.scope], SCOPES),
@@ -84,10 +80,9 @@ def check(config: Config) -> None:
             f"edit_positions 'record' needs one position to edit, and model.record_position is '{record}', which pools "
             "them all. Next: intervention.edit_positions=all, or model.record_position=cls or last."
         )
-    needs_select = "joint" in everywhere(config, "gate") or config.evaluation.select != "none"
-    if needs_select and config.dataset.samples_per_concept.select < 2:
+    if needs_select(config) and config.dataset.samples_per_concept.select < 2:
         raise ConfigError(
-            "The joint gate's threshold and evaluation.select are chosen on the select split, and "
+            "A gate's threshold (joint) and evaluation.select are chosen on the select split, and "
             f"dataset.samples_per_concept.select is {config.dataset.samples_per_concept.select}, expected at least 2."
         )
     if config.model.confidence == "first_token" and config.model.head == "seq_cls":

@@ -6,12 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SITES = ("resid_post", "mlp_out", "attn_out", "mlp_neurons")
-GATES = ("range", "neuron", "outside", "joint")
-PROJECTIONS = ("leace", "directional_ablation")
-EDITS = (
-    *("zero", "mean", "complement_mean", "dampen", "dampen_distance", "aura"),
-    *("mean_shift", "gaussian_transport", "linear_transport", *PROJECTIONS),
-)
 CONTROLS = ("none", "random_neurons", "shuffled_labels", "other_concept")
 LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
@@ -20,7 +14,6 @@ QUESTION_EDIT_POSITIONS = ("record", "all")
 POOLED = ("mean", "max", "live_mean")
 RECORD_POSITIONS = ("cls", "last", *POOLED)
 HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
-DEFAULT_TAU = 2.5
 LOGGERS = ("wandb", "tensorboard", "csv")
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
@@ -151,7 +144,11 @@ class LayersConfig:
 
 @dataclass
 class InterventionConfig:
-    """The edit that is made where `sweep` does not list values of its own; `beta` is dampening's, `control` a baseline's."""
+    """The edit that is made where `sweep` does not list values of its own.
+
+    `gate` and `edit` are names of options, YAML files in conf/gate and conf/edit or in a folder given by `--config-dir`.
+    `beta` is dampening's and `covariance` LEACE's; `control` is a baseline's.
+    """
 
     gate: str = "range"
     edit: str = "zero"
@@ -311,7 +308,12 @@ class PathsConfig:
 
 @dataclass
 class Config:
-    """One run of the pipeline; `quiet` leaves nothing on the console but warnings and errors."""
+    """One run of the pipeline; `quiet` leaves nothing on the console but warnings and errors.
+
+    `gate` and `edit` hold parameters by option name, which overlay the option's YAML: `++edit.dampen.beta=0.3`. `parts`
+    holds what every ranker, range, gate and edit of the run is built from, by group and name; it is filled when the config
+    is composed, so that a stored config needs no folder but its own.
+    """
 
     run_name: str = "run"
     seed: int = 0
@@ -321,37 +323,12 @@ class Config:
     layers: LayersConfig = field(default_factory=LayersConfig)
     saliency: dict[str, Any] = field(default_factory=dict)
     range: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, dict[str, Any]] = field(default_factory=dict)
+    edit: dict[str, dict[str, Any]] = field(default_factory=dict)
     intervention: InterventionConfig = field(default_factory=InterventionConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
-
-
-def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any]:
-    """Return the values a knob takes: the grid's list, else the sweep's, else the one value of the knob's own group.
-
-    `saliency` and `range` are option names here; None stands for the composed group itself.
-    """
-    for owner in (grid, config.sweep):
-        values = getattr(owner, knob, None)
-        if values is not None:
-            return list(dict.fromkeys(values))
-    if knob == "layers":
-        return [config.layers.select]
-    if knob in ("saliency", "range"):
-        return [None]
-    if knob == "tau":
-        return [config.range.get("tau")]
-    return [getattr(config.intervention, knob)]
-
-
-def grids(config: Config) -> list[GridConfig]:
-    """Return the grids a sweep runs through: its methods, or itself where it lists none."""
-    return list(config.sweep.methods) or [config.sweep]
-
-
-def everywhere(config: Config, knob: str) -> list[Any]:
-    """Return every value that a knob takes in any grid, each once."""
-    return list(dict.fromkeys(value for grid in grids(config) for value in swept(config, knob, grid)))
+    parts: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)

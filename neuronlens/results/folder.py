@@ -21,6 +21,7 @@ from neuronlens.activations.moments import statistics_of
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import OutputError
+from neuronlens.measures.matched import with_method
 from neuronlens.records import (
     ActivationRanges,
     ActivationSet,
@@ -89,7 +90,7 @@ class RunFolder:
         try:
             base = json.loads((self.path / "base.json").read_text())
             names = ("results", "matched", "comparison", "methods")
-            tables = [pd.read_parquet(self.path / f"{name}.parquet") for name in names]
+            tables = [with_method(pd.read_parquet(self.path / f"{name}.parquet")) for name in names]
             chosen = self.path / "operating_points.parquet"
             points = pd.read_parquet(chosen) if chosen.is_file() else pd.DataFrame()
             able = self.path / "general.parquet"
