@@ -154,10 +154,12 @@ class _Timed(ActivationExtractor):
 def grid(concepts: int) -> list[Cell]:
     """Return the cells: every tau and fraction under the range gate, every fraction under the neuron gate."""
     knobs = [
-        Knobs("max", fraction, None, "gaussian", tau, "range", "zero", 1.0)
+        Knobs(saliency="max", top_fraction=fraction, range="gaussian", tau=tau, gate="range", edit="zero", strength=1.0)
         for tau, fraction in itertools.product(TAUS, FRACTIONS)
     ]
-    knobs += [Knobs("max", fraction, None, None, None, "neuron", "zero", 1.0) for fraction in FRACTIONS]
+    knobs += [
+        Knobs(saliency="max", top_fraction=fraction, gate="neuron", edit="zero", strength=1.0) for fraction in FRACTIONS
+    ]
     return [(entry, concept) for entry in knobs for concept in range(concepts)]
 
 

@@ -18,7 +18,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from neuronlens.ranges.mixture.estimator import MixtureFitter, MixtureLaws
+from neuronlens.ranges.mixture.fitter import MixtureFitter
+from neuronlens.ranges.mixture.laws import MixtureLaws
 from neuronlens.records import FloatArray, IntArray
 
 CONCEPTS, SAMPLES, COMPONENTS = 4, 400, (1, 2, 3)

@@ -29,6 +29,8 @@ neuronlens [run|doctor|report|compare|help] [hydra overrides]
 Overrides follow Hydra: group=option, key.sub=value, -m for a multirun. `neuronlens run --cfg job` prints the whole config;
 `neuronlens help KEY` (or --help KEY) says what a key means: neuronlens help dataset.prompt.shots, or dataset.prompt for
 all below it, tau wherever it stands, range for a group's options. `neuronlens VERB --help`, `neuronlens --version`.
+Edits and gates are named by intervention.edit=<name> or sweep.edit=[<name>,...]; ++edit.<name>.<parameter>=<value> sets a
+parameter of one. --config-dir DIR adds options of your own: DIR/edit/mine.yaml with `_target_: mypackage.MyEdit`.
 """
 
 
@@ -96,6 +98,21 @@ def _help(words: Sequence[str]) -> int:
     return 0
 
 
+def _config_dir(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the folder of options that `--config-dir` names, and the other arguments.
+
+    >>> _config_dir(["seed=1", "--config-dir", "mine", "-m"]), _config_dir(["--config-dir=mine"]), _config_dir(["-m"])
+    (('mine', ['seed=1', '-m']), ('mine', []), (None, ['-m']))
+    """
+    folder, others = None, list(arguments)
+    for place, argument in enumerate(arguments):
+        if argument in ("--config-dir", "-cd") and place + 1 < len(arguments):
+            folder, others = arguments[place + 1], [*arguments[:place], *arguments[place + 2 :]]
+        elif argument.startswith("--config-dir="):
+            folder, others = argument.partition("=")[2], [*arguments[:place], *arguments[place + 1 :]]
+    return folder, others
+
+
 def _run(overrides: list[str]) -> int:
     import hydra
 
@@ -105,8 +122,9 @@ def _run(overrides: list[str]) -> int:
     from neuronlens.config.plan import grid
 
     register()
-    if not any(argument.startswith("-") for argument in overrides):
-        config = compose(overrides)  # refuse bad overrides before Hydra makes a folder for them
+    folder, others = _config_dir(overrides)
+    if not any(argument.startswith("-") for argument in others):
+        config = compose(others, config_dir=folder)  # refuse bad overrides before Hydra makes a folder for them
         refuse_missing(config)
         grid(config)
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -131,7 +149,7 @@ def job(composed: DictConfig) -> None:
     from neuronlens.config.plan import grid
 
     launched = HydraConfig.get()
-    config = resolve(composed, launched.runtime.choices.get("experiment"))
+    config = resolve(composed, launched.runtime)
     grid(config)
     from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
 
@@ -161,7 +179,8 @@ def _job_of(launched: HydraConf) -> Job | None:
 def _doctor(overrides: list[str]) -> int:
     from neuronlens.config.compose import compose
 
-    config = compose(overrides)
+    folder, others = _config_dir(overrides)
+    config = compose(others, config_dir=folder)
     from neuronlens.doctor import examine
 
     return 0 if examine(config) else 1

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from neuronlens.config.schema import Config, swept
+from neuronlens.config.plan import swept
+from neuronlens.config.schema import Config
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import NeuronLensError
 from neuronlens.execution.console import wide_console

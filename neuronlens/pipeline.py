@@ -15,9 +15,8 @@ import torch
 from neuronlens.activations.extract import Extraction, extract
 from neuronlens.config.extras import refuse_missing
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.parts import nodes
-from neuronlens.config.plan import grid
-from neuronlens.config.schema import Config, everywhere, swept
+from neuronlens.config.plan import grid, needs_select, swept
+from neuronlens.config.schema import Config
 from neuronlens.data.concepts import load_concepts
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import ConfigError
@@ -158,11 +157,11 @@ def extract_splits(
     )
     chosen = config.evaluation.select != "none"
     select = None
-    if chosen or "joint" in everywhere(config, "gate"):
+    if needs_select(config):
         keep = starts if chosen or incremental else ()
         select = extract(loaded, data, "select", keep=keep, to_the_head=chosen or incremental, **options)
     elif len(data.rows("select")) and not incremental:
-        select = extract(loaded, data, "select", to_the_head=False, **options)  # for the joint gate of a ConceptLens
+        select = extract(loaded, data, "select", to_the_head=False, **options)  # for the gates of a ConceptLens
     return Splits(fit, extract(loaded, data, "test", keep=starts, **options), select)
 
 
@@ -175,10 +174,7 @@ def measure_all(
     sweeps: list[SiteSweep],
 ) -> tuple[ResultTable, Manifest]:
     """Return the results tables and the manifest without its timings and counts."""
-    options_used = {"scope", "beta", "covariance"}
-    shared_knobs = {name: getattr(config.intervention, name) for name in sorted(options_used)}
-    nodes_used = [nodes(config, group) for group in ("saliency", "range")]
-    fitting = fingerprint([nodes_used, config.evaluation.fit_on, shared_knobs, config.seed])
+    fitting = fingerprint([config.evaluation.fit_on, config.seed])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     shared: dict[str, Any] = {"run_id": folder.path.name, "data": data, "fingerprints": keys}
     labels, base = _base(splits.test)

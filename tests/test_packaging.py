@@ -54,8 +54,9 @@ def test_the_wheel_ships_the_configuration_and_it_composes_from_there(tmp_path: 
         assert str(path.relative_to(ROOT)) in names
     code = (
         f"import sys; sys.path.insert(0, {str(installed)!r}); import neuronlens, neuronlens.config.compose as c;"
+        "from neuronlens.config.parts import config_dir;"
         f"assert neuronlens.__file__.startswith({str(installed)!r});"
-        f"assert str(c.config_dir()).startswith({str(installed)!r}), c.config_dir(); print(c.compose([]).run_name)"
+        f"assert str(config_dir()).startswith({str(installed)!r}), config_dir(); print(c.compose([]).run_name)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
@@ -65,7 +66,7 @@ def test_the_wheel_ships_the_configuration_and_it_composes_from_there(tmp_path: 
 def test_a_bare_checkout_composes_too(tmp_path: Path) -> None:
     for name in ("neuronlens", "conf"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    code = "import neuronlens.config.compose as c; print(c.config_dir()); c.compose([])"
+    code = "from neuronlens.config import compose, parts; print(parts.config_dir()); compose.compose([])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
 

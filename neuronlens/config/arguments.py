@@ -21,18 +21,22 @@ def factory_of(node: Mapping[str, Any], where: str) -> Callable[..., Any]:
     """
     target = node.get("_target_")
     if not target:
-        raise ConfigError(f"{where} names no _target_. Next: choose an option of the group, as in {where}=<name>.")
+        raise ConfigError(f"{where} names no _target_. Next: choose an option of the group, or name a class of yours.")
     module, _, attribute = str(target).rpartition(".")
     try:
         found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{where}._target_ '{target}' cannot be imported: {error}.") from error
+        raise ConfigError(
+            f"{where}._target_ '{target}' cannot be imported: {error}. Next: install its package, or add the folder that "
+            "holds it to PYTHONPATH."
+        ) from error
     return found
 
 
 def parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Return a part's parameters with their annotations resolved, as far as they can be."""
-    found = dict(inspect.signature(factory).parameters)
+    """Return the parameters that can be given by name, with their annotations resolved as far as they can be."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = {name: one for name, one in inspect.signature(factory).parameters.items() if one.kind in named}
     try:
         hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
     except (NameError, TypeError):  # of names that are imported for type checkers alone

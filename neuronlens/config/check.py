@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from neuronlens.config.entries import entries
+from neuronlens.config.plan import everywhere, needs_select
 from neuronlens.config.rules import refusal
-from neuronlens.config.schema import POOLED, Config, everywhere
+from neuronlens.config.schema import POOLED, Config
 from neuronlens.config.values import faults
 from neuronlens.errors import ConfigError
 
@@ -85,11 +86,10 @@ def _one_position_to_edit(config: Config) -> str | None:
 
 def _samples_to_choose_on(config: Config) -> str | None:
     count = config.dataset.samples_per_concept.select
-    needed = "joint" in everywhere(config, "gate") or config.evaluation.select != "none"
-    if not needed or count >= 2:
+    if count >= 2 or not needs_select(config):
         return None
     return (
-        "The joint gate's threshold and evaluation.select are chosen on the select split, and "
+        "A gate's threshold (joint) and evaluation.select are chosen on the select split, and "
         f"dataset.samples_per_concept.select is {count}, expected at least 2."
     )
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import importlib.util
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.conf import ConfigSourceInfo, RuntimeConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from neuronlens.config import groups
 from neuronlens.config.check import Problem, problems, refuse
 from neuronlens.config.explain import explain
-from neuronlens.config.groups import config_dir
-from neuronlens.config.parts import wrong_parts
+from neuronlens.config.plan import filled
 from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.config.stored import with_infinity
 from neuronlens.errors import ConfigError, unknown
@@ -60,31 +62,49 @@ def dataset_name(name: str, path: str | None) -> str:
     return Path(path).resolve().name if path else name
 
 
-def compose(overrides: Sequence[str] = ()) -> Config:
+def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = None) -> Config:
     """Return the checked configuration that these Hydra overrides describe.
 
+    Args:
+        config_dir: a folder with options of your own beside ours, as `--config-dir` on the command line; several are
+            `hydra.searchpath=[file://<folder>,pkg://<package>]` among the overrides.
     Raises:
         ConfigError: an unknown group, option or key (with the nearest), a wrong type, a value out of range.
     """
     register()
+    overrides = [*overrides, *([] if config_dir is None else [_search(config_dir, overrides)])]
     if GlobalHydra.instance().is_initialized():
         GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
-            experiment = composed.hydra.runtime.choices.get("experiment")
+        with initialize_config_dir(str(groups.config_dir()), version_base="1.3"):
+            composed = hydra_compose("config", overrides=overrides, return_hydra_config=True)
+            runtime = composed.hydra.runtime
             with read_write(composed), open_dict(composed):
                 del composed["hydra"]
-            return resolve(composed, experiment)
+            return resolve(composed, runtime)
     except (HydraException, OmegaConfBaseException, OverflowError) as error:  # whole numbers of hundreds of digits
         raise explain(error) from error
 
 
-def resolve(composed: DictConfig, experiment: str | None = None) -> Config:
-    """Return Hydra's composition as checked dataclasses, every interpolation resolved.
+def _search(folder: Path | str, overrides: Sequence[str]) -> str:
+    """Return the override that adds a folder to Hydra's search path."""
+    path = Path(folder).resolve()
+    if not path.is_dir():
+        raise ConfigError(f"The folder of options '{folder}' is not there. Next: --config-dir <folder of YAML groups>.")
+    if any(override.startswith("hydra.searchpath=") for override in overrides):
+        raise ConfigError(
+            "Both a config folder and hydra.searchpath are given. Next: hydra.searchpath=[file://<folder>]."
+        )
+    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"hydra.searchpath=['file://{quoted}']"
+
+
+def resolve(composed: DictConfig, runtime: RuntimeConf | None = None) -> Config:
+    """Return Hydra's composition as checked dataclasses, every interpolation resolved, its parts found and built.
 
     Args:
-        experiment: the chosen option of that group, a run's `logger.job_type` where none is given.
+        runtime: what Hydra composed it from: the search path, and the options that were chosen. The experiment's is a
+            run's `logger.job_type` where none is given.
     Raises:
         ConfigError: every value that is out of its range, and every key or value that a `_target_` does not take.
     """
@@ -94,9 +114,31 @@ def resolve(composed: DictConfig, experiment: str | None = None) -> Config:
     except OmegaConfBaseException as error:
         raise explain(error) from error
     assert isinstance(config, Config)
-    config.logger.job_type = config.logger.job_type or experiment
-    refuse(problems(config, beside=[Problem(*wrong) for wrong in wrong_parts(config)]))
-    return config
+    folders: list[Path] = []
+    choices: Mapping[str, str] = {}
+    if runtime is not None:
+        config.logger.job_type = config.logger.job_type or runtime.choices.get("experiment")
+        folders, choices = _folders(runtime.config_sources), runtime.choices
+    return _checked(config, folders, choices)
+
+
+def _checked(config: Config, folders: Sequence[Path] = (), choices: Mapping[str, str] | None = None) -> Config:
+    """Return the config with its parts, or refuse everything that is wrong with it at once."""
+    whole, wrong = filled(config, folders, choices)
+    refuse(problems(whole, beside=[Problem(*one) for one in wrong]))
+    return whole
+
+
+def _folders(sources: Iterable[ConfigSourceInfo]) -> list[Path]:
+    """Return the folders of Hydra's search path: `file://` as they are, `pkg://` where the package lies."""
+    folders = []
+    for source in sources:
+        if source.schema == "pkg" and source.provider != "hydra":
+            spec = importlib.util.find_spec(source.path)
+            folders += [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+        elif source.schema == "file":
+            folders.append(Path(source.path))
+    return folders
 
 
 def restore(stored: Mapping[str, Any]) -> Config:
@@ -126,8 +168,9 @@ def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
     if {"top_fraction", "top_count"} & set(knobs):
         intervention = dataclasses.replace(intervention, top_count=knobs.get("top_count"))
     sweep = SweepConfig(**{name: [value] for name, value in knobs.items() if name != "top_count"})
-    own = dataclasses.replace(config, intervention=intervention, sweep=sweep)
-    refuse(Problem(key, sentence.replace("sweep.", "")) for key, sentence in problems(own))  # a cell's knobs, not lists
+    own, wrong = filled(dataclasses.replace(config, intervention=intervention, sweep=sweep))
+    found = problems(own, beside=[Problem(*one) for one in wrong])
+    refuse(Problem(key, sentence.replace("sweep.", "")) for key, sentence in found)  # a cell's knobs, not lists
     return own
 
 

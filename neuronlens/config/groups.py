@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -34,9 +34,13 @@ def group_names() -> list[str]:
     return sorted({path.parent.relative_to(root).as_posix() for path in root.rglob("*/*.yaml")})
 
 
-def option_names(group: str) -> list[str]:
-    """Return the names of a group's YAML files, sorted: what `group=<name>` accepts."""
-    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+def option_names(group: str, folders: Sequence[Path] = ()) -> list[str]:
+    """Return the names of a group's YAML files, sorted: what `group=<name>` accepts.
+
+    Args:
+        folders: searched beside ours.
+    """
+    return sorted({path.stem for folder in (config_dir(), *folders) for path in (folder / group).glob("*.yaml")})
 
 
 def phrase(group: str, option: str) -> str:

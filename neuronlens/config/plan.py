@@ -1,29 +1,127 @@
-"""The grid of a sweep: which knobs are combined, and which combinations make no sense."""
+"""What a run sweeps: the values of every knob, the parts they name, and the grid of combinations that mean something."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from neuronlens.config.parts import nodes, option_of, widths
-from neuronlens.config.schema import PROJECTIONS, Config, GridConfig, grids, swept
+from neuronlens.config.fingerprint import fingerprint, plain
+from neuronlens.config.groups import option_names
+from neuronlens.config.parts import COMPOSED, PROTOCOLS, completed, node, option_file, option_of, part
+from neuronlens.config.schema import Config, GridConfig
 from neuronlens.errors import ConfigError
 from neuronlens.records import Knobs
+
+
+def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any]:
+    """Return the values a knob takes: the grid's list, else the sweep's, else the one value of the knob's own group.
+
+    `saliency` and `range` are option names here; None stands for the composed group itself.
+    """
+    for owner in (grid, config.sweep):
+        values = getattr(owner, knob, None)
+        if values is not None:
+            return list(dict.fromkeys(values))
+    if knob == "layers":
+        return [config.layers.select]
+    if knob in COMPOSED:
+        return [None]
+    if knob == "tau":
+        return [config.headline_tau]
+    return [getattr(config.intervention, knob)]
+
+
+def grids(config: Config) -> list[GridConfig]:
+    """Return the grids a sweep runs through: its methods, or itself where it lists none."""
+    return list(config.sweep.methods) or [config.sweep]
+
+
+def everywhere(config: Config, knob: str) -> list[Any]:
+    """Return every value that a knob takes in any grid, each once."""
+    return list(dict.fromkeys(value for grid in grids(config) for value in swept(config, knob, grid)))
+
+
+def names(config: Config, group: str, grid: GridConfig | None = None) -> list[str]:
+    """Return the options of a group of parts that a grid names, or all grids, each once."""
+    values = everywhere(config, group) if grid is None else swept(config, group, grid)
+    return list(dict.fromkeys(option_of(config, group) if name is None else name for name in values))
+
+
+def filled(
+    config: Config, folders: Sequence[Path] = (), chosen: Mapping[str, str] | None = None
+) -> tuple[Config, list[tuple[str, str]]]:
+    """Return the config with `parts`: what every option is built from that the run names or sets parameters of.
+
+    Args:
+        folders: with options beside ours.
+        chosen: the names of the composed options, by group; without one the name is found by the node's `_target_`.
+    Returns:
+        The config, and key and sentence of everything wrong with a part: an unknown name, a wrong parameter, or a class
+        that does not meet its group's protocol. Such a part is left out.
+    """
+    parts: dict[str, dict[str, dict[str, Any]]] = {}
+    wrong: list[tuple[str, str]] = []
+    for group in PROTOCOLS:
+        known = dict(config.parts.get(group, {}))
+        found = parts[group] = {}
+        named = [*everywhere(config, group), *(() if group in COMPOSED else getattr(config, group))]
+        if group in COMPOSED:
+            own = (chosen or {}).get(group) or option_of(config, group, folders)
+            named = [own if name is None else name for name in (None, *named)]
+        for name in dict.fromkeys((*named, *known)):
+            try:
+                if group in COMPOSED and name == own:
+                    if own not in known and own in option_names(group, folders):
+                        option_file(group, own, folders)  # refuses two of one name
+                    found[name] = known.get(name) or completed(getattr(config, group), group)
+                else:
+                    found[name] = node(config, group, name, folders)
+                part(replace(config, parts={group: found}), group, name)
+            except ConfigError as error:
+                found.pop(name, None)
+                wrong.append((group, str(error)))
+    return replace(config, parts=parts), wrong
+
+
+def widths(config: Config, name: str, grid: GridConfig | None = None) -> list[float | None]:
+    """Return the taus at which a range is wanted, each once: the lists', else its own; [None] for a range without one.
+
+    Args:
+        name: of the range's option.
+        grid: the one whose list counts; None for all of the run's.
+    """
+    found = node(config, "range", name)
+    if "tau" not in found:
+        return [None]
+    taus: list[float | None] = []
+    for one in grids(config) if grid is None else [grid]:
+        listed = one.tau is not None or config.sweep.tau is not None
+        taus += [float(tau) for tau in swept(config, "tau", one)] if listed else [float(found["tau"])]
+    return list(dict.fromkeys(taus))
+
+
+def needs_select(config: Config) -> bool:
+    """Return whether anything is chosen on the select split: an operating point, or a gate's threshold."""
+    gates = (part(config, "gate", name) for name in everywhere(config, "gate"))
+    return config.evaluation.select != "none" or any(gate.needs_select for gate in gates)
 
 
 def grid(config: Config) -> list[Knobs]:
     """Return every combination of the swept knobs in every grid, each once; knobs that play no part are None.
 
-    The gates `neuron` and `joint` have no range and no tau; an edit that mixes neurons has no ranking unless the joint
-    gate reads one, and is combined with these two gates alone.
+    What means something follows from what gates and edits declare. A gate that reads no range has none, and no tau. An
+    edit that mixes neurons is made of whole vectors: a gate that decides value by value does not apply to it, and it has
+    no ranking unless the gate reads one.
 
     Raises:
-        ConfigError: a grid combines an edit that mixes neurons with gates that are per neuron only.
+        ConfigError: a grid combines an edit that mixes neurons with gates that decide value by value only.
     """
-    found: list[Knobs] = []
-    for method in grids(config):
-        found += _combinations(config, method)
+    found = [knobs for method in grids(config) for knobs in _combinations(config, method)]
     if not found:
         raise ConfigError(
             "The sweep holds no cell: every combination of gate, edit and control means nothing. Next: a range gate for "
@@ -33,37 +131,43 @@ def grid(config: Config) -> list[Knobs]:
 
 
 def _combinations(config: Config, method: GridConfig) -> list[Knobs]:
-    gates, edits = swept(config, "gate", method), swept(config, "edit", method)
-    for edit in edits:
-        if edit in PROJECTIONS and not {"neuron", "joint"} & set(gates):
+    gates = {name: part(config, "gate", name) for name in swept(config, "gate", method)}
+    edits = {name: part(config, "edit", name) for name in swept(config, "edit", method)}
+    for name, edit in edits.items():
+        if edit.mixes_neurons and all(gate.grain == "value" for gate in gates.values()):
             raise ConfigError(
-                f"Edit '{edit}' mixes neurons, so a gate per neuron ({', '.join(gates)}) means nothing for it. "
-                "Next: intervention.gate=neuron or joint."
+                f"Edit '{name}' mixes neurons, so a gate per neuron ({', '.join(gates)}) means nothing for it. "
+                f"Next: intervention.gate={' or '.join(_gates_of_vectors(config))}."
             )
+    made_of = cache(lambda *names: _made_of(config, *names))
     combined = []
-    ranges = nodes(config, "range")
     for gate, edit, strength, control in itertools.product(
         gates, edits, swept(config, "strength", method), swept(config, "control", method)
     ):
-        if edit in PROJECTIONS and gate not in ("neuron", "joint"):
+        mixes = edits[edit].mixes_neurons
+        if mixes and gates[gate].grain == "value":
             continue
-        ranked = not (edit in PROJECTIONS and gate == "neuron")
+        ranked = not mixes or gates[gate].reads_ranking
         for saliency, selection, (name, tau) in itertools.product(
-            _names(config, method, "saliency") if ranked else [None],
+            names(config, "saliency", method) if ranked else [None],
             _selections(config, method) if ranked else [(None, None)],
-            _widths(config, method, ranges) if gate in ("range", "outside") else [(None, None)],
+            _ranges(config, method) if gates[gate].reads_range else [(None, None)],
         ):
+            made = made_of(None if control == "random_neurons" else saliency, name, gate, edit)
             combined.append(
                 Knobs(
                     saliency=saliency,
                     top_fraction=selection[0],
                     top_count=selection[1],
+                    scope=config.intervention.scope if ranked else None,
                     range=name,
                     tau=tau,
                     gate=gate,
                     edit=edit,
                     strength=float(strength),
                     control=None if control == "none" else control,
+                    parameters=made.parameters,
+                    made_of=made.fingerprint,
                 )
             )
     return [knobs for knobs in combined if _differs(knobs)]
@@ -78,8 +182,13 @@ def _differs(knobs: Knobs) -> bool:
     return True
 
 
-def _names(config: Config, method: GridConfig, group: str) -> list[str]:
-    return list(dict.fromkeys(name or option_of(config, group) for name in swept(config, group, method)))
+def _gates_of_vectors(config: Config) -> list[str]:
+    """Return the gates that apply to edits that mix neurons, the one that decides nothing first."""
+    known = {name: part(config, "gate", name) for name in {*option_names("gate"), *config.parts.get("gate", {})}}
+    return sorted(
+        (name for name, gate in known.items() if gate.grain != "value"),
+        key=lambda name: (known[name].grain or "", name),
+    )
 
 
 def _selections(config: Config, method: GridConfig) -> list[tuple[float | None, int | None]]:
@@ -89,7 +198,34 @@ def _selections(config: Config, method: GridConfig) -> list[tuple[float | None, 
     return [(float(fraction), None) for fraction in swept(config, "top_fraction", method)]
 
 
-def _widths(
-    config: Config, method: GridConfig, ranges: Mapping[str, Mapping[str, Any]]
-) -> list[tuple[str | None, float | None]]:
-    return [(name, tau) for name in _names(config, method, "range") for tau in widths(config, ranges[name], method)]
+def _ranges(config: Config, method: GridConfig) -> list[tuple[str | None, float | None]]:
+    return [(name, tau) for name in names(config, "range", method) for tau in widths(config, name, method)]
+
+
+class _MadeOf(NamedTuple):
+    """What a cell's parts are made of: the parameters of its gate and edit as text, and a fingerprint of everything."""
+
+    parameters: str | None
+    fingerprint: str
+
+
+def _made_of(config: Config, saliency: str | None, range_: str | None, gate: str, edit: str) -> _MadeOf:
+    named = {"saliency": saliency, "range": range_, "gate": gate, "edit": edit}
+    nodes = {group: node(config, group, name) for group, name in named.items() if name is not None}
+    if range_ is not None:
+        nodes["range"] = {key: value for key, value in nodes["range"].items() if key != "tau"}  # a knob of its own
+    told = [
+        (group, key, value) for group in ("edit", "gate") for key, value in nodes[group].items() if key != "_target_"
+    ]
+    twice = {key for group, key, _ in told if group == "gate"} & {key for group, key, _ in told if group == "edit"}
+    texts = [f"{f'{group}.{key}' if key in twice else key}={_written(value)}" for group, key, value in told]
+    return _MadeOf(", ".join(texts) or None, fingerprint(nodes))
+
+
+def _written(value: Any) -> str:
+    """Return a parameter's value as a config writes it.
+
+    >>> _written("ledoit_wolf"), _written(0.125), _written(True), _written(float("inf")), _written([1, 2])
+    ('ledoit_wolf', '0.125', 'true', 'inf', '[1, 2]')
+    """
+    return value if isinstance(value, str) else str(value) if isinstance(value, float) else json.dumps(plain(value))

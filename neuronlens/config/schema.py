@@ -13,12 +13,6 @@ from neuronlens.config.schema_evaluation import EvaluationConfig
 from neuronlens.config.schema_run import LoggerConfig, PathsConfig, TrainerConfig
 
 SITES = ("resid_post", "mlp_out", "attn_out", "mlp_neurons")
-GATES = ("range", "neuron", "outside", "joint")
-PROJECTIONS = ("leace", "directional_ablation")
-EDITS = (
-    *("zero", "mean", "complement_mean", "dampen", "dampen_distance", "aura"),
-    *("mean_shift", "gaussian_transport", "linear_transport", *PROJECTIONS),
-)
 CONTROLS = ("none", "random_neurons", "shuffled_labels", "other_concept")
 LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
@@ -26,12 +20,9 @@ EDIT_POSITIONS = ("record", "all", "prompt", "generated")
 POOLED = ("mean", "max", "live_mean")
 RECORD_POSITIONS = ("cls", "last", *POOLED)
 HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
-DEFAULT_TAU = 2.5
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
 # Names that are declared elsewhere are read when a value is checked, here and nowhere else.
-EDIT = OneOf(lambda: EDITS)
-GATE = OneOf(lambda: GATES)
 HEAD = OneOf(lambda: HEADS)
 STRENGTH = between(-1e6, 1e6, noun="a finite number")
 
@@ -136,8 +127,8 @@ class LayersConfig:
 class InterventionConfig:
     """The edit that is made where `sweep` does not list values of its own."""
 
-    gate: str = key("range", "When the edit applies.", GATE)
-    edit: str = key("zero", "What a neuron's value is replaced by.", EDIT)
+    gate: str = key("range", "When the edit applies: an option of gate.", FILLED)
+    edit: str = key("zero", "What a neuron's value is replaced by: an option of edit.", FILLED)
     top_fraction: float = key(0.3, "The fraction of the neurons that is edited, the most salient ones.", FRACTION)
     top_count: int | None = key(None, "How many neurons are edited, in place of the fraction.", Nullable(at_least(0)))
     scope: str = key("layer", "Whether neurons are ranked within a layer or over all chosen layers.", OneOf(SCOPES))
@@ -160,8 +151,8 @@ class GridConfig:
     range: list[str] | None = key(None, "Options of the group range.", ListOf(FILLED))
     top_fraction: list[float] | None = key(None, "Values of intervention.top_fraction.", ListOf(FRACTION))
     tau: list[float] | None = key(None, "Values of range.tau.", ListOf(TAU))
-    gate: list[str] | None = key(None, "Values of intervention.gate.", ListOf(GATE))
-    edit: list[str] | None = key(None, "Values of intervention.edit.", ListOf(EDIT))
+    gate: list[str] | None = key(None, "Values of intervention.gate.", ListOf(FILLED))
+    edit: list[str] | None = key(None, "Values of intervention.edit.", ListOf(FILLED))
     strength: list[float] | None = key(None, "Values of intervention.strength.", ListOf(STRENGTH))
     control: list[str] | None = key(None, "Values of intervention.control.", ListOf(OneOf(CONTROLS)))
 
@@ -186,12 +177,19 @@ class Config:
     layers: LayersConfig = group(LayersConfig, "Where the edit is made.")
     saliency: dict[str, Any] = key({}, "How neurons are ranked for each concept: a `_target_` and its arguments.")
     range: dict[str, Any] = key({}, "How a concept's range is fitted: a `_target_` and its arguments.")
+    gate: dict[str, dict[str, Any]] = key(
+        {}, "Parameters of gates by option name, in place of those in their YAML files."
+    )
+    edit: dict[str, dict[str, Any]] = key({}, "Parameters of edits by option name, as in ++edit.dampen.beta=0.3.")
     intervention: InterventionConfig = group(InterventionConfig, "What is done.")
     sweep: SweepConfig = group(SweepConfig, "Lists of values, each combination of which is a cell.")
     evaluation: EvaluationConfig = group(EvaluationConfig, "What is measured.")
     trainer: TrainerConfig = group(TrainerConfig, "Where the run computes.")
     logger: LoggerConfig = group(LoggerConfig, "Who follows the run.")
     paths: PathsConfig = group(PathsConfig, "Where the run writes.")
+    parts: dict[str, dict[str, dict[str, Any]]] = key(
+        {}, "What every ranker, range, gate and edit of the run is built from; filled in when the config is composed."
+    )
 
     @property
     def headline_tau(self) -> float | None:
@@ -201,31 +199,3 @@ class Config:
         """
         tau = self.range.get("tau")
         return None if tau is None else float(tau)
-
-
-def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any]:
-    """Return the values a knob takes: the grid's list, else the sweep's, else the one value of the knob's own group.
-
-    `saliency` and `range` are option names here; None stands for the composed group itself.
-    """
-    for owner in (grid, config.sweep):
-        values = getattr(owner, knob, None)
-        if values is not None:
-            return list(dict.fromkeys(values))
-    if knob == "layers":
-        return [config.layers.select]
-    if knob in ("saliency", "range"):
-        return [None]
-    if knob == "tau":
-        return [config.headline_tau]
-    return [getattr(config.intervention, knob)]
-
-
-def grids(config: Config) -> list[GridConfig]:
-    """Return the grids a sweep runs through: its methods, or itself where it lists none."""
-    return list(config.sweep.methods) or [config.sweep]
-
-
-def everywhere(config: Config, knob: str) -> list[Any]:
-    """Return every value that a knob takes in any grid, each once."""
-    return list(dict.fromkeys(value for grid in grids(config) for value in swept(config, knob, grid)))

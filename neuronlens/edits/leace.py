@@ -7,15 +7,43 @@ pseudo-inverse, and U an orthonormal basis of the column space of W Sigma_xz, r(
 from __future__ import annotations
 
 import numpy as np
-from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covariance
 
 from neuronlens.config.schema import COVARIANCES
-from neuronlens.edits.projections import Projection, identity
+from neuronlens.edits.base import Edit, Projection, identity
 from neuronlens.errors import ActivationError, ConfigError, ShapeError, unknown
-from neuronlens.records import FloatArray, IntArray
+from neuronlens.records import ActivationSet, FloatArray, IntArray
 
 CORRELATION_FLOOR = 1e-9
 """A whitened cross-covariance below this, relative to the concept's own deviation, is float64 rounding."""
+
+
+class Leace(Edit):
+    """Least-squares concept erasure of one concept against the rest."""
+
+    mixes_neurons = True
+
+    def __init__(self, *, covariance: str = "ledoit_wolf") -> None:
+        """Estimate the covariance so: see `LeaceFitter`.
+
+        Raises:
+            ConfigError: an unknown covariance.
+        """
+        if covariance not in COVARIANCES:
+            raise ConfigError(unknown("covariance", covariance, COVARIANCES))
+        self.covariance = covariance
+        self._whitened: tuple[ActivationSet, LeaceFitter] | None = None
+
+    def target(self, activations: ActivationSet, concept: int) -> Projection:
+        """Return the erasure; the identity, with the reason, where no neuron varies with the concept.
+
+        The whitening is kept for the next concept of the same activations.
+
+        Raises:
+            ActivationError: fewer than two samples, or no neuron that varies.
+        """
+        if self._whitened is None or self._whitened[0] is not activations:
+            self._whitened = activations, LeaceFitter(activations.values, covariance=self.covariance)
+        return self._whitened[1].erase(activations.labels == concept)
 
 
 class LeaceFitter:
@@ -40,6 +68,8 @@ class LeaceFitter:
             raise ConfigError(f"tolerance is {tolerance}, expected a number in [0, 1).")
         if len(values) < 2:
             raise ActivationError(f"{len(values)} samples to fit a covariance on, expected at least 2.")
+        from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covariance
+
         wide = values.astype(np.float64)
         self.mean: FloatArray = wide.mean(axis=0)
         self._centred = wide - self.mean

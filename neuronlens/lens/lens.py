@@ -15,8 +15,9 @@ from neuronlens.config.compose import narrowed
 from neuronlens.config.plan import grid
 from neuronlens.config.schema import Config
 from neuronlens.config.schema_data import PromptExample
-from neuronlens.edits.build import Edit, EditBuilder
-from neuronlens.edits.fitting import Fitted, fit_ranges, rank
+from neuronlens.edits.base import EditBatch
+from neuronlens.edits.build import EditBuilder
+from neuronlens.edits.fitting import Fitted, failure, fit_ranges, rank
 from neuronlens.errors import ActivationError, ConfigError, ModelError, OutputError, unknown
 from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.masks import EDITED
@@ -60,7 +61,7 @@ class ConceptLens:
         """Take what was fitted per site, and the shape of the model it was fitted on.
 
         Args:
-            select: activations of the select split, which the joint gate's threshold needs.
+            select: activations of the select split, on which a gate may choose its threshold.
             examples: shown in a language model's prompt.
         """
         self.config, self.model_folder, self.examples = config, model_folder, tuple(examples)
@@ -198,7 +199,7 @@ class ConceptLens:
         range: str | None = None,
         layer: int | Sequence[int] | None = None,
         site: Site | str | None = None,
-    ) -> dict[Site, Edit]:
+    ) -> dict[Site, EditBatch]:
         """Return the edits of one cell by site, float32, on the CPU: what `nl.edited` takes.
 
         Args:
@@ -245,10 +246,13 @@ class ConceptLens:
         """Fit what a cell needs and the run did not sweep."""
         for site in sites:
             found = self._fitted[site]
-            if knobs.saliency is not None and knobs.saliency not in {**found.rankings, **found.failed}:
+            name = knobs.saliency
+            if name is not None and name not in found.rankings and failure("saliency", name) not in found.failed:
                 rankings, failed = rank(own, found.activations)
                 found = replace(found, rankings={**found.rankings, **rankings}, failed={**found.failed, **failed})
-            if knobs.range not in (None, *found.failed) and (knobs.range, knobs.tau) not in found.ranges:
+            name = knobs.range
+            known = name is None or failure("range", name) in found.failed or (name, knobs.tau) in found.ranges
+            if not known:
                 ranges, failed = fit_ranges(own, found.activations)
                 found = replace(found, ranges={**found.ranges, **ranges}, failed={**found.failed, **failed})
             if found is not self._fitted[site]:
@@ -260,11 +264,9 @@ class ConceptLens:
             config = self.config
             by_layer = {"none": {place.layer: found for place, found in self._fitted.items()}}
             self._builders[site] = EditBuilder(
+                config,
                 {"none": self._fitted[site]},
                 select=self._select.get(site),
-                beta=config.intervention.beta,
-                covariance=config.intervention.covariance,
-                seed=config.seed,
                 ranked_with=by_layer if config.intervention.scope == "model" else None,
             )
         return self._builders[site]

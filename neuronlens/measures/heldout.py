@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.edits.fitting import Fitted
-from neuronlens.ranges.diagnostics import bhattacharyya, firing
-from neuronlens.ranges.normality import describe, normal_cdf
+from neuronlens.ranges.diagnostics.firing import bhattacharyya, firing
+from neuronlens.ranges.diagnostics.normality import describe, normal_cdf
 from neuronlens.records import ActivationSet, Site
 from neuronlens.saliency.overlap import jaccard
 

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.config.schema import PROJECTIONS
 from neuronlens.measures.intervals import mean_interval
 from neuronlens.records import FloatArray
 
 WHERE = ["layer", "layers", "site", "edit_positions"]
 """What is not a method's own: methods are compared with these equal."""
-METHOD = [*WHERE, "saliency", "range", "tau", "gate", "edit", "control", "strength", "n_neurons", "top_fraction"]
+METHOD = [
+    *WHERE,
+    *("saliency", "range", "tau", "gate", "edit", "parameters", "control", "strength", "n_neurons", "top_fraction"),
+]
 """Columns that tell methods apart; the dose along a method's curve is null among them."""
 COLLATERAL = ["complement_accuracy_drop", "complement_confidence_drop", "kl"]
 
@@ -55,18 +57,24 @@ def at_erasure(drops: FloatArray, collateral: FloatArray, wanted: float) -> Floa
     return collateral[after - 1] + share * (collateral[after] - collateral[after - 1])
 
 
+def with_method(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with every column of `METHOD`: one that an older version did not write yet is null."""
+    missing = [column for column in METHOD if column not in table]
+    return table.assign(**dict.fromkeys(missing)) if missing and len(table) else table
+
+
 def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the edited, evaluated rows with their `dose` and, in the dose's own columns, null: methods are then equal.
 
     The dose is the number of neurons where a method was swept over it, and strength then tells methods apart; else it is
-    the strength. An edit that mixes neurons always has strength for its dose.
+    the strength. An edit that mixes neurons touches all of them, so it always has strength for its dose.
     """
-    edited = rows[(rows["edit"] != "none") & rows["skipped"].isna()].copy()
+    edited = with_method(rows[(rows["edit"] != "none") & rows["skipped"].isna()]).copy()
     edited["dose"] = np.nan
     parts = []
     shared = [*WHERE, "saliency", "range", "tau", "gate", "edit", "control"]
     for _, group in edited.groupby(shared, dropna=False, sort=False):
-        by_neurons = group["edit"].iloc[0] not in PROJECTIONS and group["n_neurons"].nunique() > 1
+        by_neurons = group["n_neurons"].nunique() > 1
         dose = "n_neurons" if by_neurons else "strength"
         group = group.assign(dose=group[dose].astype(float))
         group[dose] = pd.NA if dose == "n_neurons" else np.nan
@@ -128,7 +136,7 @@ def compare_gates(matched: pd.DataFrame, *, level: float, resamples: int, seed: 
         One row per (range method x erasure level): for each collateral measure the mean of both over the concepts that
         both reach, the mean difference (negative: the range spares more) with its interval, `wins` and `n_concepts`.
     """
-    own = ["range", "tau", "gate"]
+    own = ["range", "tau", "gate", "parameters"]  # the edit's are equal where the edit is; the gate's are its own
     shared = [column for column in matched.columns if column not in ("concept", *own, *COLLATERAL)]
     neuron = matched[matched["gate"] == "neuron"].drop(columns=own)
     ours = matched[matched["gate"] == "range"]

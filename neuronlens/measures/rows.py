@@ -24,7 +24,7 @@ COLUMNS = (
     *KNOBS,
     *MEASURES,
     *(f"{name}_{end}" for name in MEASURES for end in ("low", "high")),
-    *("layers", "control", "n_neurons", "skipped", "cell_id"),
+    *("layers", "control", "parameters", "n_neurons", "skipped", "cell_id"),
 )
 
 
@@ -103,6 +103,7 @@ def knob_columns(sweep: SiteSweep, cell: Cell) -> dict[str, Any]:
         "edit": knobs.edit,
         "strength": knobs.strength,
         "control": knobs.control,
+        "parameters": knobs.parameters,
         "n_neurons": sweep.n_neurons[cell],
     }
 

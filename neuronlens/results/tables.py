@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from neuronlens.errors import OutputError
+from neuronlens.measures.matched import with_method
 from neuronlens.records import ResultTable
 from neuronlens.storage.files import write_atomically, write_json
 
@@ -46,7 +47,8 @@ def read_results(folder: Path) -> ResultTable:
     try:
         base = json.loads((folder / "base.json").read_text())
         always = [
-            pd.read_parquet(folder / f"{name}.parquet") for name in ("results", "matched", "comparison", "methods")
+            with_method(pd.read_parquet(folder / f"{name}.parquet"))
+            for name in ("results", "matched", "comparison", "methods")
         ]
         points, general = read_table(folder, "operating_points"), read_table(folder, "general")
     except (OSError, ValueError) as error:

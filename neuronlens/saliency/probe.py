@@ -8,12 +8,11 @@ import warnings
 from typing import Annotated
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from neuronlens.config.rules import SEED, at_least, more_than
 from neuronlens.errors import ConfigError
 from neuronlens.records import ActivationSet, FloatArray, IntArray, NeuronRanking
+from neuronlens.saliency.base import Ranker
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +51,9 @@ def probe_weights(
         `[concept, neuron]` float64; NaN for a concept that has no sample, or all of them. Where the solver stops at
         `max_iter` epochs first, the weights it has, and a warning in the log.
     """
+    from sklearn.exceptions import ConvergenceWarning  # here, so that a config is checked without scikit-learn
+    from sklearn.linear_model import LogisticRegression
+
     weights = np.full((concepts, values.shape[1]), np.nan)
     present = np.unique(labels)
     if len(present) < 2:
@@ -67,7 +69,7 @@ def probe_weights(
         random_state=seed,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told in the log instead, below
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the log says it instead, below
         model.fit(values, labels)
     if model.n_iter_.max() >= max_iter:
         log.warning(
@@ -79,7 +81,7 @@ def probe_weights(
     return weights
 
 
-class ProbeSaliency:
+class ProbeSaliency(Ranker):
     """Scores a neuron by abs(W_cj) of a linear probe on standardised activations (SPEC section 2, `probe`).
 
     Source: Dalvi et al. 2019; NeuroX' linear_probe, which adds l2 times the *norm* of W where this adds half its square.

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from neuronlens.activations.states import StoredStates
-from neuronlens.edits.build import Edit, mixes_neurons
+from neuronlens.edits.base import EditBatch
 from neuronlens.errors import ConfigError
 from neuronlens.execution.trainer import TrainerConfig, make_trainer
 from neuronlens.hooks.branches import Prompt, read_prompt, run_branches
@@ -48,8 +48,11 @@ class Outcomes:
 class BuildsEdits(Protocol):
     """What makes a batch of edits at one site out of cells: an `EditBuilder`, or one builder per cell."""
 
-    def batch(self, cells: Sequence[Cell]) -> Edit:
+    def batch(self, cells: Sequence[Cell]) -> EditBatch:
         """Return the edits of several cells of one kind."""
+
+    def mixes_neurons(self, cell: Cell) -> bool:
+        """Return which kind a cell's edit is of."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,10 @@ class SweepEvaluator(pl.LightningModule):
 
     def predict_dataloader(self) -> DataLoader[WorkItem]:
         """Return the forwards to run, each stored batch's together, cells that mix neurons apart from the others."""
-        kinds = [[i for i, cell in enumerate(self.cells) if mixes_neurons(cell) == mixes] for mixes in (False, True)]
+        first = next(iter(self.builders.values()))
+        kinds = [
+            [i for i, cell in enumerate(self.cells) if first.mixes_neurons(cell) == mixes] for mixes in (False, True)
+        ]
         items = []
         for batch, states in self.states.parts:
             share = self._share(batch)
@@ -171,7 +177,7 @@ class SweepEvaluator(pl.LightningModule):
             return self._read_generated(len(cells), edits, batch)
         return self.read_rows(len(cells), edits, batch, states)
 
-    def read_rows(self, cells: int, edits: dict[Site, Edit], batch: Batch, states: Tensor) -> Reading:
+    def read_rows(self, cells: int, edits: dict[Site, EditBatch], batch: Batch, states: Tensor) -> Reading:
         """Return the reading of cells as rows of one forward that starts at the (edited) stored states."""
         attended, prompt = batch.inputs["attention_mask"] != 0, prompt_mask(batch.inputs)
         hidden = states[None]
@@ -185,7 +191,7 @@ class SweepEvaluator(pl.LightningModule):
             rows = contexts.enter_context(replaying(self.model, self.states.layer, batch.inputs, hidden))
             return _by_cell(self.loaded.head.read(self.model, rows), cells)
 
-    def _read_prompt_alone(self, edits: dict[Site, Edit], batch: Batch, states: Tensor) -> Reading:
+    def _read_prompt_alone(self, edits: dict[Site, EditBatch], batch: Batch, states: Tensor) -> Reading:
         """Return the reading of cells at the last layer whose edits leave the labels' further tokens as they are."""
         head = self.loaded.head
         assert isinstance(head, LabelScores), "only label scores have further tokens"
@@ -200,7 +206,7 @@ class SweepEvaluator(pl.LightningModule):
         hidden = edit(states[None, :, :1], first["attention_mask"] != 0)
         return head.of(replay(self.model, self.states.layer, first, hidden), self._further[1])
 
-    def _read_generated(self, cells: int, edits: dict[Site, Edit], batch: Batch) -> Reading:
+    def _read_generated(self, cells: int, edits: dict[Site, EditBatch], batch: Batch) -> Reading:
         """Return the reading of cells whose edits stay active while the model writes: no stored state serves there."""
         rows = {name: tensor.repeat(cells, 1) for name, tensor in batch.inputs.items()}
         head = self.loaded.head
@@ -211,7 +217,7 @@ class SweepEvaluator(pl.LightningModule):
             written = head.answer(self.model, rows, said)
         return _by_cell(Reading(said.log_probabilities, written), cells)
 
-    def _read_branches(self, cells: int, edits: dict[Site, Edit], batch: Batch, states: Tensor) -> Reading:
+    def _read_branches(self, cells: int, edits: dict[Site, EditBatch], batch: Batch, states: Tensor) -> Reading:
         """Return the reading of cells as branches after the unedited prompt's keys: a token or few per cell."""
         head = self.loaded.head
         assert isinstance(head, LabelScores), "only label scores branch"
@@ -246,7 +252,7 @@ class SweepEvaluator(pl.LightningModule):
 class _AlongPositions:
     """An edit of several cells that stand one after the other along the positions of one row."""
 
-    def __init__(self, edit: Edit, cells: int, mask: Tensor) -> None:
+    def __init__(self, edit: EditBatch, cells: int, mask: Tensor) -> None:
         self.edit, self.cells, self.mask = edit, cells, mask
 
     def __call__(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:

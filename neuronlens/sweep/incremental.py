@@ -8,15 +8,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from neuronlens.activations.states import StoredStates
 from neuronlens.activations.subsets import with_labels
 from neuronlens.config.schema_run import TrainerConfig
-from neuronlens.edits.build import Edit, EditBuilder
-from neuronlens.edits.gated import GatedEdit
-from neuronlens.edits.gates.joint import DetectedEdit, Detector
-from neuronlens.edits.projections import ProjectionEdit
+from neuronlens.edits.base import EditBatch
+from neuronlens.edits.build import EditBuilder
+from neuronlens.edits.detected import stacked
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
@@ -33,53 +31,17 @@ class PerCellBuilder:
         """Take the cells' builders."""
         self.builders = dict(builders)
 
-    def batch(self, cells: Sequence[Cell]) -> Edit:
+    def batch(self, cells: Sequence[Cell]) -> EditBatch:
         """Return the edits of several cells of one kind."""
-        return concatenate([self.builders[cell].batch([cell]) for cell in cells])
+        return stacked([self.builders[cell].batch([cell]) for cell in cells])
+
+    def mixes_neurons(self, cell: Cell) -> bool:
+        """Return which kind a cell's edit is of."""
+        return self.builders[cell].mixes_neurons(cell)
 
     def skip_reason(self, cell: Cell) -> str | None:
         """Return why this cell cannot be evaluated, or None."""
         return self.builders[cell].skip_reason(cell)
-
-
-def concatenate(edits: Sequence[Edit]) -> Edit:
-    """Return several batches of one kind as one; fewer intervals or ranks are filled up with empty ones."""
-    if any(isinstance(edit, DetectedEdit) for edit in edits):
-        inner = [edit.edit if isinstance(edit, DetectedEdit) else edit for edit in edits]
-        together = concatenate(inner)
-        assert not isinstance(together, DetectedEdit)
-        found = [edit.detector if isinstance(edit, DetectedEdit) else None for edit in edits]
-        neurons = next(detector.linear.shape[1] for detector in found if detector is not None)
-        whole = Detector.stack([None], neurons)
-        detectors = [detector or whole for detector in found]
-        joined = (torch.cat([getattr(d, name) for d in detectors]) for name in ("quadratic", "linear", "offset"))
-        return DetectedEdit(together, Detector(*joined))
-    if isinstance(edits[0], ProjectionEdit):
-        return ProjectionEdit(
-            torch.cat([edit.bias for edit in edits]),  # type: ignore[union-attr]
-            _padded([edit.read for edit in edits], 0.0),  # type: ignore[union-attr]
-            _padded([edit.write for edit in edits], 0.0),  # type: ignore[union-attr]
-            torch.cat([edit.strength for edit in edits]),  # type: ignore[union-attr]
-        )
-    gated = [edit for edit in edits if isinstance(edit, GatedEdit)]
-    never = [torch.zeros(len(edit.strength), dtype=torch.bool) for edit in gated]
-    distance = torch.cat(
-        [no if edit.distance is None else edit.distance for edit, no in zip(gated, never, strict=True)]
-    )
-    return GatedEdit(
-        lower=_padded([edit.lower for edit in gated], torch.inf),
-        upper=_padded([edit.upper for edit in gated], -torch.inf),
-        scale=torch.cat([edit.scale for edit in gated]),
-        shift=torch.cat([edit.shift for edit in gated]),
-        strength=torch.cat([edit.strength for edit in gated]),
-        distance=distance if distance.any() else None,
-    )
-
-
-def _padded(tensors: Sequence[torch.Tensor], fill: float) -> torch.Tensor:
-    width = max(tensor.shape[1] for tensor in tensors)
-    grown = [torch.nn.functional.pad(t, (0, 0, 0, width - t.shape[1]), value=fill) for t in tensors]
-    return torch.cat(grown)
 
 
 class EditedActivations(SweepEvaluator):

@@ -11,7 +11,7 @@ import yaml
 from neuronlens.config.arguments import factory_of, parameters, wrong_arguments
 from neuronlens.config.compose import compose
 from neuronlens.config.groups import config_dir, option_names, part_entries
-from neuronlens.config.parts import PART_GROUPS, build
+from neuronlens.config.parts import PROTOCOLS, build
 from neuronlens.config.rules import at_least
 from neuronlens.config.values import expected
 from neuronlens.errors import ConfigError
@@ -19,7 +19,7 @@ from neuronlens.errors import ConfigError
 if TYPE_CHECKING:
     from decimal import Decimal
 
-OPTIONS = [(group, name) for group in PART_GROUPS for name in option_names(group)]
+OPTIONS = [(group, name) for group in PROTOCOLS for name in option_names(group)]
 
 
 class Part:

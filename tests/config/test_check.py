@@ -14,13 +14,26 @@ from hypothesis import strategies as st
 from neuronlens.config.check import BETWEEN, check, problems
 from neuronlens.config.compose import compose
 from neuronlens.config.entries import Entry, entries
+from neuronlens.config.groups import option_names
 from neuronlens.config.keys import about, rule_of
-from neuronlens.config.schema import CONTROLS, EDITS, GATES, HEADS, SCOPES, Config, GridConfig
+from neuronlens.config.schema import CONTROLS, SCOPES, Config, GridConfig
 from neuronlens.config.schema_data import PromptExample
 from neuronlens.config.values import expected
 from neuronlens.errors import ConfigError
 
-WORDS = [*EDITS, *GATES, *HEADS, *CONTROLS, *SCOPES, "mean", "live_mean", "first_token", "matched_erasure", "together"]
+WORDS = [
+    *option_names("edit"),
+    *option_names("gate"),
+    "seq_cls",
+    "label_token",
+    *CONTROLS,
+    *SCOPES,
+    "mean",
+    "live_mean",
+    "first_token",
+    "matched_erasure",
+    "together",
+]
 
 
 def _dataclasses(kind: type = Config) -> set[type]:

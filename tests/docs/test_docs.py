@@ -114,7 +114,7 @@ def _exists(name: str) -> bool:
 @pytest.mark.parametrize("page", OURS, ids=_title)
 def test_every_setting_is_one_of_the_config(page: Path) -> None:
     from neuronlens.config.compose import compose
-    from neuronlens.config.parts import option_names
+    from neuronlens.config.groups import option_names
     from neuronlens.config.schema import Config
 
     hints, composed = get_type_hints(Config), compose()
@@ -192,8 +192,8 @@ def test_the_columns_of_results_are_those_of_the_code() -> None:
 
 
 def test_the_tables_of_names_are_those_of_the_code() -> None:
-    from neuronlens.config.parts import option_names
-    from neuronlens.config.schema import CONTROLS, EDIT_POSITIONS, EDITS, GATES, HEADS, RECORD_POSITIONS, SITES
+    from neuronlens.config.groups import option_names
+    from neuronlens.config.schema import CONTROLS, EDIT_POSITIONS, HEADS, RECORD_POSITIONS, SITES
     from neuronlens.hooks.resolver import FAMILIES
     from neuronlens.records import SPLITS
 
@@ -202,8 +202,8 @@ def test_the_tables_of_names_are_those_of_the_code() -> None:
     assert set(EDIT_POSITIONS) <= set(_spans(_section(1)))
     assert sorted(_names(_section(2), "`saliency`")) == option_names("saliency")
     assert sorted(_names(_section(3), "`range`")) == option_names("range")
-    assert _names(_section(4), "`edit`") == list(EDITS)
-    assert sorted(_names(_section(4), "`gate`")) == sorted(GATES)
+    assert sorted(_names(_section(4), "`edit`")) == sorted(option_names("edit"))
+    assert sorted(_names(_section(4), "`gate`")) == sorted(option_names("gate"))
     assert _names(_section(4), "`control`") == list(CONTROLS)
     assert _names(_section(5), "split") == list(SPLITS)
     assert sorted(_names(_section(6), "`model.head`")) == sorted(HEADS)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from neuronlens.activations.extract import Extraction, extract
-from neuronlens.config.schema import ModelConfig
+from neuronlens.config.schema import Config, ModelConfig
 from neuronlens.config.schema_data import PromptConfig
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.gated import GatedEdit
@@ -32,9 +32,9 @@ from tests.sweep.test_evaluator import fitted
 FAMILIES = ["gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"]
 LABELS = {"apple": "w3", "bridge": "w4 w5", "cloud": "w9 w6 w7", "drum": "w8"}
 CELLS = [
-    Knobs("max", 0.5, None, "gaussian", 1.5, "range", "zero", 1.0),
-    Knobs("max", 1.0, None, None, None, "neuron", "complement_mean", 0.5),
-    Knobs("max", 0.25, None, None, None, "neuron", "zero", 1.0),
+    Knobs(saliency="max", top_fraction=0.5, range="gaussian", tau=1.5, gate="range", edit="zero", strength=1.0),
+    Knobs(saliency="max", top_fraction=1.0, gate="neuron", edit="complement_mean", strength=0.5),
+    Knobs(saliency="max", top_fraction=0.25, gate="neuron", edit="zero", strength=1.0),
 ]
 BLOCKS = {"gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers"}
 MLP_OUT = {"gpt2": "mlp.c_proj", "gpt_neox": "mlp.dense_4h_to_h"}
@@ -57,7 +57,7 @@ def swept(
     data = dataset(per_concept=4)
     fit = extract(model, data, "fit", sites=[site], trainer=CPU, to_the_head=False).activations[site]
     test = extract(model, data, "test", sites=[site], keep=[starts_at(site)], trainer=CPU)
-    builder = EditBuilder({"none": fitted(fit)}, select=fit)
+    builder = EditBuilder(Config(), {"none": fitted(fit)}, select=fit)
     assert test.log_probabilities is not None
     assert test.prediction is not None
     evaluator = SweepEvaluator(

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from neuronlens.edits.build import mixes_neurons
 from neuronlens.errors import ModelError
 from neuronlens.execution.trainer import TrainerConfig, make_trainer
 from neuronlens.hooks.contexts import capture, edited, position_mask
@@ -153,9 +152,9 @@ class EditedReader(pl.LightningModule):
         self.vocabulary = vocabulary_size(model)
         self.last = len(blocks_of(model)) - 1
         self.start = starts_at(next(iter(self.builders))) if self.builders else self.last
-        self.kinds = [
-            [i for i, cell in enumerate(self.cells) if mixes_neurons(cell) == mixes] for mixes in (False, True)
-        ]
+        first = next(iter(self.builders.values()), None)
+        mixed = [first.mixes_neurons(cell) for cell in self.cells] if first is not None else []
+        self.kinds = [[i for i, own in enumerate(mixed) if own == mixes] for mixes in (False, True)]
 
     def transfer_batch_to_device(self, reads: Reads, device: torch.device, dataloader_idx: int) -> Reads:
         """Return the batch on the trainer's device."""

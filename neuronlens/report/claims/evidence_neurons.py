@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, hypergeom
 
-from neuronlens.ranges.exact_normal import exact_normal
+from neuronlens.ranges.diagnostics.exact_normal import exact_normal
 from neuronlens.records import BoolArray, NeuronRanking
 from neuronlens.report.claims.verdicts import Evidence, judge, listed
 from neuronlens.report.compare.paired import Bootstrap

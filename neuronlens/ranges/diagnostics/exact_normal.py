@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtr
 
-from neuronlens.ranges.normality import ks_statistic, skewness_and_kurtosis
+from neuronlens.ranges.diagnostics.normality import ks_statistic, skewness_and_kurtosis
 from neuronlens.records import FloatArray
 
 DRAWS = 10_000

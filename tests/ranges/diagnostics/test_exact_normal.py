@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuronlens.ranges.exact_normal import exact_normal
+from neuronlens.ranges.diagnostics.exact_normal import exact_normal
 
 FIT, TEST = 30, 40
 

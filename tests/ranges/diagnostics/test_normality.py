@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from neuronlens.ranges.normality import describe, ks_p, ks_statistic, normal_cdf, skewness_and_kurtosis
+from neuronlens.ranges.diagnostics.normality import describe, ks_p, ks_statistic, normal_cdf, skewness_and_kurtosis
 from tests.ranges.activations import activation_set
 
 

@@ -1,19 +1,23 @@
 """How well a law fits a concept's samples: skewness, excess kurtosis, and the Kolmogorov-Smirnov test.
 
-Every function works on all neurons at once, in float64. A neuron whose samples are all equal has no shape: NaN.
+Every function works on all neurons at once, in float64. A neuron whose samples are all equal has no shape: NaN. The
+numbers are SciPy's; what SciPy has for one neuron at a time (`ks_1samp`, `kstwo`) is done for all of them here. SciPy is
+imported where it is used, because estimators that import this module are built when a config is checked.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import CubicSpline
-from scipy.special import ndtr
-from scipy.stats import kstwo
 
 from neuronlens.records import ActivationSet, ConceptStatistics, FloatArray
+
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicSpline
 
 # (concept, values [sample, neuron]) -> the probability of a value up to each of them, `[sample, neuron]`.
 Cdf = Callable[[int, FloatArray], FloatArray]
@@ -49,6 +53,7 @@ def describe(activations: ActivationSet, cdf: Cdf) -> dict[str, FloatArray]:
 
 def normal_cdf(statistics: ConceptStatistics) -> Cdf:
     """Return the distribution functions of Gaussians with the concepts' mean and standard deviation (ddof 0)."""
+    from scipy.special import ndtr
 
     def cdf(concept: int, values: FloatArray) -> FloatArray:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -60,14 +65,14 @@ def normal_cdf(statistics: ConceptStatistics) -> Cdf:
 def skewness_and_kurtosis(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return m3 / m2^1.5 and m4 / m2^2 - 3 `[neuron]`, m_k the k-th central moment of `values [sample, neuron]`.
 
-    The biased estimators, 0 for a normal law; `scipy.stats.skew` and `kurtosis` by default.
+    The biased estimators, 0 for a normal law: `scipy.stats.skew` and `kurtosis` by default.
     """
-    away = np.asarray(values, dtype=np.float64) - np.mean(values, axis=0, dtype=np.float64)
-    square = away**2
-    second = square.mean(axis=0)
-    constant = np.ptp(values, axis=0) == 0
-    second = np.where(constant, np.nan, second)
-    return (square * away).mean(axis=0) / second**1.5, (square**2).mean(axis=0) / second**2 - 3
+    from scipy.stats import kurtosis, skew
+
+    wide = np.asarray(values, dtype=np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of neurons that are constant, which are NaN
+        return np.asarray(skew(wide)), np.asarray(kurtosis(wide))
 
 
 def ks_statistic(values: FloatArray, cdf: Callable[[FloatArray], FloatArray]) -> FloatArray:
@@ -90,6 +95,8 @@ def ks_p(statistic: FloatArray, n: int) -> FloatArray:
     fitted to the same samples p is too large, so read it as a score of fit that can be compared between neurons, not as
     a level of significance.
     """
+    from scipy.stats import kstwo
+
     statistic = np.asarray(statistic, dtype=np.float64)
     scaled = statistic * np.sqrt(n)
     inside = (scaled > SPLINE_FROM) & (scaled < SPLINE_TO)
@@ -104,6 +111,9 @@ def ks_p(statistic: FloatArray, n: int) -> FloatArray:
 @lru_cache(maxsize=64)
 def _log_p(n: int) -> CubicSpline:
     """Return log p as a function of statistic * sqrt(n)."""
+    from scipy.interpolate import CubicSpline
+    from scipy.stats import kstwo
+
     scaled = np.linspace(SPLINE_FROM, min(SPLINE_TO, np.sqrt(n)), SPLINE_NODES)
     with np.errstate(divide="ignore"):
         log_p = np.log(np.maximum(kstwo.sf(scaled / np.sqrt(n), n), np.finfo(np.float64).tiny))

@@ -8,7 +8,7 @@ import scipy.integrate
 import scipy.stats
 
 from neuronlens.errors import ShapeError
-from neuronlens.ranges.diagnostics import bhattacharyya, firing
+from neuronlens.ranges.diagnostics.firing import bhattacharyya, firing
 from neuronlens.ranges.intervals import EMPTY
 from tests.ranges.activations import activation_set
 
