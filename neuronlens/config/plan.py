@@ -69,10 +69,12 @@ def filled(
     for group in PROTOCOLS:
         known = dict(config.parts.get(group, {}))
         found = parts[group] = {}
-        named = [*everywhere(config, group), *(() if group in COMPOSED else getattr(config, group))]
+        named = everywhere(config, group)
         if group in COMPOSED:
             own = (chosen or {}).get(group) or option_of(config, group, folders)
             named = [own if name is None else name for name in (None, *named)]
+        else:  # the single value beside a sweep, and names whose parameters are set, are checked too
+            named = [*named, getattr(config.intervention, group), *getattr(config, group)]
         for name in dict.fromkeys((*named, *known)):
             try:
                 if group in COMPOSED and name == own:
