@@ -6,7 +6,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from neuronlens.config.plan import everywhere, needs_select
+from neuronlens.config.knobs import everywhere, needs_select
 from neuronlens.config.schema import (
     CONTROLS,
     COVARIANCES,

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from neuronlens.config import parts
 from neuronlens.config.check import check
 from neuronlens.config.explain import explain
+from neuronlens.config.nodes import PROTOCOLS
 from neuronlens.config.plan import with_parts
 from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.errors import ConfigError, unknown
@@ -141,7 +142,7 @@ def restore(stored: Mapping[str, Any]) -> Config:
         ConfigError: it holds a key or value that this version does not know.
     """
     register()
-    untyped = {*parts.PROTOCOLS, "parts"}
+    untyped = {*PROTOCOLS, "parts"}
     read = {key: _with_infinity(value) if key in untyped else value for key, value in stored.items()}
     try:
         return resolve(OmegaConf.merge(OmegaConf.structured(Config), read))  # type: ignore[arg-type]

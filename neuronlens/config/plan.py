@@ -1,4 +1,4 @@
-"""What a run sweeps: the values of every knob, the parts they name, and the grid of combinations that mean something."""
+"""What a run sweeps: the parts it names, and the grid of combinations that mean something."""
 
 from __future__ import annotations
 
@@ -11,44 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuronlens.config.fingerprint import fingerprint, plain
-from neuronlens.config.parts import COMPOSED, PROTOCOLS, completed, node, option_file, option_names, option_of, part
+from neuronlens.config.knobs import everywhere, grids, names, swept, widths
+from neuronlens.config.nodes import PROTOCOLS, node, option_node, option_of, part
+from neuronlens.config.parts import COMPOSED, Node, completed, option_file, option_names
 from neuronlens.config.schema import Config, GridConfig
 from neuronlens.errors import ConfigError
 from neuronlens.records import Knobs
-
-
-def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any]:
-    """Return the values a knob takes: the grid's list, else the sweep's, else the one value of the knob's own group.
-
-    `saliency` and `range` are option names here; None stands for the composed group itself.
-    """
-    for owner in (grid, config.sweep):
-        values = getattr(owner, knob, None)
-        if values is not None:
-            return list(dict.fromkeys(values))
-    if knob == "layers":
-        return [config.layers.select]
-    if knob in COMPOSED:
-        return [None]
-    if knob == "tau":
-        return [config.range.get("tau")]
-    return [getattr(config.intervention, knob)]
-
-
-def grids(config: Config) -> list[GridConfig]:
-    """Return the grids a sweep runs through: its methods, or itself where it lists none."""
-    return list(config.sweep.methods) or [config.sweep]
-
-
-def everywhere(config: Config, knob: str) -> list[Any]:
-    """Return every value that a knob takes in any grid, each once."""
-    return list(dict.fromkeys(value for grid in grids(config) for value in swept(config, knob, grid)))
-
-
-def names(config: Config, group: str, grid: GridConfig | None = None) -> list[str]:
-    """Return the options of a group of parts that a grid names, or all grids, each once."""
-    values = everywhere(config, group) if grid is None else swept(config, group, grid)
-    return list(dict.fromkeys(option_of(config, group) if name is None else name for name in values))
 
 
 def with_parts(config: Config, folders: Sequence[Path] = (), chosen: Mapping[str, str] | None = None) -> Config:
@@ -60,48 +28,26 @@ def with_parts(config: Config, folders: Sequence[Path] = (), chosen: Mapping[str
     Raises:
         ConfigError: an unknown name, a wrong parameter, or a class that does not meet its group's protocol.
     """
-    parts: dict[str, dict[str, dict[str, Any]]] = {}
+    parts: dict[str, dict[str, Node]] = {}
     for group in PROTOCOLS:
-        known = dict(config.parts.get(group, {}))
         found = parts[group] = {}
+        named = [name for name in everywhere(config, group) if name is not None]
         if group in COMPOSED:
             own = (chosen or {}).get(group) or option_of(config, group, folders)
-            if own not in known and own in option_names(group, folders):
+            if own in option_names(group, folders):
                 option_file(group, own, folders)  # refuses two of one name
-            found[own] = known.get(own) or completed(getattr(config, group), group)
-            named = [own if name is None else name for name in everywhere(config, group)]
+            found[own] = completed(getattr(config, group), group)
         else:
-            named = [*everywhere(config, group), *getattr(config, group)]
-        for name in dict.fromkeys((*named, *known)):
-            found[name] = found.get(name) or node(config, group, name, folders)
+            named += getattr(config, group)
+        found |= {name: stored for name, stored in config.parts.get(group, {}).items() if name not in found}
+        for name in named:
+            if name not in found:
+                found[name] = option_node(config, group, name, folders)
     whole = replace(config, parts=parts)
     for group, found in parts.items():
         for name in found:
             part(whole, group, name)
     return whole
-
-
-def widths(config: Config, name: str, grid: GridConfig | None = None) -> list[float | None]:
-    """Return the taus at which a range is wanted, each once: the lists', else its own; [None] for a range without one.
-
-    Args:
-        name: of the range's option.
-        grid: the one whose list counts; None for all of the run's.
-    """
-    found = node(config, "range", name)
-    if "tau" not in found:
-        return [None]
-    taus: list[float | None] = []
-    for one in grids(config) if grid is None else [grid]:
-        listed = one.tau is not None or config.sweep.tau is not None
-        taus += [float(tau) for tau in swept(config, "tau", one)] if listed else [float(found["tau"])]
-    return list(dict.fromkeys(taus))
-
-
-def needs_select(config: Config) -> bool:
-    """Return whether anything is chosen on the select split: an operating point, or a gate's threshold."""
-    gates = (part(config, "gate", name) for name in everywhere(config, "gate"))
-    return config.evaluation.select != "none" or any(gate.needs_select for gate in gates)
 
 
 def grid(config: Config) -> list[Knobs]:
