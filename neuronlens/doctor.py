@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from neuronlens.config.plan import swept
+from neuronlens.config.knobs import swept
 from neuronlens.config.schema import Config
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import NeuronLensError

@@ -15,7 +15,8 @@ import torch
 from neuronlens.activations.extract import Extraction, extract
 from neuronlens.config.extras import refuse_missing
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.plan import grid, needs_select, swept
+from neuronlens.config.knobs import needs_select, swept
+from neuronlens.config.plan import grid
 from neuronlens.config.schema import Config
 from neuronlens.data.concepts import load_concepts
 from neuronlens.edits.fitting import Fitted

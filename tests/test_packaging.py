@@ -54,7 +54,7 @@ def test_the_wheel_ships_the_configuration_and_it_composes_from_there(tmp_path: 
         assert str(path.relative_to(ROOT)) in names
     code = (
         f"import sys; sys.path.insert(0, {str(installed)!r}); import neuronlens, neuronlens.config.compose as c;"
-        "from neuronlens.config.parts import config_dir;"
+        "from neuronlens.config.groups import config_dir;"
         f"assert neuronlens.__file__.startswith({str(installed)!r});"
         f"assert str(config_dir()).startswith({str(installed)!r}), config_dir(); print(c.compose([]).run_name)"
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from neuronlens.config.entries import entries
-from neuronlens.config.plan import everywhere, needs_select
+from neuronlens.config.knobs import everywhere, needs_select
 from neuronlens.config.rules import refusal
 from neuronlens.config.schema import POOLED, Config
 from neuronlens.config.values import faults

@@ -1,46 +1,38 @@
 """Parts that a config names by `_target_`: where their YAML options lie, what each takes, and the object itself.
 
-A part is a ranker, a range, a gate or an edit. Its options are YAML files in folders: ours, and those that Hydra's search
-path adds (`--config-dir`). Its parameters are its constructor's arguments.
+Options are YAML files in folders: ours, and those that Hydra's search path adds (`--config-dir`). A part's parameters are
+its constructor's arguments.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.config.arguments import factory_of, parameters, wrong_arguments
 from neuronlens.config.groups import config_dir, option_names
-from neuronlens.config.schema import Config
 from neuronlens.errors import ConfigError, unknown
 
-PROTOCOLS = {
-    "saliency": "neuronlens.saliency.base.Ranker",
-    "range": "neuronlens.ranges.base.RangeEstimator",
-    "gate": "neuronlens.edits.gates.base.Gate",
-    "edit": "neuronlens.edits.base.Edit",
-}
-"""Group of parts -> the protocol that they meet, imported by name when a part of that group is checked."""
-WIDTHS_PROTOCOL = "neuronlens.ranges.base.WidthEstimator"
-"""What a range meets whose constructor takes `tau`."""
 COMPOSED = ("saliency", "range")
 """Groups of which Hydra composes one option into the config; of the others a config holds names alone."""
 
 Node = dict[str, Any]
 
 
-def option_file(group: str, name: str, folders: Sequence[Path] = ()) -> Path:
+def option_file(
+    group: str, name: str, folders: Sequence[Path] = (), *, stored: Iterable[str] = (), key: str | None = None
+) -> Path:
     """Return the YAML file of an option.
 
     Args:
         folders: searched beside ours.
+        stored: options that have no file and are named as available too.
+        key: the setting that names it, for the message; None for the group alone.
     Raises:
         ConfigError: there is none, with the nearest name; or two folders have one, of which Hydra would take ours.
     """
@@ -49,69 +41,10 @@ def option_file(group: str, name: str, folders: Sequence[Path] = ()) -> Path:
     if len(found) > 1:
         raise ConfigError(f"{group} '{name}' is both {found[0]} and {found[1]}. Next: give yours another name.")
     if not found:
-        kind = f"{group} option" if group in COMPOSED else group
+        kind = key or (f"{group} option" if group in COMPOSED else group)
         own = f"an option of your own is {group}/{name}.yaml in a folder that --config-dir names."
-        raise ConfigError(unknown(kind, name, option_names(group, folders), own))
+        raise ConfigError(unknown(kind, name, {*option_names(group, folders), *stored}, own))
     return found[0]
-
-
-def option_of(config: Config, group: str, folders: Sequence[Path] = ()) -> str:
-    """Return the name of the option that a composed node came from: the stored one, else the first of its `_target_`.
-
-    Args:
-        group: one of `COMPOSED`.
-    """
-    composed: Node = getattr(config, group)
-    for name, stored in config.parts.get(group, {}).items():
-        if all(key in stored and stored[key] == value for key, value in composed.items()):
-            return name
-    target = str(composed.get("_target_"))
-    for name in option_names(group, folders):
-        if _read(option_file(group, name, folders)).get("_target_") == target:
-            return name
-    return target.rpartition(".")[0].rpartition(".")[2] or target
-
-
-def node(config: Config, group: str, name: str, folders: Sequence[Path] = ()) -> Node:
-    """Return what an option is built from: `_target_` and every parameter, interpolations resolved, defaults filled in.
-
-    That is the composed node where the name is its own, else the one that the config holds under `parts`, else the
-    option's YAML, overlaid by what the config says under `edit.<name>` or `gate.<name>`.
-
-    Raises:
-        ConfigError: no such option, a target that cannot be imported, or a key that it does not take.
-    """
-    if group in COMPOSED and name == option_of(config, group, folders):
-        return completed(getattr(config, group), group)
-    stored = config.parts.get(group, {}).get(name)
-    if stored is not None:
-        return stored
-    overlay = {} if group in COMPOSED else getattr(config, group).get(name, {})
-    own = {} if "_target_" in overlay else _read(option_file(group, name, folders))
-    return completed(_resolved(config, group, name, own | overlay), where(group, name))
-
-
-def part(config: Config, group: str, name: str) -> Any:
-    """Return the object of an option, which meets its group's protocol.
-
-    Raises:
-        ConfigError: as `node` does; or a value that the part refuses, or a class that does not meet the protocol.
-    """
-    found = node(config, group, name)
-    built = build(found, where(group, name))
-    protocol = WIDTHS_PROTOCOL if group == "range" and "tau" in found else PROTOCOLS[group]
-    missing = _missing(built, _imported(protocol))
-    if missing:
-        raise ConfigError(
-            f"{where(group, name)}: {found['_target_']} is no {protocol.rpartition('.')[2]}, for it has no "
-            f"{', no '.join(missing)}. Next: see {protocol}."
-        )
-    return built
-
-
-def where(group: str, name: str) -> str:
-    """Return how an option's keys are written: `range` for a composed group, `edit.zero` for the others."""
-    return group if group in COMPOSED else f"{group}.{name}"
 
 
 def completed(found: Mapping[str, Any], where: str) -> Node:
@@ -144,44 +77,27 @@ def build(found: Mapping[str, Any], where: str = "config", **more: Any) -> Any:
         return factory(**arguments)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}.") from error
+    except ConfigError as error:
+        raise error if str(error).startswith(f"{where}.") else ConfigError(f"{where}: {error}") from error
 
 
-def _imported(target: str) -> Any:
+def imported(target: str) -> Any:
+    """Return the class or function of a dotted name."""
     module, _, attribute = target.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 
 
-def _missing(built: Any, protocol: type) -> list[str]:
-    """Return the members of a protocol that an object lacks."""
-    members: dict[str, Any] = {}
-    for kind in reversed(protocol.__mro__):
-        if kind.__module__ not in ("builtins", "typing"):
-            members |= dict.fromkeys(inspect.get_annotations(kind)) | vars(kind)
-    wanted = {name: member for name, member in members.items() if not name.startswith("_")}
-    return [
-        f"{name}()" if callable(member) else name
-        for name, member in wanted.items()
-        if not hasattr(built, name) or (callable(member) and not callable(getattr(built, name)))
-    ]
+def read_option(path: Path) -> Node:
+    """Return what an option's YAML file holds, interpolations as they are written."""
+    return mapping(OmegaConf.to_container(OmegaConf.load(path)), str(path))
 
 
-def _read(path: Path) -> Node:
-    return _mapping(OmegaConf.to_container(OmegaConf.load(path)), str(path))
+def mapping(loaded: Any, what: str) -> Node:
+    """Return a loaded node, if it is a mapping.
 
-
-def _mapping(loaded: Any, what: str) -> Node:
+    Raises:
+        ConfigError: it is not.
+    """
     if not isinstance(loaded, dict):
         raise ConfigError(f"{what} holds no mapping. Expected _target_ and the parameters of a part.")
     return {str(key): value for key, value in loaded.items()}
-
-
-def _resolved(config: Config, group: str, name: str, found: Node) -> Node:
-    """Return a node with its interpolations (`${intervention.beta}`) resolved by the config's own values."""
-    if "${" not in str(found):
-        return found
-    try:
-        root = OmegaConf.structured(replace(config, parts={group: {name: found}}))
-        resolved = OmegaConf.to_container(root.parts[group][name], resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{where(group, name)} cannot be resolved: {' '.join(str(error).split())}.") from error
-    return _mapping(resolved, where(group, name))

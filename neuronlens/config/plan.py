@@ -1,4 +1,4 @@
-"""What a run sweeps: the values of every knob, the parts they name, and the grid of combinations that mean something."""
+"""What a run sweeps: the parts it names, and the grid of combinations that mean something."""
 
 from __future__ import annotations
 
@@ -12,44 +12,12 @@ from typing import Any, NamedTuple
 
 from neuronlens.config.fingerprint import fingerprint, plain
 from neuronlens.config.groups import option_names
-from neuronlens.config.parts import COMPOSED, PROTOCOLS, completed, node, option_file, option_of, part
+from neuronlens.config.knobs import everywhere, grids, names, swept, widths
+from neuronlens.config.nodes import PROTOCOLS, node, option_node, option_of, part
+from neuronlens.config.parts import COMPOSED, Node, completed, option_file
 from neuronlens.config.schema import Config, GridConfig
 from neuronlens.errors import ConfigError
 from neuronlens.records import Knobs
-
-
-def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any]:
-    """Return the values a knob takes: the grid's list, else the sweep's, else the one value of the knob's own group.
-
-    `saliency` and `range` are option names here; None stands for the composed group itself.
-    """
-    for owner in (grid, config.sweep):
-        values = getattr(owner, knob, None)
-        if values is not None:
-            return list(dict.fromkeys(values))
-    if knob == "layers":
-        return [config.layers.select]
-    if knob in COMPOSED:
-        return [None]
-    if knob == "tau":
-        return [config.headline_tau]
-    return [getattr(config.intervention, knob)]
-
-
-def grids(config: Config) -> list[GridConfig]:
-    """Return the grids a sweep runs through: its methods, or itself where it lists none."""
-    return list(config.sweep.methods) or [config.sweep]
-
-
-def everywhere(config: Config, knob: str) -> list[Any]:
-    """Return every value that a knob takes in any grid, each once."""
-    return list(dict.fromkeys(value for grid in grids(config) for value in swept(config, knob, grid)))
-
-
-def names(config: Config, group: str, grid: GridConfig | None = None) -> list[str]:
-    """Return the options of a group of parts that a grid names, or all grids, each once."""
-    values = everywhere(config, group) if grid is None else swept(config, group, grid)
-    return list(dict.fromkeys(option_of(config, group) if name is None else name for name in values))
 
 
 def filled(
@@ -64,53 +32,44 @@ def filled(
         The config, and key and sentence of everything wrong with a part: an unknown name, a wrong parameter, or a class
         that does not meet its group's protocol. Such a part is left out.
     """
-    parts: dict[str, dict[str, dict[str, Any]]] = {}
+    parts: dict[str, dict[str, Node]] = {}
     wrong: list[tuple[str, str]] = []
     for group in PROTOCOLS:
-        known = dict(config.parts.get(group, {}))
         found = parts[group] = {}
-        named = everywhere(config, group)
+        own = None
         if group in COMPOSED:
             own = (chosen or {}).get(group) or option_of(config, group, folders)
-            named = [own if name is None else name for name in (None, *named)]
-        else:  # the single value beside a sweep, and names whose parameters are set, are checked too
-            named = [*named, getattr(config.intervention, group), *getattr(config, group)]
-        for name in dict.fromkeys((*named, *known)):
+        for name, key in _named(config, group, own).items():
             try:
-                if group in COMPOSED and name == own:
-                    if own not in known and own in option_names(group, folders):
+                if name == own:
+                    if own in option_names(group, folders):
                         option_file(group, own, folders)  # refuses two of one name
-                    found[name] = known.get(name) or completed(getattr(config, group), group)
+                    found[name] = completed(getattr(config, group), group)
                 else:
-                    found[name] = node(config, group, name, folders)
+                    stored = config.parts.get(group, {}).get(name)
+                    found[name] = stored or option_node(config, group, name, folders, key=key)
                 part(replace(config, parts={group: found}), group, name)
             except ConfigError as error:
                 found.pop(name, None)
-                wrong.append((group, str(error)))
+                wrong.append((key, str(error)))
     return replace(config, parts=parts), wrong
 
 
-def widths(config: Config, name: str, grid: GridConfig | None = None) -> list[float | None]:
-    """Return the taus at which a range is wanted, each once: the lists', else its own; [None] for a range without one.
+def _named(config: Config, group: str, own: str | None) -> dict[str, str]:
+    """Return the options of a group that a config names anywhere, each with the setting that names it.
+
+    The single value beside a sweep is among them, so that it is checked too.
 
     Args:
-        name: of the range's option.
-        grid: the one whose list counts; None for all of the run's.
+        own: the composed option; None in a group that composes none.
     """
-    found = node(config, "range", name)
-    if "tau" not in found:
-        return [None]
-    taus: list[float | None] = []
-    for one in grids(config) if grid is None else [grid]:
-        listed = one.tau is not None or config.sweep.tau is not None
-        taus += [float(tau) for tau in swept(config, "tau", one)] if listed else [float(found["tau"])]
-    return list(dict.fromkeys(taus))
-
-
-def needs_select(config: Config) -> bool:
-    """Return whether anything is chosen on the select split: an operating point, or a gate's threshold."""
-    gates = (part(config, "gate", name) for name in everywhere(config, "gate"))
-    return config.evaluation.select != "none" or any(gate.needs_select for gate in gates)
+    named = {} if own is None else {own: group}
+    if own is None:
+        named[getattr(config.intervention, group)] = f"intervention.{group}"
+    named |= {name: f"sweep.{group}" for name in everywhere(config, group) if name is not None and name not in named}
+    if own is None:
+        named |= {name: f"{group}.{name}" for name in getattr(config, group) if name not in named}
+    return named | {name: f"parts.{group}.{name}" for name in config.parts.get(group, {}) if name not in named}
 
 
 def grid(config: Config) -> list[Knobs]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from neuronlens.config.parts import part
+from neuronlens.config.nodes import part
 from neuronlens.config.schema import Config
 from neuronlens.edits.base import Affine, Edit, EditBatch, Projection, Target
 from neuronlens.edits.detected import DetectedEdit, Detector

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from neuronlens.activations.subsets import with_labels
-from neuronlens.config.parts import part
-from neuronlens.config.plan import names, widths
+from neuronlens.config.knobs import names, widths
+from neuronlens.config.nodes import part
 from neuronlens.config.schema import Config
 from neuronlens.errors import ActivationError
 from neuronlens.ranges.base import RangeEstimator, WidthEstimator

@@ -9,7 +9,8 @@ import numpy as np
 
 from neuronlens.activations.extract import Extraction
 from neuronlens.activations.subsets import only_correct
-from neuronlens.config.plan import everywhere, grid
+from neuronlens.config.knobs import everywhere
+from neuronlens.config.plan import grid
 from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted, fit_site, shuffled_labels

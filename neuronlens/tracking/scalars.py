@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.config.parts import option_of
+from neuronlens.config.nodes import option_of
 from neuronlens.config.schema import Config
 from neuronlens.measures.matched import COLLATERAL, METHOD, curves
 from neuronlens.records import ResultTable

@@ -11,8 +11,9 @@ import pytest
 from neuronlens.config.compose import compose
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.groups import config_dir, option_names
+from neuronlens.config.knobs import swept
 from neuronlens.config.parts import build
-from neuronlens.config.plan import grid, swept
+from neuronlens.config.plan import grid
 from neuronlens.errors import ConfigError
 
 GROUPS = ("model", "dataset", "layers", "saliency", "range", "intervention", "evaluation", "sweep", "trainer", "logger")

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from neuronlens.activations.moments import statistics_of
-from neuronlens.config.parts import option_names, part
+from neuronlens.config.groups import option_names
+from neuronlens.config.nodes import part
 from neuronlens.config.schema import Config
 from neuronlens.edits.base import Affine, Edit, Projection
 from neuronlens.edits.build import EditBuilder

@@ -10,7 +10,8 @@ import torch
 
 from neuronlens.activations.extract import extract
 from neuronlens.config.compose import compose
-from neuronlens.config.parts import option_names, part
+from neuronlens.config.groups import option_names
+from neuronlens.config.nodes import part
 from neuronlens.config.plan import grid
 from neuronlens.config.schema import Config
 from neuronlens.edits.build import EditBuilder
