@@ -75,7 +75,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"neuronlens {__version__}")
         return 0
     if first == "help" or asked:
-        return _help(rest[1:] if first == "help" else rest)
+        folder, words = _config_dir(rest)
+        return _help(words[1:] if first == "help" else words, folder)
     if first and "=" not in first and not first.startswith(("-", "+", "~")):
         if first not in VERBS:
             raise NeuronLensError(unknown("verb", first, [*VERBS, "help"]))
@@ -83,14 +84,14 @@ def _dispatch(arguments: list[str]) -> int:
     return _run(arguments)
 
 
-def _help(words: Sequence[str]) -> int:
-    """Print the usage, a verb's, or what keys mean."""
+def _help(words: Sequence[str], folder: str | None = None) -> int:
+    """Print the usage, a verb's, or what keys mean; a folder's own options are listed beside ours."""
     from neuronlens.config.help import described, overview
 
     about = [word for word in words if "=" not in word and not word.startswith("-")]
     if not about:
         verbs = "\n".join(f"  {name:<9}{verb.summary}" for name, verb in VERBS.items())
-        print(f"{USAGE.format(verbs=verbs)}\n{overview()}")
+        print(f"{USAGE.format(verbs=verbs)}\n{overview([] if folder is None else [Path(folder)])}")
     elif about[0] in VERBS and len(about) == 1:
         print(f"neuronlens {about[0]} {VERBS[about[0]].arguments}\n\n{VERBS[about[0]].details}")
     for word in about[1:] if about and about[0] in VERBS else about:

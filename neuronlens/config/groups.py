@@ -14,6 +14,8 @@ from neuronlens.config.values import Expected
 from neuronlens.errors import ConfigError
 
 MAIN = "config.yaml"
+COMPOSED = ("saliency", "range")
+"""Groups of parts of which Hydra composes one option into the config; of the others a config holds names alone."""
 _KEY = re.compile(r"(?P<name>\w+):.*?\s#\s(?P<about>.*?)(?: Expected: (?P<rule>.*))?$")
 
 
@@ -94,7 +96,8 @@ def part_entries(group: str, option: str) -> Iterator[Entry]:
         if name != "_target_":
             note = noted.get(name)
             about, rule = (note["about"], note["rule"] or "") if note else ("", "")
-            yield Entry(f"{package(group)}.{name}", value, Expected(type(value), False, ()), about, rule)
+            place = package(group) if group in COMPOSED else f"{group}.{option}"
+            yield Entry(f"{place}.{name}", value, Expected(type(value), False, ()), about, rule)
 
 
 def _text(group: str, option: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from neuronlens.config.entries import Entry, entries
 from neuronlens.config.groups import default_options, group_names, option_names, package, part_entries, phrase
@@ -17,12 +18,16 @@ INDENT = "      "
 CLOSING = "An option or an experiment may set another value than the default: neuronlens run --cfg job prints them all."
 
 
-def overview() -> str:
-    """Return every group with its options, the one that is taken where none is typed marked by a star."""
+def overview(folders: Sequence[Path] = ()) -> str:
+    """Return every group with its options, the one that is taken where none is typed marked by a star.
+
+    Args:
+        folders: with options beside ours.
+    """
     defaults = default_options()
     lines = ["Groups and their options (* where none is typed):"]
     for group in group_names():
-        marked = [f"{name}*" if defaults.get(group) == name else name for name in option_names(group)]
+        marked = [f"{name}*" if defaults.get(group) == name else name for name in option_names(group, folders)]
         lines += textwrap.wrap(
             ", ".join(marked),
             WIDTH,

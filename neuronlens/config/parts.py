@@ -15,11 +15,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from neuronlens.config.arguments import factory_of, parameters, wrong_arguments
-from neuronlens.config.groups import config_dir, option_names
+from neuronlens.config.groups import COMPOSED, config_dir, option_names
 from neuronlens.errors import ConfigError, unknown
-
-COMPOSED = ("saliency", "range")
-"""Groups of which Hydra composes one option into the config; of the others a config holds names alone."""
 
 Node = dict[str, Any]
 

@@ -68,7 +68,7 @@ def _named(config: Config, group: str, own: str | None) -> dict[str, str]:
         named[getattr(config.intervention, group)] = f"intervention.{group}"
     named |= {name: f"sweep.{group}" for name in everywhere(config, group) if name is not None and name not in named}
     if own is None:
-        named |= {name: f"{group}.{name}" for name in getattr(config, group) if name not in named}
+        named |= {name: group for name in getattr(config, group) if name not in named}
     return named | {name: f"parts.{group}.{name}" for name in config.parts.get(group, {}) if name not in named}
 
 

@@ -12,8 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.config.schema import Config
 
-UNTYPED = ("saliency", "range")
-"""Groups of a config whose values have no declared types: what their parts' constructors take."""
+UNTYPED = ("saliency", "range", "gate", "edit", "parts")
+"""Keys of a config below which values have no declared types: what their parts' constructors take."""
 
 
 def known_part(stored: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -62,8 +62,10 @@ def with_infinity(stored: Mapping[str, Any]) -> dict[str, Any]:
     """
     infinities = {"inf": math.inf, "-inf": -math.inf}
 
-    def numbers(node: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: infinities.get(value, value) if isinstance(value, str) else value for key, value in node.items()}
+    def numbers(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: numbers(entry) for key, entry in value.items()}
+        return infinities.get(value, value) if isinstance(value, str) else value
 
     return {key: numbers(value) if key in UNTYPED else value for key, value in stored.items()}
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 
+from neuronlens.config.rules import between
 from neuronlens.edits.base import Affine, Edit
 from neuronlens.edits.contrast import require_contrast
 from neuronlens.errors import ConfigError
@@ -20,7 +23,7 @@ class Dampen(Edit):
     mixes_neurons = False
     by_distance = False
 
-    def __init__(self, *, beta: float = BETA) -> None:
+    def __init__(self, *, beta: Annotated[float, between(0, 1, "[)", noun="a factor")] = BETA) -> None:
         """Leave `beta` of a value.
 
         Raises:

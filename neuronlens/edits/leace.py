@@ -6,8 +6,11 @@ pseudo-inverse, and U an orthonormal basis of the column space of W Sigma_xz, r(
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 
+from neuronlens.config.rules import OneOf
 from neuronlens.config.schema import COVARIANCES
 from neuronlens.edits.base import Edit, Projection, identity
 from neuronlens.errors import ActivationError, ConfigError, ShapeError, unknown
@@ -22,7 +25,7 @@ class Leace(Edit):
 
     mixes_neurons = True
 
-    def __init__(self, *, covariance: str = "ledoit_wolf") -> None:
+    def __init__(self, *, covariance: Annotated[str, OneOf(COVARIANCES)] = "ledoit_wolf") -> None:
         """Estimate the covariance so: see `LeaceFitter`.
 
         Raises:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from neuronlens.config.arguments import factory_of, parameters, wrong_arguments
 from neuronlens.config.compose import compose
 from neuronlens.config.groups import config_dir, option_names, part_entries
-from neuronlens.config.parts import PROTOCOLS, build
+from neuronlens.config.nodes import PROTOCOLS
+from neuronlens.config.parts import build
 from neuronlens.config.rules import at_least
+from neuronlens.config.schema import Config
 from neuronlens.config.values import expected
 from neuronlens.errors import ConfigError
 
@@ -117,11 +120,12 @@ def test_arguments_of_our_parts_are_refused_as_config(override: str) -> None:
 def test_an_options_yaml_says_what_its_constructor_takes(group: str, name: str) -> None:
     node = yaml.safe_load((config_dir() / group / f"{name}.yaml").read_text())
     taken = parameters(factory_of(node, group))
-    written = {entry.key.partition(".")[2]: entry for entry in part_entries(group, name)}
+    written = {entry.key.rpartition(".")[2]: entry for entry in part_entries(group, name)}
     assert set(written) == set(taken)
     for key, entry in written.items():
         assert entry.about, f"{group}/{name}.yaml: {key} has no comment"
-        assert entry.value == taken[key].default
+        default = OmegaConf.select(OmegaConf.structured(Config), re.sub(r"^\$\{(.*)\}$", r"\1", str(entry.value)))
+        assert (entry.value if default is None else default) == taken[key].default
         wanted = expected(taken[key].annotation)
         assert entry.rule == ", ".join(rule.words for rule in wanted.rules), f"{group}/{name}.yaml: {key}"
-        assert wanted.words.startswith(entry.wanted.words)
+        assert default is not None or wanted.words.startswith(entry.wanted.words)

@@ -94,7 +94,7 @@ def _values(entry: Entry) -> st.SearchStrategy[Any]:
     return known[kind] | st.none() if entry.wanted.nullable else known[kind]
 
 
-KEYS = [entry for entry in entries(Config()) if entry.key not in ("saliency", "range")]
+KEYS = [entry for entry in entries(Config()) if entry.key not in ("saliency", "range", "gate", "edit", "parts")]
 
 
 def _with(config: Config, key: str, value: Any) -> Config:
@@ -152,7 +152,7 @@ WRONG = {
     "model.dtype=int8": "Unknown model.dtype 'int8'",
     "range.tau=hello": "range.tau is 'hello', expected a number",
     "intervention.scope=model": "intervention.scope=model ranks all layers as one",
-    "sweep.saliency=[maxx]": "Unknown saliency option 'maxx'. Did you mean 'max'?",
+    "sweep.saliency=[maxx]": "Unknown sweep.saliency 'maxx'. Did you mean 'max'?",
     "sweep.methods=[{gate:[rnage]},{top_fraction:[2]}]": "sweep.methods[1].top_fraction is 2.0",
 }
 

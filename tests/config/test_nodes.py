@@ -17,10 +17,9 @@ from neuronlens.errors import ConfigError
 HEAVY = ("torch", "transformers", "pytorch_lightning", "sklearn", "scipy", "pandas", "joblib")
 EVERY_OPTION = """
 import itertools, sys
-from neuronlens.cli import GROUPS
 from neuronlens.config.compose import compose
 from neuronlens.config.plan import grid
-from neuronlens.config.groups import option_names
+from neuronlens.config.groups import group_names, option_names
 from neuronlens.errors import ConfigError
 
 def light(what):
@@ -28,7 +27,7 @@ def light(what):
     assert not heavy, f"{what} imports {heavy}"
 
 by_name = {"gate", "edit"}
-composed = [group for group in (*GROUPS, "preset", "paths", "evaluation/documents") if group not in by_name | {"experiment"}]
+composed = [group for group in group_names() if group not in by_name | {"experiment"}]
 local = {"model": ["model.path=."], "dataset": ["dataset.path=."]}
 rounds = itertools.zip_longest(*(option_names(group) for group in composed))
 for chosen in rounds:

@@ -50,7 +50,7 @@ def finished(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("plugins") / "run"
     own = ["sweep.tau=[1.5]", "sweep.top_fraction=[0.5]", "++edit.mine.gain=0.5", GRIDS]
     with pytest.MonkeyPatch.context() as patch:  # figures take most of a tiny run's time, and none is looked at here
-        patch.setattr("neuronlens.pipeline.draw", lambda *arguments, **named: [])
+        patch.setattr("neuronlens.report.figures.draw", lambda *arguments, **named: [])
         run(compose([*tiny_overrides, *own, "intervention.edit=mine"], config_dir=CONF), folder)
     return folder
 
@@ -247,7 +247,7 @@ def test_what_combinations_mean_something_follows_from_what_parts_declare() -> N
     [
         (
             ["sweep.edit=[mine]"],
-            "Unknown edit 'mine'. Did you mean 'mean'?.*edit/mine.yaml in a folder that --config-dir",
+            "Unknown sweep.edit 'mine'. Did you mean 'mean'?.*edit/mine.yaml in a folder that --config-dir",
         ),
         (["++edit.mine.gian=2"], "Unknown option 'edit.mine.gian'. Did you mean 'edit.mine.gain'"),
         (["++edit.mien.gain=2"], "Unknown edit 'mien'. Did you mean 'mine'"),
@@ -289,7 +289,7 @@ def test_the_command_line_takes_a_folder_of_options(
     assert run_command(["--config-dir", str(CONF), "--help"]) == 0
     told = capfd.readouterr().out
     assert "forget" in told
-    assert "gaussian, mine" in told
+    assert "gaussian*, mine" in told
     shared = ["sweep=single", "evaluation.bootstrap=0", "evaluation.diagnostics=false"]
     small = [entry for entry in tiny_overrides if not entry.startswith("sweep.")]
     own = [*small, *shared, f"paths.output_dir={tmp_path}/outputs", "intervention.gate=mine"]

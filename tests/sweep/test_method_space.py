@@ -198,7 +198,7 @@ def test_combinations_that_mean_nothing_are_left_out_or_refused() -> None:
         (["range=quantile", "range.q=0.5"], "q"),
         (["range=mixture", "range.backend=gpu"], "backend"),
         (["sweep.range=[gausian]"], "Did you mean 'gaussian'"),
-        (["sweep.saliency=[maximum]"], "saliency option 'maximum'"),
+        (["sweep.saliency=[maximum]"], "sweep.saliency 'maximum'"),
         (["sweep.control=[random]"], "Did you mean 'random_neurons'"),
         (["intervention.beta=1"], "factor in [0, 1)"),
         (["intervention.scope=model"], "layers.mode=together"),
