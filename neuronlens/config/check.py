@@ -6,13 +6,13 @@ import math
 from dataclasses import fields
 from typing import Any
 
+from neuronlens.config.heads import head_option
 from neuronlens.config.schema import (
     CONTROLS,
     COVARIANCES,
     EDIT_POSITIONS,
     EDITS,
     GATES,
-    HEADS,
     LAYER_MODES,
     LOGGERS,
     POOLED,
@@ -48,7 +48,6 @@ def check(config: Config) -> None:
         ("covariance", [config.intervention.covariance], COVARIANCES),
         ("layers.site", [config.layers.site], SITES),
         ("layers.mode", [config.layers.mode], LAYER_MODES),
-        ("model.head", [config.model.head], HEADS),
         ("model.confidence", [config.model.confidence], ("labels", "first_token")),
         ("model.parse", [config.model.parse], ("first_line", "first_word", "contains")),
         ("logger.kind", config.logger.kind.split("+"), LOGGERS),
@@ -90,9 +89,10 @@ def check(config: Config) -> None:
             "The joint gate's threshold and evaluation.select are chosen on the select split, and "
             f"dataset.samples_per_concept.select is {config.dataset.samples_per_concept.select}, expected at least 2."
         )
-    if config.model.confidence == "first_token" and config.model.head == "seq_cls":
+    head = head_option(config.model)
+    if config.model.confidence == "first_token" and "confidence" not in head.parameters:
         raise ConfigError(
-            "model.confidence=first_token needs a head that reads words, and model.head is 'seq_cls'. Next: "
+            f"model.confidence=first_token needs a head that reads words, and model.head is '{head.name}'. Next: "
             "model.confidence=labels."
         )
     if config.intervention.scope == "model" and config.layers.mode != "together":

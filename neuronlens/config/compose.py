@@ -17,18 +17,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.config.check import check
 from neuronlens.config.explain import explain
+from neuronlens.config.heads import declared, keep_option
 from neuronlens.config.parts import build, config_dir, nodes
 from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.errors import ConfigError, unknown
 
 
 def register() -> None:
-    """Put the typed schema and the resolver for a run's dataset name where Hydra looks for them; safe to repeat."""
+    """Put the typed schema and the resolvers of conf/ where Hydra looks for them; safe to repeat."""
     ConfigStore.instance().store(name="neuronlens_schema", node=Config)
-    if not OmegaConf.has_resolver("dataset_name"):
-        OmegaConf.register_new_resolver("dataset_name", dataset_name)
-        OmegaConf.register_new_resolver("reference_confidence", reference_confidence)
-        OmegaConf.register_new_resolver("reference_fit_on", reference_fit_on)
+    for resolver in (dataset_name, reference_confidence, reference_fit_on):
+        if not OmegaConf.has_resolver(resolver.__name__):
+            OmegaConf.register_new_resolver(resolver.__name__, resolver)
 
 
 def reference_confidence(head: str) -> str:
@@ -37,7 +37,7 @@ def reference_confidence(head: str) -> str:
     >>> reference_confidence("seq_cls"), reference_confidence("label_logprob")
     ('labels', 'first_token')
     """
-    return "labels" if head == "seq_cls" else "first_token"
+    return "first_token" if "confidence" in declared(head) else "labels"
 
 
 def reference_fit_on(head: str, blocks: int | None) -> str:
@@ -46,7 +46,7 @@ def reference_fit_on(head: str, blocks: int | None) -> str:
     >>> reference_fit_on("label_logprob", None), reference_fit_on("label_token", 2), reference_fit_on("seq_cls", None)
     ('correct', 'all', 'all')
     """
-    return "correct" if head != "seq_cls" and blocks is None else "all"
+    return "correct" if declared(head).get("prompted") and blocks is None else "all"
 
 
 def dataset_name(name: str, path: str | None) -> str:
@@ -93,6 +93,7 @@ def resolve(composed: DictConfig, experiment: str | None = None) -> Config:
         raise explain(error) from error
     assert isinstance(config, Config)
     config.logger.job_type = config.logger.job_type or experiment
+    keep_option(config)
     check(config)
     for group in ("saliency", "range"):
         for node in nodes(config, group).values():

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from neuronlens.config.schema import DEFAULT_TAU, Config, GridConfig, everywhere, grids, swept
@@ -116,3 +117,17 @@ def build(node: Mapping[str, Any], where: str = "config", **more: Any) -> Any:
 def option_names(group: str) -> list[str]:
     """Return the names of a group's YAML files, sorted: what `group=<name>` accepts."""
     return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+
+
+def option_file(group: str, name: str) -> Path | None:
+    """Return the YAML file of a group's option, the package's own or one in a folder given by Hydra's `--config-dir`.
+
+    Such a folder is searched while Hydra composes a config or runs a job. None where there is no such file.
+    """
+    folders = [config_dir()]
+    hydra = GlobalHydra.instance()
+    if hydra.is_initialized():
+        entries = hydra.config_loader().get_search_path().get_path()
+        folders += [Path(entry.path.removeprefix("file://")) for entry in entries if entry.provider == "command-line"]
+    files = (folder / group / f"{name}.yaml" for folder in folders)
+    return next((file for file in files if file.is_file()), None)

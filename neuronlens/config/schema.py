@@ -17,9 +17,9 @@ LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all", "prompt", "generated")
 QUESTION_EDIT_POSITIONS = ("record", "all")
+TOKEN_POSITIONS = ("cls", "last")
 POOLED = ("mean", "max", "live_mean")
-RECORD_POSITIONS = ("cls", "last", *POOLED)
-HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
+RECORD_POSITIONS = (*TOKEN_POSITIONS, *POOLED)
 DEFAULT_TAU = 2.5
 LOGGERS = ("wandb", "tensorboard", "csv")
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
@@ -112,8 +112,9 @@ class ModelConfig:
     """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set; `gguf` is a
     file in the local folder or the wheel, dequantised once.
 
-    `confidence`: over what a label's probabilities add up to 1; `parse` and `max_new_tokens` are the generation
-    head's: how an answer is matched with the labels, and how long it may be.
+    `head` is an option of conf/head/, or of the folder `head/` below Hydra's `--config-dir`; `head_options` holds the
+    latter as it was composed. `confidence`: over what a label's probabilities add up to 1; `parse` and `max_new_tokens` are
+    the generation head's: how an answer is matched with the labels, and how long it may be.
     """
 
     name: str = "model"
@@ -125,6 +126,7 @@ class ModelConfig:
     hub: str | None = None
     revision: str | None = None
     head: str = "seq_cls"
+    head_options: dict[str, Any] = field(default_factory=dict)
     confidence: str = "labels"
     parse: str = "first_line"
     max_new_tokens: int = 8

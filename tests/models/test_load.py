@@ -9,7 +9,9 @@ import torch
 
 from neuronlens.config.schema import FinetuneConfig, ModelConfig
 from neuronlens.errors import ModelError
-from neuronlens.models.load import load_untrained, locate, usable_positions
+from neuronlens.models.checkpoint import usable_positions
+from neuronlens.models.load import load
+from neuronlens.models.source import locate
 from neuronlens.storage.cache import Store
 from tests.conftest import tiny_model, tiny_tokenizer
 
@@ -27,10 +29,10 @@ def test_a_text_of_every_usable_position_runs_and_one_token_more_is_refused(
     options = {"name": family, "path": str(tmp_path / "model"), "finetune": FinetuneConfig(blocks=1)}
     fits, over = (ModelConfig(max_length=length, **options) for length in (usable, usable + 1))  # type: ignore[arg-type]
     store = Store(tmp_path / "cache")
-    loaded = load_untrained(fits, locate(fits, store), ("one", "other"), 0)
+    loaded = load(fits, locate(fits, store), ("one", "other"), stage="untrained")
     with torch.no_grad():
         loaded.model(input_ids=torch.full((1, usable), 7))
         with pytest.raises((IndexError, RuntimeError)):
             loaded.model(input_ids=torch.full((1, usable + 1), 7))
     with pytest.raises(ModelError, match=f"max_length is {usable + 1}; '{family}' has {usable} positions"):
-        load_untrained(over, locate(over, store), ("one", "other"), 0)
+        load(over, locate(over, store), ("one", "other"), stage="untrained")

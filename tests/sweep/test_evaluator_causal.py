@@ -19,9 +19,9 @@ from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import ConfigError
 from neuronlens.hooks.replay import starts_at
 from neuronlens.models.causal import prompted
-from neuronlens.models.heads.heads import match
-from neuronlens.models.load import ModelSource
+from neuronlens.models.heads.generation import match
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.source import ModelSource
 from neuronlens.records import Knobs, Site
 from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
 from tests.activations.test_extract import CPU, dataset
@@ -230,7 +230,8 @@ def test_written_answers_under_edits_equal_a_loop_of_plain_forwards(family: str,
     prompts = [words(f"w1 w2 {data.texts[row]} w0", add_special_tokens=False)["input_ids"] for row in data.rows("test")]
     plain = Counter(word for ids in prompts for word in _written(model.model, family, None, ids, "all", words))
     answers = tuple(word for word, _ in plain.most_common(4))
-    model = replace(model, head=replace(model.head, answers=answers))
+    labels = replace(model.head.labels, texts=answers)
+    model = replace(model, head=replace(model.head, labels=labels))  # type: ignore[type-var]
     evaluator, builder, test = swept(model, Site(1), positions, cells=CELLS[:2])
     assert test.prediction is not None
     assert (test.prediction >= 0).any(), "some answer is a label, so the comparison below says something"

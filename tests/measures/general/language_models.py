@@ -15,7 +15,8 @@ from neuronlens.config.schema import TrainerConfig
 from neuronlens.edits.build import Edit
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.projections import Projection, ProjectionEdit
-from neuronlens.models.heads.heads import SequenceClassification
+from neuronlens.models.heads.base import Labels
+from neuronlens.models.heads.seq_cls import SequenceClassification
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, Knobs
 from neuronlens.sweep.incremental import concatenate
@@ -65,7 +66,7 @@ def loaded_lm(family: str, *, batch_size: int = 8, **tokenizer: str) -> LoadedMo
         name=family,
         model=tiny_lm(family),
         tokenizer=word_tokenizer(**tokenizer),  # type: ignore[arg-type]
-        head=SequenceClassification(reads),
+        head=SequenceClassification(Labels(reads)),
         record_position=reads,
         max_length=16,
         batch_size=batch_size,

@@ -23,10 +23,10 @@ from neuronlens.measures.general.perplexity import (
     document_losses,
     perplexity,
     perplexity_rows,
-    special_tokens,
 )
 from neuronlens.measures.general.reading import EditedReader
 from neuronlens.measures.intervals import resample_counts
+from neuronlens.models.checkpoint import special_tokens
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Site
 from tests.conftest import FAMILY_NAMES, tiny_model
