@@ -28,7 +28,7 @@ from tests.activations.test_extract import CPU, dataset
 from tests.conftest import CONCEPTS, tiny_causal, tiny_tokenizer
 from tests.sweep.test_evaluator import fitted
 
-FAMILIES = ["gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"]
+FAMILIES = ["gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"]
 LABELS = {"apple": "w3", "bridge": "w4 w5", "cloud": "w9 w6 w7", "drum": "w8"}
 CELLS = [
     Knobs("max", 0.5, None, "gaussian", 1.5, "range", "zero", 1.0),
@@ -163,7 +163,7 @@ def test_label_log_probabilities_equal_plain_forwards(family: str, layer: int, p
 
 @pytest.mark.parametrize("positions", ["prompt", "generated"])
 @pytest.mark.parametrize("layer", [0, 2])
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "mistral"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gemma3_text", "mistral"])
 def test_prompt_and_generated_positions_equal_plain_forwards(family: str, layer: int, positions: str) -> None:
     assert _check(family, Site(layer), positions) > 1e-4
 
@@ -222,7 +222,7 @@ def test_generated_positions_without_any_are_refused() -> None:
 
 
 @pytest.mark.parametrize("positions", ["record", "all", "prompt", "generated"])
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gemma3_text"])
 def test_written_answers_under_edits_equal_a_loop_of_plain_forwards(family: str, positions: str) -> None:
     """The labels are the words that the unedited model writes most often, so that right and wrong answers both occur."""
     model = language_model(family, head="generation", max_new_tokens=3, parse="contains")
