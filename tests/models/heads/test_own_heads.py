@@ -10,10 +10,6 @@ import pytest
 import torch
 
 from neuronlens.cli import run_command
-from neuronlens.config.compose import compose, restore
-from neuronlens.config.fingerprint import plain
-from neuronlens.config.heads import head_option
-from neuronlens.config.schema import ModelConfig
 from neuronlens.errors import ConfigError
 from neuronlens.lens.lens import ConceptLens
 from neuronlens.models.heads.base import Labels
@@ -83,47 +79,7 @@ def test_a_prompted_head_of_ones_own_is_read_in_the_ways_of_the_one_it_extends()
     torch.testing.assert_close(sums, (scores * lengths).log_softmax(-1))
 
 
-def test_a_restored_config_knows_a_head_of_ones_own() -> None:
-    config = compose(["++model.head_options.tempered={_target_: m.Head, prompted: false}", "model.head=tempered"])
-    option = head_option(restore(plain(config)).model)
-    assert (option.target, option.prompted, dict(option.parameters)) == ("m.Head", False, {})
-
-
-@pytest.mark.parametrize(
-    ("option", "words"),
-    [
-        ({"_target_": "m.Head"}, r"head/mine.yaml has _target_: m.Head and prompted: None, expected the import path"),
-        ({"prompted": True}, r"_target_: None and prompted: True"),
-    ],
-)
-def test_an_option_that_says_too_little_is_refused(option: dict[str, object], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        head_option(ModelConfig(head="mine", head_options={"mine": option}))
-
-
 def test_a_parameter_that_the_class_does_not_take_is_refused() -> None:
     option = {"_target_": "tests.models.heads.own_heads.Summed", "prompted": True, "confidense": "labels"}
     with pytest.raises(ConfigError, match=r"model\.head\.confidense.*Did you mean 'model\.head\.confidence'"):
         language_model("llama", "mine", head_options={"mine": option})
-
-
-def test_an_unknown_head_is_named_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"Unknown model\.head 'label_tokens'. Did you mean 'label_token'"):
-        compose(["model.head=label_tokens"])
-    with pytest.raises(ConfigError, match=r"Unknown model\.head 'label_tokens'. Did you mean 'label_token'"):
-        compose(["model.head=label_tokens", "preset=reference"])
-
-
-def test_an_option_of_the_package_takes_its_values_from_the_models_own_keys() -> None:
-    config = compose(["model.head=generation", "model.max_new_tokens=3", "model.parse=contains"]).model
-    assert config.head_options == {}
-    option = head_option(config)
-    assert option.prompted
-    assert option.parameters == {"confidence": "labels", "parse": "contains", "max_new_tokens": 3}
-    assert option.identity == {
-        "head": "generation",
-        "head.confidence": "labels",
-        "head.parse": "contains",
-        "head.max_new_tokens": 3,
-    }
-    assert head_option(compose([]).model).identity == {"head": "seq_cls"}
