@@ -30,7 +30,8 @@ from neuronlens.execution.console import wide_console
 from neuronlens.execution.machine import peak_memory_gib
 from neuronlens.execution.trainer import make_trainer, quiet_libraries
 from neuronlens.models.batches import text_batches
-from neuronlens.models.heads.heads import LabelScores
+from neuronlens.models.heads.base import Labels
+from neuronlens.models.heads.label_scores import LabelLogprob
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, ConceptDataset, Knobs
 from neuronlens.storage.files import write_json
@@ -100,7 +101,7 @@ class Job:
             name="random llama",
             model=model_of(shape, device),
             tokenizer=SimpleNamespace(pad_token_id=0, padding_side="left"),
-            head=LabelScores("label_logprob", tokens, shape.vocabulary),
+            head=LabelLogprob(Labels("last", tokens, vocabulary=shape.vocabulary)),
             record_position="last",
             max_length=shape.length + 2,
             batch_size=shape.batch,

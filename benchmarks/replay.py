@@ -14,7 +14,8 @@ from neuronlens.activations.extract import ActivationExtractor, Extraction, extr
 from neuronlens.data.concepts import load_concepts
 from neuronlens.execution.trainer import make_trainer, quiet_libraries
 from neuronlens.models.batches import text_batches
-from neuronlens.models.load import load_untrained, locate
+from neuronlens.models.load import load
+from neuronlens.models.source import locate
 from neuronlens.storage.cache import Store
 from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
 
@@ -30,7 +31,8 @@ class Workload:
         self.config = nl.compose([samples, "dataset.min_samples=1", "trainer=cpu", "trainer.progress=false"])
         store = Store(cache)
         self.data = load_concepts(self.config.dataset, store)
-        self.loaded = load_untrained(self.config.model, locate(self.config.model, store), self.data.concepts, seed=0)
+        source = locate(self.config.model, store)
+        self.loaded = load(self.config.model, source, self.data.concepts, stage="untrained")
         texts = [self.data.texts[row] for row in self.data.rows("test")]
         self.module = text_batches(self.loaded, texts)
         self.samples = len(texts)

@@ -39,10 +39,11 @@ from neuronlens.measures.matched import compare_gates, matched_erasure, operatin
 from neuronlens.measures.metrics import BaseOutcomes
 from neuronlens.measures.rows import on_select, result_rows
 from neuronlens.measures.unedited import correct_sets, count_correct, near_chance
-from neuronlens.models.causal import load_prompted
 from neuronlens.models.finetune import finetuned
-from neuronlens.models.load import ModelSource, load_masked, load_model, locate
+from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.masked import with_vocabulary
+from neuronlens.models.source import ModelSource, locate
 from neuronlens.records import ConceptDataset, IntArray, Job, ResultTable, Site
 from neuronlens.report.conclusion import conclusion, worth_opening
 from neuronlens.report.drawing import draw_run
@@ -133,14 +134,13 @@ def _check_count(config: Config, source: ModelSource) -> None:
 def prepare_model(
     config: Config, source: ModelSource, data: ConceptDataset, store: Store
 ) -> tuple[LoadedModel, ConceptDataset]:
-    """Return the model, fine-tuned where that is configured, and the data with labels in the order of its logits."""
+    """Return the model, fine-tuned where that is configured, and the data with concepts in the order of its head."""
     if config.model.finetune.blocks is not None:
-        return finetuned(config.model, source, data, store, config.trainer), data
-    if config.model.head != "seq_cls":
-        return load_prompted(config.model, source, data, config.dataset), data
-    loaded, labels = load_model(config.model, source, data.concepts)
-    order = np.asarray([labels.index(concept) for concept in data.concepts])
-    return loaded, replace(data, concepts=labels, labels=order[data.labels])
+        loaded = finetuned(config.model, source, data, store, config.trainer)
+    else:
+        loaded = load(config.model, source, data.concepts, prompt=config.dataset.prompt, data=data)
+    order = np.asarray([loaded.concepts.index(concept) for concept in data.concepts])
+    return loaded, replace(data, concepts=loaded.concepts, labels=order[data.labels])
 
 
 def extract_splits(
@@ -226,7 +226,7 @@ def speaker(config: Config, source: ModelSource, loaded: LoadedModel) -> LoadedM
     general = config.evaluation.general
     if not (general.perplexity or general.mmlu):
         return None
-    found = loaded if loaded.prompt is not None else load_masked(config.model, source, loaded)
+    found = with_vocabulary(config.model, source, loaded)
     check_model(general, found)
     return found
 

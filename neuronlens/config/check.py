@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from neuronlens.config.entries import entries
+from neuronlens.config.heads import head_option
 from neuronlens.config.knobs import everywhere, needs_select
 from neuronlens.config.rules import refusal
 from neuronlens.config.schema import POOLED, Config
@@ -105,10 +106,13 @@ def _samples_to_train_on(config: Config) -> str | None:
 
 
 def _words_to_be_confident_of(config: Config) -> str | None:
-    if config.model.confidence != "first_token" or config.model.head != "seq_cls":
+    if config.model.confidence != "first_token":
+        return None
+    head = head_option(config.model)
+    if "confidence" in head.parameters:
         return None
     return (
-        "model.confidence=first_token needs a head that reads words, and model.head is 'seq_cls'. Next: "
+        f"model.confidence=first_token needs a head that reads words, and model.head is '{head.name}'. Next: "
         "model.confidence=labels."
     )
 

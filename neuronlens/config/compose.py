@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from neuronlens.config import groups
 from neuronlens.config.check import Problem, problems, refuse
 from neuronlens.config.explain import explain
+from neuronlens.config.heads import declared, keep_option
 from neuronlens.config.plan import filled
 from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.config.stored import with_infinity
@@ -27,12 +28,11 @@ from neuronlens.errors import ConfigError, unknown
 
 
 def register() -> None:
-    """Put the typed schema and the resolver for a run's dataset name where Hydra looks for them; safe to repeat."""
+    """Put the typed schema and the resolvers of conf/ where Hydra looks for them; safe to repeat."""
     ConfigStore.instance().store(name="neuronlens_schema", node=Config)
-    if not OmegaConf.has_resolver("dataset_name"):
-        OmegaConf.register_new_resolver("dataset_name", dataset_name)
-        OmegaConf.register_new_resolver("reference_confidence", reference_confidence)
-        OmegaConf.register_new_resolver("reference_fit_on", reference_fit_on)
+    for resolver in (dataset_name, reference_confidence, reference_fit_on):
+        if not OmegaConf.has_resolver(resolver.__name__):
+            OmegaConf.register_new_resolver(resolver.__name__, resolver)
 
 
 def reference_confidence(head: str) -> str:
@@ -41,7 +41,7 @@ def reference_confidence(head: str) -> str:
     >>> reference_confidence("seq_cls"), reference_confidence("label_logprob")
     ('labels', 'first_token')
     """
-    return "labels" if head == "seq_cls" else "first_token"
+    return "first_token" if "confidence" in declared(head) else "labels"
 
 
 def reference_fit_on(head: str, blocks: int | None) -> str:
@@ -50,7 +50,7 @@ def reference_fit_on(head: str, blocks: int | None) -> str:
     >>> reference_fit_on("label_logprob", None), reference_fit_on("label_token", 2), reference_fit_on("seq_cls", None)
     ('correct', 'all', 'all')
     """
-    return "correct" if head != "seq_cls" and blocks is None else "all"
+    return "correct" if declared(head).get("prompted") and blocks is None else "all"
 
 
 def dataset_name(name: str, path: str | None) -> str:
@@ -125,6 +125,10 @@ def resolve(composed: DictConfig, runtime: RuntimeConf | None = None) -> Config:
 def _checked(config: Config, folders: Sequence[Path] = (), choices: Mapping[str, str] | None = None) -> Config:
     """Return the config with its parts, or refuse everything that is wrong with it at once."""
     whole, wrong = filled(config, folders, choices)
+    try:
+        keep_option(whole)
+    except ConfigError as error:
+        wrong.append(("model.head", str(error)))
     refuse(problems(whole, beside=[Problem(*one) for one in wrong]))
     return whole
 

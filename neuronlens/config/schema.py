@@ -17,13 +17,11 @@ CONTROLS = ("none", "random_neurons", "shuffled_labels", "other_concept")
 LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all", "prompt", "generated")
+TOKEN_POSITIONS = ("cls", "last")
 POOLED = ("mean", "max", "live_mean")
-RECORD_POSITIONS = ("cls", "last", *POOLED)
-HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
+RECORD_POSITIONS = (*TOKEN_POSITIONS, *POOLED)
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
-# Names that are declared elsewhere are read when a value is checked, here and nowhere else.
-HEAD = OneOf(lambda: HEADS)
 STRENGTH = between(-1e6, 1e6, noun="a finite number")
 
 
@@ -78,7 +76,10 @@ class ModelConfig:
     )
     hub: str | None = key(None, "A model id of the Hugging Face hub.", FILLED)
     revision: str | None = key(None, "The revision of the hub's model.", FILLED)
-    head: str = key("seq_cls", "How a prediction is read off the model.", HEAD)
+    head: str = key("seq_cls", "How a prediction is read off the model: an option of head.", FILLED)
+    head_options: dict[str, Any] = key(
+        {}, "What a head of the user's own is built from; filled in when the config is composed."
+    )
     confidence: str = key(
         "labels",
         "What a label's probability is a share of: of all labels, or of the whole vocabulary at its first token.",

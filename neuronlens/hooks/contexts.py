@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuronlens.config.schema import RECORD_POSITIONS, TOKEN_POSITIONS
 from neuronlens.errors import SiteError, unknown
 from neuronlens.hooks.generation import GenerateCall, by_name, generate_calls
 from neuronlens.hooks.masks import EDITED, edit_mask, read_index
@@ -191,15 +192,22 @@ def _last_columns(name: str, mask: Tensor, hidden: Tensor) -> Tensor:
 
 
 def read_positions(hidden: Tensor, attention_mask: Tensor, position: str) -> Tensor:
-    """Return one vector per sample `[sample, neuron]`: at `cls`, at `last`, or the `mean` or `max` over attended tokens."""
+    """Return one vector per sample `[sample, neuron]`: at `cls`, at `last`, or the `mean` or `max` over attended tokens.
+
+    Args:
+        position: one of `schema.RECORD_POSITIONS`, `live_mean` resolved by `recorded_position`.
+    Raises:
+        SiteError: another word.
+    """
     attended = attention_mask != 0
     if position == "mean":
         weights = attended.to(torch.float32)[..., None]
         return ((hidden.float() * weights).sum(1) / weights.sum(1)).to(hidden.dtype)
     if position == "max":
         return hidden.masked_fill(~attended[..., None], -torch.inf).amax(1)
-    if position not in ("cls", "last"):
-        raise SiteError(unknown("record position", position, ["cls", "last", "mean", "max"]))
+    if position not in TOKEN_POSITIONS:
+        known = [name for name in RECORD_POSITIONS if name != "live_mean"]
+        raise SiteError(unknown("record position", position, known))
     rows = torch.arange(hidden.shape[0], device=hidden.device)
     return hidden[rows, read_index(attended, position)]
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from neuronlens.config.compose import narrowed
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import Config
+from neuronlens.config.schema import TOKEN_POSITIONS, Config
 from neuronlens.config.schema_data import PromptExample
 from neuronlens.edits.base import EditBatch
 from neuronlens.edits.build import EditBuilder
@@ -24,9 +24,9 @@ from neuronlens.hooks.masks import EDITED
 from neuronlens.hooks.resolver import family_of, resolve_site
 from neuronlens.lens.shape import check_shape
 from neuronlens.lens.sites import asked_sites
-from neuronlens.models.causal import prompted, trained_to_write
-from neuronlens.models.load import load_causal, load_model, locate
+from neuronlens.models.load import Stage, load
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.source import locate
 from neuronlens.records import ActivationSet, Knobs, Site
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest, Prompt
@@ -131,12 +131,9 @@ class ConceptLens:
                 raise ModelError(f"The model folder '{place}' is not here. Next: lens.load_model(<folder>).")
             wanted = replace(wanted, path=place, gguf=None)
         source = locate(wanted, Store(Path(self.config.paths.cache_dir)))
-        if wanted.head == "seq_cls":
-            return load_model(wanted, source, self.concepts)[0]
-        if wanted.finetune.blocks is not None:
-            return trained_to_write(wanted, source, self.concepts)
-        model = load_causal(wanted, source)
-        return prompted(wanted, source, *model, self.config.dataset.prompt, self.concepts, self.examples)
+        prompt = replace(self.config.dataset.prompt, examples=list(self.examples))
+        stage: Stage = "ready" if wanted.finetune.blocks is None else "trained"
+        return load(wanted, source, self.concepts, stage=stage, prompt=prompt)
 
     @contextmanager
     def erase(
@@ -277,7 +274,7 @@ class ConceptLens:
                 raise ConfigError(unknown("edit position", positions, ["record", *EDITED]))
             return positions
         record = self.config.model.record_position or family_of(self._model_type).reads
-        if record not in ("cls", "last"):
+        if record not in TOKEN_POSITIONS:
             raise ConfigError(f"The run recorded '{record}', which is not one position. Next: positions='all'.")
         return record
 

@@ -18,10 +18,13 @@ from neuronlens.edits.detected import stacked
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
+from neuronlens.hooks.replay import run_body
 from neuronlens.hooks.resolver import recorded_position
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import ActivationSet, Cell, FloatArray, Site
-from neuronlens.sweep.evaluator import BuildsEdits, SweepEvaluator, WorkItem
+from neuronlens.sweep.evaluator import BuildsEdits, CellForwards, WorkItem
+from neuronlens.sweep.strategies.choose import edited_positions
+from neuronlens.sweep.strategies.rows import Rows, edited_rows
 
 
 class PerCellBuilder:
@@ -44,34 +47,47 @@ class PerCellBuilder:
         return self.builders[cell].skip_reason(cell)
 
 
-class EditedActivations(SweepEvaluator):
-    """Runs cells as a sweep does, on the trainer's device, and keeps what a later site says instead of the predictions."""
+class EditedActivations(CellForwards):
+    """Keeps a later site's activations under every cell's edits at earlier sites, made on the trainer's device."""
 
-    def __init__(self, loaded: LoadedModel, states: StoredStates, plain: ActivationSet, **options: Any) -> None:
-        """Prepare to record `plain`'s site; `options` are `SweepEvaluator`'s."""
-        samples, concepts = len(plain.labels), len(plain.concepts)
-        super().__init__(
-            loaded,
-            states,
-            labels=plain.labels,
-            base_log_probabilities=np.zeros((samples, concepts), dtype=np.float32),
-            base_prediction=np.zeros(samples, dtype=np.int64),
-            **options,
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        states: StoredStates,
+        builders: Mapping[Site, BuildsEdits],
+        cells: Sequence[Cell],
+        plain: ActivationSet,
+        *,
+        edit_positions: str,
+        tokens_per_forward: int,
+    ) -> None:
+        """Prepare to record `plain`'s site.
+
+        Raises:
+            ConfigError: as `SweepEvaluator` does.
+        """
+        positions = edited_positions(loaded, states.layer, edit_positions)
+        # Activations are read at the prompt, whatever follows it; where no states are stored the whole model runs.
+        layer = states.layer if loaded.head.replays else -1
+        rows = Rows(loaded, layer, positions, tokens_per_forward)
+        super().__init__(loaded.model, states, builders, cells, rows.share)
+        self.layer, self.positions, self.site = layer, positions, plain.site
+        self.record_position = recorded_position(
+            loaded.model, plain.site, loaded.record_position, reads=loaded.head.reads
         )
-        self.branches = False  # activations are read at the prompt, whatever follows it
-        self.site = plain.site
-        self.position = recorded_position(loaded.model, plain.site, loaded.record_position, reads=loaded.head.reads)
         self.values = np.empty((len(self.cells), *plain.values.shape), dtype=np.float32)
 
-    def predict_step(self, item: WorkItem, batch_idx: int) -> None:
-        """Keep one item's activations."""
-        cells = [self.cells[place] for place in item.cells]
-        edits = {site: builder.batch(cells).to(item.states.device) for site, builder in self.builders.items()}
-        with capture(self.model, [self.site]) as recorded:
-            self.read_rows(len(cells), edits, item.batch, item.states)
-        mask = prompt_mask(item.batch.inputs).repeat(len(cells), 1)
-        vectors = read_positions(recorded[self.site], mask, self.position).float().cpu()
-        self.values[np.ix_(np.asarray(item.cells), item.batch.rows)] = vectors.unflatten(0, (len(cells), -1)).numpy()
+    def keep(self, item: WorkItem, edits: Mapping[Site, EditBatch]) -> None:
+        """Run one item's cells as deep as the site and keep its activations."""
+        cells, inputs = len(item.cells), item.batch.inputs
+        options: dict[str, Any] = {"cells": cells, "positions": self.positions}
+        with (
+            capture(self.model, [self.site]) as recorded,
+            edited_rows(self.model, self.layer, edits, inputs, item.states, **options) as rows,
+        ):
+            run_body(self.model, rows, deepest=self.site.layer)
+        vectors = read_positions(recorded[self.site], prompt_mask(rows), self.record_position).float().cpu()
+        self.values[np.ix_(np.asarray(item.cells), item.batch.rows)] = vectors.unflatten(0, (cells, -1)).numpy()
 
 
 def activations_under(
@@ -97,9 +113,9 @@ def activations_under(
     recorder = EditedActivations(
         loaded,
         states,
+        builders,
+        cells,
         plain,
-        builders=builders,
-        cells=cells,
         edit_positions=edit_positions,
         tokens_per_forward=tokens_per_forward,
     )

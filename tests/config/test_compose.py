@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from neuronlens.config.compose import compose
+from neuronlens.config.compose import compose, register
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.groups import config_dir, option_names
 from neuronlens.config.knobs import swept
@@ -170,3 +171,14 @@ def test_the_config_folder_is_found_and_shipped() -> None:
 def test_a_dataset_path_names_the_dataset() -> None:
     assert compose(["dataset.path=somewhere/emotions"]).run_name == "minilm-emotions"
     assert compose([]).run_name == "minilm-newsgroups20"
+
+
+@pytest.mark.parametrize("lost", ["dataset_name", "reference_confidence", "reference_fit_on"])
+def test_every_resolver_is_registered_whichever_is_there_already(lost: str) -> None:
+    """A program that cleared, or brought, one of them gets the others."""
+    register()
+    OmegaConf.clear_resolver(lost)
+    config = compose(["preset=reference", "model=smollm2", "dataset=local", "dataset.path=/data/made_up"])
+    assert OmegaConf.has_resolver(lost)
+    assert (config.model.confidence, config.evaluation.fit_on) == ("first_token", "correct")
+    assert config.run_name.endswith("made_up")

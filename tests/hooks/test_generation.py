@@ -25,7 +25,7 @@ from neuronlens.records import Site
 from tests.conftest import FAMILY_CONFIGS, tiny_causal, tiny_model
 from tests.hooks.causal import NEW, generate, prompts, state
 
-FAMILIES = ["gpt2", "llama", "qwen3", "gemma2", "mistral"]
+FAMILIES = ["gpt2", "llama", "qwen3", "gemma2", "gemma3_text", "mistral"]
 BLOCKS = {"gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers"}
 WHERE = [name for name in EDITED if name != "cls"]
 

@@ -22,7 +22,8 @@ from neuronlens.config.groups import config_dir, option_names
 from neuronlens.config.schema_data import DatasetConfig, PromptConfig, PromptExample, SamplesConfig
 from neuronlens.data.concepts import load_concepts
 from neuronlens.errors import ConfigError, DataError, ModelError
-from neuronlens.models.prompts import PromptBuilder, draw_examples
+from neuronlens.models.prompts.builder import PromptBuilder
+from neuronlens.models.prompts.examples import draw_examples
 from neuronlens.records import ConceptDataset
 from neuronlens.storage.cache import Store
 from tests.conftest import CONCEPTS, tiny_tokenizer
@@ -328,8 +329,8 @@ def _data(folder: Path, tmp_path: Path, train: int = 12) -> ConceptDataset:
     return load_concepts(config, Store(tmp_path))
 
 
-def _drawing(shots: int, **options: Any) -> DatasetConfig:
-    return DatasetConfig(prompt=PromptConfig(shots=shots, **options))
+def _drawing(shots: int, **options: Any) -> PromptConfig:
+    return PromptConfig(shots=shots, **options)
 
 
 def test_examples_are_drawn_from_train_alone_one_of_each_concept_in_turn(dataset_folder: Path, tmp_path: Path) -> None:
@@ -350,10 +351,10 @@ def test_examples_are_drawn_from_train_alone_one_of_each_concept_in_turn(dataset
 def test_trap_20_the_same_examples_in_every_process(dataset_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from neuronlens.data.concepts import load_concepts;"
-        "from neuronlens.models.prompts import draw_examples; from neuronlens.config.schema_data import *;"
+        "from neuronlens.models.prompts.examples import draw_examples; from neuronlens.config.schema_data import *;"
         "from neuronlens.storage.cache import Store;"
         "c = DatasetConfig(path=sys.argv[1], prompt=PromptConfig(shots=7));"
-        "print(draw_examples(load_concepts(c, Store(Path(sys.argv[2]))), c))"
+        "print(draw_examples(load_concepts(c, Store(Path(sys.argv[2]))), c.prompt))"
     )
     said = {
         subprocess.run(

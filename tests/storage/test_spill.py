@@ -25,8 +25,8 @@ from neuronlens.edits.build import EditBuilder
 from neuronlens.errors import ConfigError, OutputError
 from neuronlens.hooks.replay import starts_at
 from neuronlens.models.finetune import finetuned
-from neuronlens.models.load import locate
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.source import locate
 from neuronlens.pipeline import run
 from neuronlens.records import Site
 from neuronlens.storage import spill

@@ -27,6 +27,7 @@ from neuronlens.pipeline import run
 from neuronlens.records import Knobs, Site
 from neuronlens.sweep.incremental import activations_under
 from tests.activations.test_extract import CPU, dataset, loaded
+from tests.sweep.test_evaluator_causal import language_model
 
 
 def _rows(overrides: list[str], folder: Path) -> pd.DataFrame:
@@ -118,6 +119,23 @@ def test_activations_under_earlier_edits_equal_a_run_by_hand() -> None:
             np.testing.assert_allclose(under[cell]().values[place], seen[0][0, -1].numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_head_that_writes_has_the_activations_of_one_that_scores() -> None:
+    """No states are stored for it, so the whole model runs under the earlier edits."""
+    data, config = dataset(per_concept=12), compose(["sweep=single"])
+    first, second = Site(0), Site(2, "attn_out")
+    values = []
+    for head in ("label_logprob", "generation"):
+        model = language_model("llama", head)
+        found = extract(model, data, "fit", sites=[first, second], keep=[starts_at(first)], trainer=CPU)
+        builder = EditBuilder({"none": fit_site(config, found.activations[first])})
+        cell = (Knobs("max", 0.5, None, None, None, "neuron", "zero", 1.0), 0)
+        options: dict[str, Any] = {"edit_positions": "record", "tokens_per_forward": 100, "trainer": CPU}
+        given = (model, found.states[0], {first: builder}, [cell], found.activations[second])
+        values.append(activations_under(*given, **options)[cell]().values)
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-4, atol=1e-5)
+    assert np.abs(values[0] - found.activations[second].values).max() > 1e-3
+
+
 def test_activations_under_earlier_edits_are_made_where_the_trainer_is() -> None:
     model, data, config = loaded("bert"), dataset(per_concept=12), compose(["sweep=single"])
     first, second = Site(0), Site(2)
@@ -153,7 +171,7 @@ def test_concatenated_edits_are_each_their_own() -> None:
         )
         for gate, name, tau in kinds
     ]
-    hidden = torch.randn(1, 30, 2, 16)
+    hidden = torch.randn(1, 30, 2, 16, generator=torch.Generator().manual_seed(0))
     together = stacked([builder.batch([cell]) for cell in cells])(hidden)
     for place, cell in enumerate(cells):
         assert torch.equal(together[place], builder.batch([cell])(hidden)[0])

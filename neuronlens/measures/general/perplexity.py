@@ -23,6 +23,7 @@ from neuronlens.measures.general.reading import (
     vocabulary_size,
 )
 from neuronlens.measures.intervals import interval, resample_counts
+from neuronlens.models.checkpoint import special_tokens
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, FloatArray, IntArray, Site
 from neuronlens.sweep.evaluator import BuildsEdits
@@ -199,13 +200,3 @@ def _windows(encoded: Sequence[Sequence[int]], length: int, most: int | None) ->
         end = len(ids) if most is None else min(len(ids), most * length)
         for at in range(0, end, length):
             yield owner, ids[at : at + length]
-
-
-def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the tokens that a tokenizer puts before and after a text of its own accord."""
-    inner = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
-    for at in range(len(whole) - len(inner) + 1):
-        if whole[at : at + len(inner)] == inner:
-            return list(whole[:at]), list(whole[at + len(inner) :])
-    raise ModelError(f"The tokenizer gives {whole} for 'a' and {inner} without special tokens: expected these within.")

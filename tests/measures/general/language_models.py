@@ -16,7 +16,8 @@ from neuronlens.edits.base import EditBatch, Projection
 from neuronlens.edits.detected import stacked
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.projected import ProjectionEdit
-from neuronlens.models.heads.heads import SequenceClassification
+from neuronlens.models.heads.base import Labels
+from neuronlens.models.heads.seq_cls import SequenceClassification
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, Knobs
 from tests.conftest import FAMILY_CONFIGS
@@ -65,7 +66,7 @@ def loaded_lm(family: str, *, batch_size: int = 8, **tokenizer: str) -> LoadedMo
         name=family,
         model=tiny_lm(family),
         tokenizer=word_tokenizer(**tokenizer),  # type: ignore[arg-type]
-        head=SequenceClassification(reads),
+        head=SequenceClassification(Labels(reads)),
         record_position=reads,
         max_length=16,
         batch_size=batch_size,
