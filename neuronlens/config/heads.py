@@ -18,7 +18,7 @@ from neuronlens.errors import ConfigError, unknown
 
 @dataclass(frozen=True)
 class HeadOption:
-    """What an option says of a head.
+    """What an option declares of a head.
 
     Attributes:
         name: as in `model.head`.
@@ -47,7 +47,7 @@ def head_option(model: ModelConfig) -> HeadOption:
     """Return the option that `model.head` names, with the values of `model` where it refers to them.
 
     Raises:
-        ConfigError: no such option, or one that does not say which class it names and whether it is prompted.
+        ConfigError: no such option, or one without a class or without `prompted`.
     """
     node = dict(model.head_options.get(model.head) or _resolved(model.head, {"model": model}))
     target, prompted = node.pop("_target_", None), node.pop("prompted", None)

@@ -16,7 +16,6 @@ from neuronlens.activations.states import StoredStates
 from neuronlens.edits.base import EditBatch
 from neuronlens.execution.trainer import TrainerConfig, make_trainer
 from neuronlens.models.batches import Batch
-from neuronlens.models.heads.base import Reading
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import BoolArray, Cell, FloatArray, IntArray, Site
 from neuronlens.sweep.strategies.choose import edited_positions, strategy_for
@@ -164,9 +163,7 @@ class SweepEvaluator(CellForwards):
 
     def keep(self, item: WorkItem, edits: Mapping[Site, EditBatch]) -> None:
         """Read one item's cells and keep their outcomes."""
-        self._keep(self.strategy.read(len(item.cells), edits, item.batch, item.states), item)
-
-    def _keep(self, reading: Reading, item: WorkItem) -> None:
+        reading = self.strategy.read(len(item.cells), edits, item.batch, item.states)
         edited_log_probs, prediction = reading.log_probabilities.cpu(), reading.prediction.cpu()
         rows = torch.from_numpy(item.batch.rows)
         labels, base = self.labels[rows], self.base[rows]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import ActivationSet, Cell, FloatArray, Site
 from neuronlens.sweep.evaluator import BuildsEdits, CellForwards, WorkItem
 from neuronlens.sweep.strategies.choose import edited_positions
-from neuronlens.sweep.strategies.rows import Rows, edited_rows
+from neuronlens.sweep.strategies.rows import Rows
 
 
 class PerCellBuilder:
@@ -71,7 +70,7 @@ class EditedActivations(CellForwards):
         layer = states.layer if loaded.head.replays else -1
         rows = Rows(loaded, layer, positions, tokens_per_forward)
         super().__init__(loaded.model, states, builders, cells, rows.share)
-        self.layer, self.positions, self.site = layer, positions, plain.site
+        self.rows, self.site = rows, plain.site
         self.record_position = recorded_position(
             loaded.model, plain.site, loaded.record_position, reads=loaded.head.reads
         )
@@ -79,11 +78,10 @@ class EditedActivations(CellForwards):
 
     def keep(self, item: WorkItem, edits: Mapping[Site, EditBatch]) -> None:
         """Run one item's cells as deep as the site and keep its activations."""
-        cells, inputs = len(item.cells), item.batch.inputs
-        options: dict[str, Any] = {"cells": cells, "positions": self.positions}
+        cells = len(item.cells)
         with (
             capture(self.model, [self.site]) as recorded,
-            edited_rows(self.model, self.layer, edits, inputs, item.states, **options) as rows,
+            self.rows.running(cells, edits, item.batch, item.states) as rows,
         ):
             run_body(self.model, rows, deepest=self.site.layer)
         vectors = read_positions(recorded[self.site], prompt_mask(rows), self.record_position).float().cpu()

@@ -59,7 +59,7 @@ class Head(Protocol):
         replays: whether stored states suffice; a model that writes runs from its embeddings.
         scores_words: whether `of` takes the logits of words at the positions of `index`, so that cells can branch off a
             prompt, and the labels' further tokens can be read apart from it.
-        by_first_token: whether labels are told apart by their first tokens alone, which then have to differ.
+        by_first_token: whether some figure rests on the labels' first tokens alone, which then have to differ.
     """
 
     labels: Labels
@@ -69,7 +69,7 @@ class Head(Protocol):
 
     @property
     def by_first_token(self) -> bool:
-        """Whether labels are told apart by their first tokens alone."""
+        """Whether some figure rests on the labels' first tokens alone."""
         return False
 
     @property

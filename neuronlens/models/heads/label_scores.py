@@ -36,7 +36,7 @@ class LabelScores(Head):
 
     @property
     def by_first_token(self) -> bool:
-        """Whether labels are told apart by their first tokens alone."""
+        """Whether the probabilities are those of the labels' first tokens."""
         return self.confidence == "first_token"
 
     @cached_property
@@ -120,7 +120,7 @@ class LabelToken(LabelScores):
 
     @property
     def by_first_token(self) -> bool:
-        """Whether labels are told apart by their first tokens alone: always."""
+        """Whether the labels' first tokens alone are read: always."""
         return True
 
     def label_scores(self, first: Tensor, further: Tensor) -> Tensor:

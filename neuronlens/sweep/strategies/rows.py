@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from torch import Tensor, nn
 
@@ -68,11 +68,17 @@ class Rows:
         floats = self.loaded.head.floats_per_sample
         return cells_that_fit(samples, tokens=width, floats=floats, tokens_per_forward=self.tokens_per_forward)
 
+    def running(
+        self, cells: int, edits: Mapping[Site, EditBatch], batch: Batch, states: Tensor
+    ) -> AbstractContextManager[dict[str, Tensor]]:
+        """Return the context in which the model's forwards are those of the cells; it gives their inputs."""
+        model, inputs = self.loaded.model, batch.inputs
+        return edited_rows(model, self.layer, edits, inputs, states, cells=cells, positions=self.positions)
+
     def read(self, cells: int, edits: Mapping[Site, EditBatch], batch: Batch, states: Tensor) -> Reading:
         """Return what the model answers under each cell's edits."""
-        model, places = self.loaded.model, self.positions
-        with edited_rows(model, self.layer, edits, batch.inputs, states, cells=cells, positions=places) as rows:
-            return by_cell(self.loaded.head.read(model, rows), cells)
+        with self.running(cells, edits, batch, states) as rows:
+            return by_cell(self.loaded.head.read(self.loaded.model, rows), cells)
 
 
 class Generated(Rows):
@@ -84,10 +90,10 @@ class Generated(Rows):
 
     def read(self, cells: int, edits: Mapping[Site, EditBatch], batch: Batch, states: Tensor) -> Reading:
         """Return the labels' probabilities and the written answers under each cell's edits."""
-        model, head, places = self.loaded.model, self.loaded.head, self.positions
-        with edited_rows(model, self.layer, edits, batch.inputs, states, cells=cells, positions=places) as rows:
+        model, head = self.loaded.model, self.loaded.head
+        with self.running(cells, edits, batch, states) as rows:
             reading = head.read(model, rows)
-        with edited(model, edits, positions=places, cells=cells):
+        with edited(model, edits, positions=self.positions, cells=cells):
             written = head.answer(model, rows, reading)
         return by_cell(Reading(reading.log_probabilities, written), cells)
 
