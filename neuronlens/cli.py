@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.config.compose import compose, register, resolve
 from neuronlens.config.explain import explain
-from neuronlens.config.parts import config_dir, option_names
+from neuronlens.config.parts import config_dir, option_names, searching
 from neuronlens.config.plan import grid
 from neuronlens.errors import NeuronLensError, unknown
 from neuronlens.records import Job
@@ -80,8 +80,8 @@ def _dispatch(arguments: list[str]) -> int:
     }
     folder, others = _config_dir(arguments)
     if others and others[0] in ("-h", "--help", "help"):
-        folders = [] if folder is None else [Path(folder)]
-        options = "\n".join(f"  {group:<13} {', '.join(option_names(group, folders))}" for group in GROUPS)
+        with searching([] if folder is None else [Path(folder)]):
+            options = "\n".join(f"  {group:<13} {', '.join(option_names(group))}" for group in GROUPS)
         print(f"{USAGE}\nGroups and their options:\n{options}")
         return 0
     if arguments and "=" not in arguments[0] and not arguments[0].startswith(("-", "+", "~")):

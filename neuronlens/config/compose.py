@@ -109,17 +109,16 @@ def resolve(composed: DictConfig, runtime: RuntimeConf | None = None) -> Config:
         ConfigError: a value is out of its range, or a part is unknown or does not take one of its keys.
     """
     _refuse_unknown(composed, OmegaConf.structured(Config))
-    try:
-        config = OmegaConf.to_object(composed)
-    except OmegaConfBaseException as error:
-        raise explain(error) from error
-    assert isinstance(config, Config)
-    if runtime is None:
-        config = with_parts(config)
-    else:
-        config.logger.job_type = config.logger.job_type or runtime.choices.get("experiment")
-        config = with_parts(config, _folders(runtime.config_sources), runtime.choices)
-    check(config)
+    chosen = {} if runtime is None else runtime.choices
+    with parts.searching([] if runtime is None else _folders(runtime.config_sources)):
+        try:
+            config = OmegaConf.to_object(composed)
+        except OmegaConfBaseException as error:
+            raise explain(error) from error
+        assert isinstance(config, Config)
+        config.logger.job_type = config.logger.job_type or chosen.get("experiment")
+        config = with_parts(config, chosen)
+        check(config)
     return config
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -19,12 +17,11 @@ from neuronlens.config.parts import (
     completed,
     imported,
     mapping,
-    option_file,
     option_names,
     read_option,
 )
 from neuronlens.config.schema import Config
-from neuronlens.errors import ConfigError
+from neuronlens.errors import ConfigError, unknown
 
 PROTOCOLS = {
     "saliency": "neuronlens.saliency.base.Ranker",
@@ -37,7 +34,7 @@ WIDTHS_PROTOCOL = "neuronlens.ranges.base.WidthEstimator"
 """What a range meets whose constructor takes `tau`."""
 
 
-def option_of(config: Config, group: str, folders: Sequence[Path] = ()) -> str:
+def option_of(config: Config, group: str) -> str:
     """Return the name of the option that a composed node came from: the stored one, else the first of its `_target_`.
 
     Args:
@@ -48,8 +45,8 @@ def option_of(config: Config, group: str, folders: Sequence[Path] = ()) -> str:
         if all(key in stored and stored[key] == value for key, value in composed.items()):
             return name
     target = str(composed.get("_target_"))
-    for name in option_names(group, folders):
-        if read_option(option_file(group, name, folders)).get("_target_") == target:
+    for name in option_names(group):
+        if read_option(group, name).get("_target_") == target:
             return name
     return target.rpartition(".")[0].rpartition(".")[2] or target
 
@@ -67,15 +64,19 @@ def node(config: Config, group: str, name: str) -> Node:
     return config.parts.get(group, {}).get(name) or option_node(config, group, name)
 
 
-def option_node(config: Config, group: str, name: str, folders: Sequence[Path] = ()) -> Node:
+def option_node(config: Config, group: str, name: str) -> Node:
     """Return what an option's YAML says it is built from, overlaid by the config's `edit.<name>` or `gate.<name>`.
 
     Raises:
         ConfigError: no such option, a target that cannot be imported, or a key that it does not take.
     """
     overlay = {} if group in COMPOSED else getattr(config, group).get(name, {})
-    stored = config.parts.get(group, {})
-    own = {} if "_target_" in overlay else read_option(option_file(group, name, folders, stored=stored))
+    if "_target_" not in overlay and name not in option_names(group):
+        kind = f"{group} option" if group in COMPOSED else group
+        known = {*option_names(group), *config.parts.get(group, {})}
+        further = f"an option of your own is {group}/{name}.yaml in a folder that --config-dir names."
+        raise ConfigError(unknown(kind, name, known, further))
+    own = {} if "_target_" in overlay else read_option(group, name)
     return completed(_resolved(config, group, name, own | overlay), where(group, name))
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ COMPOSED = ("saliency", "range")
 """Groups of which Hydra composes one option into the config; of the others a config holds names alone."""
 
 Node = dict[str, Any]
+_SEARCHED: ContextVar[tuple[Path, ...]] = ContextVar("folders with options beside ours", default=())
 
 
 def config_dir() -> Path:
@@ -34,33 +37,37 @@ def config_dir() -> Path:
     raise ConfigError(f"The configuration folder is missing; looked in {', '.join(map(str, places))}. Reinstall.")
 
 
-def option_names(group: str, folders: Sequence[Path] = ()) -> list[str]:
-    """Return the names of a group's YAML files, sorted: what `group=<name>` accepts.
+@contextmanager
+def searching(folders: Iterable[Path]) -> Iterator[None]:
+    """Look for options in these folders too while the block runs, as Hydra does with its search path."""
+    token = _SEARCHED.set(tuple(folders))
+    try:
+        yield
+    finally:
+        _SEARCHED.reset(token)
 
-    Args:
-        folders: searched beside ours.
-    """
-    return sorted({path.stem for folder in (config_dir(), *folders) for path in (folder / group).glob("*.yaml")})
+
+def search_path() -> list[Path]:
+    """Return the folders that options are looked for in, ours first."""
+    return [config_dir(), *_SEARCHED.get()]
 
 
-def option_file(group: str, name: str, folders: Sequence[Path] = (), *, stored: Iterable[str] = ()) -> Path:
-    """Return the YAML file of an option.
+def option_names(group: str) -> list[str]:
+    """Return the names of a group's YAML files, sorted: what `group=<name>` accepts."""
+    return sorted({path.stem for folder in search_path() for path in (folder / group).glob("*.yaml")})
 
-    Args:
-        folders: searched beside ours.
-        stored: options that have no file and are named as available too.
+
+def option_file(group: str, name: str) -> Path | None:
+    """Return the YAML file of an option; None where there is none.
+
     Raises:
-        ConfigError: there is none, with the nearest name; or two folders have one, of which Hydra would take ours.
+        ConfigError: two folders have one, of which Hydra would take ours.
     """
-    places = dict.fromkeys((folder / group / f"{name}.yaml").resolve() for folder in (config_dir(), *folders))
-    found = [path for path in places if path.is_file()]
+    files = [folder / group / f"{name}.yaml" for folder in search_path()]
+    found = {file.resolve(): file for file in reversed(files) if file.is_file()}
     if len(found) > 1:
-        raise ConfigError(f"{group} '{name}' is both {found[0]} and {found[1]}. Next: give yours another name.")
-    if not found:
-        kind = f"{group} option" if group in COMPOSED else group
-        own = f"an option of your own is {group}/{name}.yaml in a folder that --config-dir names."
-        raise ConfigError(unknown(kind, name, {*option_names(group, folders), *stored}, own))
-    return found[0]
+        raise ConfigError(f"{group} '{name}' is both {' and '.join(map(str, found))}. Next: give yours another name.")
+    return next(iter(found.values()), None)
 
 
 def completed(found: Mapping[str, Any], where: str) -> Node:
@@ -122,9 +129,10 @@ def _parameters(factory: Any) -> dict[str, inspect.Parameter]:
     return {name: one for name, one in inspect.signature(factory).parameters.items() if one.kind in named}
 
 
-def read_option(path: Path) -> Node:
-    """Return what an option's YAML file holds, interpolations as they are written."""
-    return mapping(OmegaConf.to_container(OmegaConf.load(path)), str(path))
+def read_option(group: str, name: str) -> Node:
+    """Return what the YAML file of an option holds, interpolations as they are written; {} where there is none."""
+    file = option_file(group, name)
+    return {} if file is None else mapping(OmegaConf.to_container(OmegaConf.load(file)), str(file))
 
 
 def mapping(loaded: Any, what: str) -> Node:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuronlens.config.fingerprint import fingerprint, plain
@@ -19,11 +18,10 @@ from neuronlens.errors import ConfigError
 from neuronlens.records import Knobs
 
 
-def with_parts(config: Config, folders: Sequence[Path] = (), chosen: Mapping[str, str] | None = None) -> Config:
+def with_parts(config: Config, chosen: Mapping[str, str] | None = None) -> Config:
     """Return the config with `parts` filled: what every option is built from that the run names or sets parameters of.
 
     Args:
-        folders: with options beside ours.
         chosen: the names of the composed options, by group; without one the name is found by the node's `_target_`.
     Raises:
         ConfigError: an unknown name, a wrong parameter, or a class that does not meet its group's protocol.
@@ -33,16 +31,15 @@ def with_parts(config: Config, folders: Sequence[Path] = (), chosen: Mapping[str
         found = parts[group] = {}
         named = [name for name in everywhere(config, group) if name is not None]
         if group in COMPOSED:
-            own = (chosen or {}).get(group) or option_of(config, group, folders)
-            if own in option_names(group, folders):
-                option_file(group, own, folders)  # refuses two of one name
+            own = (chosen or {}).get(group) or option_of(config, group)
+            option_file(group, own)  # refuses two of one name
             found[own] = completed(getattr(config, group), group)
         else:
             named += getattr(config, group)
         found |= {name: stored for name, stored in config.parts.get(group, {}).items() if name not in found}
         for name in named:
             if name not in found:
-                found[name] = option_node(config, group, name, folders)
+                found[name] = option_node(config, group, name)
     whole = replace(config, parts=parts)
     for group, found in parts.items():
         for name in found:

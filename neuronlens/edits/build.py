@@ -239,7 +239,7 @@ def _as_declared(found: object, expected: type[Found], part: str) -> Found:
     if not isinstance(found, expected):
         kind = "intervals (lower, upper)" if expected is tuple else expected.__name__
         raise ConfigError(
-            f"{part} gave a {type(found).__name__}, and its declarations promise {kind}. Next: see mixes_neurons of "
+            f"{part} gave {type(found).__name__}, and its declarations promise {kind}. Next: see mixes_neurons of "
             "edits.base.Edit, or grain of edits.gates.base.Gate."
         )
     return found

@@ -55,6 +55,12 @@ class BuildsEdits(Protocol):
         """Return which kind a cell's edit is of."""
 
 
+def by_kind(cells: Sequence[Cell], builders: Mapping[Site, BuildsEdits]) -> list[list[int]]:
+    """Return the places of the cells whose edits fit into one batch: those that mix neurons apart from the others."""
+    mixed = [next(iter(builders.values())).mixes_neurons(cell) for cell in cells]
+    return [[place for place, mixes in enumerate(mixed) if mixes == kind] for kind in (False, True)]
+
+
 @dataclass(frozen=True)
 class WorkItem:
     """Some cells over one stored batch: one forward's worth."""
@@ -129,14 +135,10 @@ class SweepEvaluator(pl.LightningModule):
 
     def predict_dataloader(self) -> DataLoader[WorkItem]:
         """Return the forwards to run, each stored batch's together, cells that mix neurons apart from the others."""
-        first = next(iter(self.builders.values()))
-        kinds = [
-            [i for i, cell in enumerate(self.cells) if first.mixes_neurons(cell) == mixes] for mixes in (False, True)
-        ]
         items = []
         for batch, states in self.states.parts:
             share = self._share(batch)
-            for cells in kinds:
+            for cells in by_kind(self.cells, self.builders):
                 items += [WorkItem(cells[at : at + share], batch, states) for at in range(0, len(cells), share)]
         return DataLoader(items, batch_size=None)  # type: ignore[arg-type]
 

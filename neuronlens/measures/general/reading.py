@@ -25,7 +25,7 @@ from neuronlens.hooks.resolver import blocks_of, family_of
 from neuronlens.models.batches import collate
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, FloatArray, IntArray, Site
-from neuronlens.sweep.evaluator import BuildsEdits
+from neuronlens.sweep.evaluator import BuildsEdits, by_kind
 
 MOST_LOGITS = 1 << 26
 """Logits of one piece of the vocabulary head: 256 MiB in float32."""
@@ -152,9 +152,7 @@ class EditedReader(pl.LightningModule):
         self.vocabulary = vocabulary_size(model)
         self.last = len(blocks_of(model)) - 1
         self.start = starts_at(next(iter(self.builders))) if self.builders else self.last
-        first = next(iter(self.builders.values()), None)
-        mixed = [first.mixes_neurons(cell) for cell in self.cells] if first is not None else []
-        self.kinds = [[i for i, own in enumerate(mixed) if own == mixes] for mixes in (False, True)]
+        self.kinds = by_kind(self.cells, self.builders)
 
     def transfer_batch_to_device(self, reads: Reads, device: torch.device, dataloader_idx: int) -> Reads:
         """Return the batch on the trainer's device."""

@@ -16,8 +16,8 @@ from neuronlens.records import ResultTable
 from neuronlens.report.compare.paired import Bootstrap
 from neuronlens.results.folder import RunFolder
 
-ASIDE = ("paths", "logger", "trainer", "run_name")
-"""Settings that no number depends on."""
+ASIDE = ("paths", "logger", "trainer", "run_name", "parts")
+"""Settings that no number depends on, and what the other settings' names stand for."""
 NAMES_A_RUN = ("model.name", "dataset.name", "layers.select", "layers.site", "saliency", "range", "intervention.edit")
 WHOLE = {"model": "model.name", "dataset": "dataset.name"}
 """Groups of which only the name is told where it differs: all the rest differs with it."""
