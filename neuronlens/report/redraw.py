@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuronlens.execution.console import wide_console
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.report.drawing import draw_run
-from neuronlens.report.tables import console_table, markdown, summarise, verdict
+from neuronlens.report.render.console import to_console
+from neuronlens.report.tables.comparison import headline_table, verdict
+from neuronlens.report.tables.document import markdown
+from neuronlens.report.tables.summary import summarise
 from neuronlens.results.folder import RunFolder
 
 
 def redraw(path: Path) -> None:
     """Write `table.md`, `summary.json`, `report.html` and the figures of a run folder again, and print its comparison.
 
-    Without the extra `report` the page and the figures are left out, with the sentence that says so.
+    The tau of the verdict and the intervals are those of the run's own config. Without the extra `report` the page and
+    the figures are left out, with the sentence that says so.
 
     Raises:
         OutputError: not the folder of a finished run.
@@ -22,16 +27,15 @@ def redraw(path: Path) -> None:
     manifest, table = folder.read_manifest(), folder.read_results()
     config = manifest.known_config
     folder.claim()
-    tau = config.headline_tau
-    folder.write_text("table.md", markdown(table, tau))
-    folder.write_summary(summarise(table, tau, int(table.base["concepts"])))
-    level, seed = config.evaluation.level, config.seed
-    drawn, left_out = draw_run(folder, table, manifest, level=level, seed=seed)
+    bootstrap, tau = Bootstrap.of(config), config.headline_tau
+    folder.write_text("table.md", markdown(table, tau, bootstrap))
+    folder.write_summary(summarise(table, tau, bootstrap))
+    drawn, left_out = draw_run(folder, table, manifest, bootstrap)
     console = wide_console()
     if manifest.unknown_settings:
         left = ", ".join(manifest.unknown_settings)
         console.print(f"This version of neuronlens does not know these settings of the run: {left}.", markup=False)
-    console.print(console_table(table, tau))
+    console.print(to_console(headline_table(table, tau, bootstrap)))
     console.print(verdict(table, tau))
     for written in (*drawn[:1], path / "table.md", *drawn[1:], *left_out):
         console.print(str(written), soft_wrap=True, markup=False)

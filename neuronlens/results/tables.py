@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from neuronlens.errors import OutputError
-from neuronlens.measures.matched import with_method
+from neuronlens.measures.columns import RESULTS
 from neuronlens.records import ResultTable
 from neuronlens.storage.files import write_atomically, write_json
 
@@ -22,6 +22,12 @@ def read_table(folder: Path, name: str) -> pd.DataFrame | None:
     """Return the table of `<name>.parquet`, or None where the run has none."""
     path = folder / f"{name}.parquet"
     return pd.read_parquet(path) if path.is_file() else None
+
+
+def _completed(folder: Path, name: str) -> pd.DataFrame | None:
+    """Return a table with the columns of today's results, null where an older version did not write them."""
+    found = read_table(folder, name)
+    return None if found is None else RESULTS.completed(found)
 
 
 def write_results(folder: Path, table: ResultTable) -> None:
@@ -47,10 +53,10 @@ def read_results(folder: Path) -> ResultTable:
     try:
         base = json.loads((folder / "base.json").read_text())
         always = [
-            with_method(pd.read_parquet(folder / f"{name}.parquet"))
+            RESULTS.completed(pd.read_parquet(folder / f"{name}.parquet"))
             for name in ("results", "matched", "comparison", "methods")
         ]
-        points, general = read_table(folder, "operating_points"), read_table(folder, "general")
+        points, general = _completed(folder, "operating_points"), _completed(folder, "general")
     except (OSError, ValueError) as error:
         raise OutputError(
             f"'{folder}' is not the folder of a finished run: {error}. Expected results.parquet and base.json in it."

@@ -12,12 +12,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import ResultTable
-from neuronlens.report.general import COLUMNS, general_cells, general_means
-from neuronlens.report.page.data import held_out_data, overlap_data, rounded, skipped_data, table_data
+from neuronlens.report.cells import texts
+from neuronlens.report.page.cells import table_data
 from neuronlens.report.page.explorer import explorer_data
+from neuronlens.report.page.held_out import held_out_data, overlap_data, skipped_data
 from neuronlens.report.page.library import drawing_library
-from neuronlens.report.tables import HEADINGS, comparison_cells, headline, verdict
+from neuronlens.report.page.values import Json, rounded
+from neuronlens.report.table import Table
+from neuronlens.report.tables.comparison import comparison_table, headline, verdict
+from neuronlens.report.tables.general import general_table
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest
 
@@ -40,40 +45,44 @@ SECTIONS = (
 )
 
 
-def write_page(folder: RunFolder, table: ResultTable, manifest: Manifest) -> Path:
+def write_page(folder: RunFolder, table: ResultTable, manifest: Manifest, bootstrap: Bootstrap) -> Path:
     """Write `report.html` of a finished run and return its path.
 
     Args:
         folder: with its arrays, samples and diagnostics written.
         manifest: of the run, with its timings or without.
+        bootstrap: of the intervals over concepts.
     """
-    config = manifest.known_config
-    tau = config.headline_tau
-    data = page_data(folder, table, tau, level=config.evaluation.level, seed=config.seed)
+    tau = manifest.known_config.headline_tau
+    data = page_data(folder, table, tau, bootstrap)
     rows = headline(table, tau)
-    general = None
-    if table.general is not None and len(table.general):
-        general = general_cells(general_means(table.general, level=0.95, resamples=1000, seed=0))
+    able = table.general is not None and len(table.general) > 0
     shown: dict[str, Any] = {
-        "head": _head(table, manifest, verdict(table, tau)),
-        "comparison": comparison_cells(rows, with_tau=True),
-        "general": general,
+        "head": _head(table, manifest, verdict(table, tau), bootstrap),
+        "comparison": _as_text(comparison_table(rows, bootstrap)) if rows else None,
+        "general": _as_text(general_table(table.general, bootstrap)) if able else None,
         "skipped": skipped_data(table.rows),
         "left_out": data["left_out"],
     }
-    html = render(data, shown, Path(config.paths.cache_dir))
+    html = render(data, shown, Path(manifest.known_config.paths.cache_dir))
     folder.write_text(NAME, html)
     return folder.path / NAME
 
 
-def page_data(folder: RunFolder, table: ResultTable, tau: float | None, *, level: float, seed: int) -> dict[str, Any]:
+def _as_text(table: Table) -> Json:
+    """Return a table as the template writes it: headings, rows of text, and which columns are set to the right."""
+    headings, rows = texts(table)
+    return {"headings": headings, "rows": rows, "right": table.right_aligned, "caption": table.caption}
+
+
+def page_data(folder: RunFolder, table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Json:
     """Return everything that the page's scripts draw, as JSON types; `left_out` says what did not fit.
 
     Args:
         tau: the configured one, which the page shows first.
-        level: of the intervals over concepts.
+        bootstrap: of the intervals over concepts.
     """
-    data = table_data(table, level=level, seed=seed)
+    data = table_data(table, bootstrap)
     data["tau"] = rounded([tau])[0]
     diagnostics, overlap = folder.read_diagnostics()
     data["overlap"] = overlap_data(overlap, data["concepts"])
@@ -101,16 +110,13 @@ def render(data: Mapping[str, Any], shown: Mapping[str, Any], cache: Path) -> st
     from markupsafe import Markup
 
     library, script = drawing_library(cache), own_script()
-    absent = {name for name in ("general", "skipped") if not shown[name]} | (
-        {"answer"} if not shown["comparison"] else set()
-    )
+    absent = {name for name in ("general", "skipped") if not shown[name]}
+    absent |= {"answer"} if not shown["comparison"] else set()
     return str(
         _template().render(
             **shown,
             policy=_policy([library.script, script]),
             sections=[section for section in SECTIONS if section[0] not in absent],
-            comparison_headings=HEADINGS,
-            general_headings=COLUMNS,
             style=Markup(_asset("page.css")),
             data=Markup(embedded_json({**data, "charts": library.charts})),
             library=Markup(library.script),
@@ -164,8 +170,8 @@ def _template() -> Any:
     return environment.get_template("page")
 
 
-def _head(table: ResultTable, manifest: Manifest, answer: str) -> dict[str, Any]:
-    base, config = table.base, manifest.known_config
+def _head(table: ResultTable, manifest: Manifest, answer: str, bootstrap: Bootstrap) -> Json:
+    base = table.base
     cells = table.rows.loc[table.rows["edit"] != "none", "cell_id"].nunique() // max(int(base["concepts"]), 1)
     figures = [
         ("accuracy, unedited", f"{base['accuracy']:.3f}"),
@@ -175,6 +181,7 @@ def _head(table: ResultTable, manifest: Manifest, answer: str) -> dict[str, Any]
         ("concepts", f"{base['concepts']:.0f}"),
         ("cells per concept", f"{cells}"),
     ]
+    config = manifest.known_config
     model, dataset = config.model.name, config.dataset.name
     versions = sorted(manifest.versions.items())
     versions += [("git revision", manifest.git_revision or "not in a repository")]
@@ -186,7 +193,7 @@ def _head(table: ResultTable, manifest: Manifest, answer: str) -> dict[str, Any]
         "run_id": manifest.run_id,
         "verdict": answer,
         "figures": figures,
-        "level": f"{config.evaluation.level:.0%}",
+        "level": bootstrap.percent,
         "command": shlex.join(manifest.command),
         "versions": versions,
         "fingerprints": sorted(manifest.fingerprints.items()),

@@ -54,7 +54,7 @@ def test_a_head_of_ones_own_is_one_yaml_in_a_config_dir(tiny_overrides: list[str
     edited = rows[rows["edit"] != "none"]
     assert edited["skipped"].isna().all()
     assert (edited["kl"] > 1e-4).any(), "its cells change what it reads"
-    keys = [RunFolder(folder).read_record("manifest.json")["fingerprints"]["model"] for folder in (own, other)]
+    keys = [RunFolder(folder).read_manifest().fingerprints["model"] for folder in (own, other)]
     assert keys[0] != keys[1], "its parameter is part of the fingerprint"
 
 
