@@ -37,7 +37,7 @@ RESULTS = Columns(
             "top_fraction",
             "share",
             "Share of the neurons that is edited, the most salient first.",
-            words="top {} of the neurons",
+            words="{} of the neurons",
             code="top{}",
             percent=True,
             tuned=True,

@@ -92,7 +92,7 @@ def setting(row: Row) -> str:
 
     >>> row = {"saliency": "max", "edit": "zero", "range": "gaussian", "tau": 2.5, "top_fraction": 0.3, "gate": "range"}
     >>> setting(row)
-    'max, zero, gaussian, tau 2.5, top 30% of the neurons'
+    'max, zero, gaussian, tau 2.5, 30% of the neurons'
     """
     order = leading(SETTINGS, "saliency", "edit", "range", "tau")
     return ", ".join(words(row, [knob for knob in order if knob not in WHERE and knob != "gate"]))
