@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 
 import neuronlens as nl
 from neuronlens.config.fingerprint import plain
-from neuronlens.report.table import PaperTable, write
 
 HERE = Path(__file__).resolve().parent
 PROFILES = HERE / "profiles"
@@ -49,6 +48,20 @@ class Runs:
         """Return one part's run folders by setting."""
         return dict(self.of[name])
 
+    def bootstrap(self, name: str) -> nl.Bootstrap:
+        """Return how the runs of a part make their intervals.
+
+        Raises:
+            NeuronLensError: they do not agree, and a table has one heading for all of them.
+        """
+        found = {nl.Bootstrap.recorded(folder.read_record("manifest.json")) for folder in self.of[name].values()}
+        if len(found) != 1:
+            raise nl.NeuronLensError(
+                f"The runs of '{name}' make their intervals in {len(found)} ways, expected one. Next: the same "
+                "evaluation.level, evaluation.bootstrap and seed for all of them."
+            )
+        return found.pop()
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -56,7 +69,7 @@ class Experiment:
 
     name: str
     parts: tuple[str, ...]
-    tables: Callable[[Runs], list[PaperTable]]
+    tables: Callable[[Runs], list[nl.Table]]
     figures: Callable[[Runs], dict[str, Figure]] = lambda runs: {}
 
 
@@ -114,7 +127,7 @@ def _code() -> str:
 def make(experiment: Experiment, profile: Profile, folder: Path, more: Sequence[str] = ()) -> list[Path]:
     """Run what an experiment needs, write its tables and figures below `folder`, and return the files' paths."""
     runs = run_parts(experiment, profile, folder, more)
-    written = [path for table in experiment.tables(runs) for path in write(table, folder / "tables")]
+    written = [path for table in experiment.tables(runs) for path in nl.write_table(table, folder / "tables")]
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, figure in experiment.figures(runs).items():
         for ending in ("png", "svg"):

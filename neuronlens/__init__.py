@@ -10,21 +10,24 @@ __version__ = "0.1.0"
 _HOMES = {
     "ActivationRanges": "neuronlens.records",
     "ActivationSet": "neuronlens.records",
+    "Bootstrap": "neuronlens.measures.intervals",
+    "Column": "neuronlens.report.table",
     "ConceptDataset": "neuronlens.records",
     "ConceptLens": "neuronlens.lens.lens",
     "GatedEdit": "neuronlens.edits.gated",
     "NeuronLensError": "neuronlens.errors",
     "NeuronRanking": "neuronlens.records",
-    "PaperColumn": "neuronlens.report.table",
-    "PaperTable": "neuronlens.report.table",
     "ResultTable": "neuronlens.records",
+    "RESULTS": "neuronlens.measures.columns",
     "RunFolder": "neuronlens.results.folder",
     "Site": "neuronlens.records",
+    "Table": "neuronlens.report.table",
     "capture": "neuronlens.hooks.contexts",
     "compose": "neuronlens.config.compose",
     "edited": "neuronlens.hooks.contexts",
     "run": "neuronlens.pipeline",
     "write_claims": "neuronlens.report.claims.claims",
+    "write_table": "neuronlens.report.render.files",
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 

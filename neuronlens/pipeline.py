@@ -25,6 +25,7 @@ from neuronlens.execution.stages import Stages
 from neuronlens.execution.trainer import quiet_libraries
 from neuronlens.hooks.replay import starts_at
 from neuronlens.hooks.resolver import blocks_of, resolve_layers
+from neuronlens.measures.comparison import compare_gates, rank_methods
 from neuronlens.measures.general.rows import (
     GeneralData,
     check_model,
@@ -34,8 +35,10 @@ from neuronlens.measures.general.rows import (
     measure_general,
 )
 from neuronlens.measures.heldout import diagnose
-from neuronlens.measures.matched import compare_gates, matched_erasure, operating_points, rank_methods
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.measures.matched import matched_erasure
 from neuronlens.measures.metrics import BaseOutcomes
+from neuronlens.measures.operating import operating_points
 from neuronlens.measures.rows import on_select, result_rows
 from neuronlens.measures.unedited import correct_sets, count_correct, near_chance
 from neuronlens.models.causal import load_prompted
@@ -44,9 +47,10 @@ from neuronlens.models.load import ModelSource, load_masked, load_model, locate
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import ConceptDataset, IntArray, Job, ResultTable, Site
 from neuronlens.report.conclusion import conclusion, worth_opening
-from neuronlens.report.figures import draw
+from neuronlens.report.figures.draw import draw
 from neuronlens.report.page.write import write_page
-from neuronlens.report.tables import markdown, summarise
+from neuronlens.report.tables.document import markdown
+from neuronlens.report.tables.summary import summarise
 from neuronlens.results.folder import RunFolder, provenance
 from neuronlens.storage.cache import Store
 from neuronlens.storage.spill import state_budget
@@ -65,6 +69,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         NeuronLensError: bad input, told before anything expensive where it can be.
     """
     folder, store = RunFolder(Path(path)), Store(Path(config.paths.cache_dir))
+    bootstrap = Bootstrap.of(config)
     stages = Stages(bars=config.trainer.progress, quiet=config.quiet, job=job)
     grid(config)  # refuses combinations that mean nothing
     folder.claim()
@@ -85,27 +90,28 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         groups = site_groups(config, layers)
         with stages("activations"):
             splits = extract_splits(config, loaded, data, groups, store)
-        counts = count_correct(splits, data.concepts)
+        counts = count_correct(splits, data.concepts, bootstrap.level)
         stages.warn(near_chance(counts))
         with stages("ranking and ranges"):
             fitted = fit_all(config, splits.fit)
         with stages("sweep"):
             sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
         with stages("measures"):
-            table, manifest = measure_all(config, folder, loaded, data, splits, sweeps)
+            table, manifest = measure_all(config, folder, loaded, data, splits, sweeps, bootstrap)
         if speaks is not None:
             with stages("general ability"):
-                table = replace(table, general=general_ability(config, speaks, general, data, sweeps, manifest))
+                able = general_ability(config, speaks, general, data, sweeps, manifest, bootstrap)
+                table = replace(table, general=able)
         with stages("report"):
-            write_run(config, folder, table, data, splits, fitted)
-            draw(folder, table, level=config.evaluation.level, seed=config.seed)
-            write_page(folder, table, manifest)
+            write_run(config, folder, table, data, splits, fitted, bootstrap)
+            draw(folder, table, bootstrap)
+            write_page(folder, table, manifest, bootstrap)
         manifest |= {"base_correct": counts.to_dict("records"), "correct_sets": correct_sets(splits)}
         manifest |= {"timings_s": stages.timings, "peak_memory_gib": peak_memory_gib()}
         folder.write_record("manifest.json", manifest)  # the folder is whole before anyone else is told of it
         with stages("logging"):
             tracker.log_results(table, manifest)
-    stages.show(*conclusion(table, config.range.get("tau"), job))
+    stages.show(*conclusion(table, config.range.get("tau"), bootstrap, job))
     stages.show_paths(worth_opening(folder.path) | dict(tracker.notes))
     return table
 
@@ -164,6 +170,7 @@ def measure_all(
     data: ConceptDataset,
     splits: Splits,
     sweeps: list[SiteSweep],
+    bootstrap: Bootstrap,
 ) -> tuple[ResultTable, dict[str, Any]]:
     """Return the results tables and the manifest without its timings."""
     options_used = {"scope", "beta", "covariance"}
@@ -173,17 +180,15 @@ def measure_all(
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     shared: dict[str, Any] = {"run_id": folder.path.name, "data": data, "fingerprints": keys}
     labels, base = _base(splits.test)
-    rows = result_rows(config, sweeps=sweeps, base=base, labels=labels, **shared)
+    rows = result_rows(config, sweeps=sweeps, base=base, labels=labels, bootstrap=bootstrap, **shared)
     points = pd.DataFrame()
     if config.evaluation.select != "none" and splits.select is not None:
         select_labels, select_base = _base(splits.select)
-        quick = replace(config, evaluation=replace(config.evaluation, bootstrap=0))
-        chosen_on = result_rows(quick, sweeps=on_select(sweeps), base=select_base, labels=select_labels, **shared)
+        own: dict[str, Any] = {"base": select_base, "labels": select_labels, "bootstrap": bootstrap.off()}
+        chosen_on = result_rows(config, sweeps=on_select(sweeps), **own, **shared)
         points = operating_points(chosen_on, rows, config.evaluation.erasure_levels)
     matched = matched_erasure(rows, config.evaluation.erasure_levels)
-    options: dict[str, Any] = {"level": config.evaluation.level, "seed": config.seed}
-    options["resamples"] = config.evaluation.bootstrap
-    compared = compare_gates(matched, **options), rank_methods(matched, **options)
+    compared = compare_gates(matched, bootstrap), rank_methods(matched, bootstrap)
     counts = {"n": len(labels), "concepts": len(data.concepts)}
     summary = {"accuracy": float(base.correct.mean()), "confidence": float(base.gold.mean()), **counts}
     manifest = {
@@ -229,6 +234,7 @@ def general_ability(
     data: ConceptDataset,
     sweeps: Sequence[SiteSweep],
     manifest: Mapping[str, Any],
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return perplexity and MMLU under the chosen cells of every group of sites."""
     measured = []
@@ -236,7 +242,7 @@ def general_ability(
         cells = chosen_cells(config.evaluation.general, sweep.cells, data.concepts)
         measured.append((sweep, measure_general(config, loaded, general, sweep.builders, cells)))
     keys = {"run_id": str(manifest["run_id"]), "fingerprints": manifest["fingerprints"]}
-    return general_rows(config, data=data, sweeps=measured, **keys)
+    return general_rows(config, data=data, sweeps=measured, bootstrap=bootstrap, **keys)
 
 
 def write_run(
@@ -246,6 +252,7 @@ def write_run(
     data: ConceptDataset,
     splits: Splits,
     fitted: Mapping[Site, Fitted],
+    bootstrap: Bootstrap,
 ) -> None:
     """Write the run folder's tables and arrays."""
     tau = config.range.get("tau")
@@ -260,8 +267,8 @@ def write_run(
     if config.evaluation.diagnostics:
         fraction = config.intervention.top_fraction
         folder.write_diagnostics(*diagnose(fitted, splits.test.activations, top_fraction=fraction))
-    folder.write_text("table.md", markdown(table, tau))
-    folder.write_record("summary.json", summarise(table, tau, len(data.concepts)))
+    folder.write_text("table.md", markdown(table, tau, bootstrap))
+    folder.write_record("summary.json", summarise(table, tau, bootstrap))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Ranges and laws on samples they were not fitted on: a row per (site, concept, salient neuron)."""
+"""Ranges and their Gaussians on samples they were not fitted on: a row per (site, concept, salient neuron)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from neuronlens.ranges.diagnostics import bhattacharyya, firing
 from neuronlens.ranges.normality import describe, normal_cdf
 from neuronlens.records import ActivationSet, Site
 from neuronlens.saliency.overlap import jaccard
+
+FITTED_BY = ["site", "saliency", "range", "tau"]
+"""What tells the ranges of a run apart in these tables."""
 
 
 def diagnose(
@@ -32,7 +35,7 @@ def diagnose(
     for site, found in fitted.items():
         test = held_out[site]
         statistics = found.activations.statistics
-        law = describe(test, normal_cdf(statistics))
+        shape = describe(test, normal_cdf(statistics))
         with np.errstate(invalid="ignore"):
             similar = bhattacharyya(statistics)
         similar[np.arange(len(similar)), np.arange(len(similar))] = np.nan
@@ -46,22 +49,16 @@ def diagnose(
                 fired = firing(test.values, test.labels, ranges.lower, ranges.upper)
                 for concept, name in enumerate(test.concepts):
                     chosen = ranking.order[concept, :count]
-                    columns = {key: values[concept, chosen] for key, values in law.items()}
+                    columns = {key: values[concept, chosen] for key, values in shape.items()}
                     columns |= {
                         "firing_concept": fired.coverage[concept, chosen],
                         "purity": fired.purity[concept, chosen],
                     }
                     columns |= {"firing_rest": fired.rest[concept, chosen], "overlap": others[concept, chosen]}
-                    identity = {
-                        "site": str(site),
-                        "saliency": saliency,
-                        "range": range_name,
-                        "tau": tau,
-                        "concept": name,
-                    }
+                    identity = dict(zip(FITTED_BY, (str(site), saliency, range_name, tau), strict=True))
                     n = int((test.labels == concept).sum())
                     frame = pd.DataFrame({"neuron": chosen, "place": np.arange(count), "n": n, **columns})
-                    neurons.append(frame.assign(**identity))
+                    neurons.append(frame.assign(**identity, concept=name))
     tables = [frame for frame in neurons if len(frame)]
     return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), pd.concat(overlaps, ignore_index=True)
 

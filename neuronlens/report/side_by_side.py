@@ -8,8 +8,9 @@ from pathlib import Path
 
 from neuronlens.execution.console import wide_console
 from neuronlens.report.claims.claims import write_claims
-from neuronlens.report.compare.compare import compare, console_tables, write_comparison
+from neuronlens.report.compare.compare import compare
 from neuronlens.report.compare.runs import read_runs
+from neuronlens.report.compare.write import console_tables, write_comparison
 
 HOME = Path("outputs") / "compare"
 

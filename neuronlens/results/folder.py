@@ -21,6 +21,7 @@ from neuronlens.activations.moments import statistics_of
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import OutputError
+from neuronlens.measures.columns import RESULTS
 from neuronlens.records import (
     ActivationRanges,
     ActivationSet,
@@ -89,11 +90,11 @@ class RunFolder:
         try:
             base = json.loads((self.path / "base.json").read_text())
             names = ("results", "matched", "comparison", "methods")
-            tables = [pd.read_parquet(self.path / f"{name}.parquet") for name in names]
+            tables = [RESULTS.completed(pd.read_parquet(self.path / f"{name}.parquet")) for name in names]
             chosen = self.path / "operating_points.parquet"
-            points = pd.read_parquet(chosen) if chosen.is_file() else pd.DataFrame()
+            points = RESULTS.completed(pd.read_parquet(chosen)) if chosen.is_file() else pd.DataFrame()
             able = self.path / "general.parquet"
-            general = pd.read_parquet(able) if able.is_file() else None
+            general = RESULTS.completed(pd.read_parquet(able)) if able.is_file() else None
         except (OSError, ValueError) as error:
             raise OutputError(
                 f"'{self.path}' is not the folder of a finished run: {error}. Expected results.parquet and base.json in it."

@@ -8,10 +8,11 @@ from typing import Any
 
 from neuronlens.config.compose import dataset_name
 from neuronlens.config.schema import Config
+from neuronlens.measures.naming import word
 from neuronlens.records import Job, ResultTable
 from neuronlens.results.folder import RunFolder
 from neuronlens.tracking.destination import Bundle, Destination, Warn, labels_of
-from neuronlens.tracking.scalars import Step, flat, steps_along_the_dose, tradeoff, word
+from neuronlens.tracking.scalars import Step, flat, steps_along_the_dose, tradeoff
 
 log = logging.getLogger(__name__)
 

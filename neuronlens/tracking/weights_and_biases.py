@@ -1,4 +1,4 @@
-"""Sends a run to Weights & Biases; offline unless told otherwise, so that no key and no network are needed."""
+"""Sends a run to Weights & Biases; offline unless the config asks otherwise, so that no key and no network are needed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import pandas as pd
 
 from neuronlens.config.fingerprint import plain
 from neuronlens.config.schema import Config
+from neuronlens.measures.columns import COST, ERASED
 from neuronlens.tracking.destination import Bundle, Labels, Warn
-from neuronlens.tracking.scalars import COST, ERASED, Step
+from neuronlens.tracking.scalars import Step
 
 AXES = {"stage": "timing", "neurons": "by_neurons", "strength": "by_strength"}
 """Which metrics are drawn over which axis."""
@@ -44,13 +45,13 @@ class WeightsAndBiases:
                 raise
             self._init("offline")
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            told = f"W&B could not be reached ({reason}). The run is recorded offline."
-            self.warn([f"{told} Next: wandb login, then {self._sync()}"])
+            found = f"W&B could not be reached ({reason}). The run is recorded offline."
+            self.warn([f"{found} Next: wandb login, then {self._sync()}"])
         taken = dict(self.run.config.items())  # under a sweep agent, what it chose
         self.run.config.update(dict(_beside(taken, _readable(plain(self.config)))), allow_val_change=True)
         for axis, prefix in AXES.items():
             self.run.define_metric(axis)
-            along = {} if axis == "stage" else {"summary": "none"}  # a curve's last point says nothing about a run
+            along = {} if axis == "stage" else {"summary": "none"}  # the last point of a curve is no figure of a run
             self.run.define_metric(f"{prefix}/*", step_metric=axis, **along)
 
     def _init(self, mode: str) -> None:

@@ -22,7 +22,7 @@ from neuronlens.measures.general.reading import (
     token_log_probability,
     vocabulary_size,
 )
-from neuronlens.measures.intervals import interval, resample_counts
+from neuronlens.measures.intervals import Bootstrap, Estimate
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, FloatArray, IntArray, Site
 from neuronlens.sweep.evaluator import BuildsEdits
@@ -141,17 +141,12 @@ def perplexity(losses: FloatArray, tokens: IntArray | FloatArray) -> FloatArray:
         return np.exp(losses.sum(-1) / tokens.sum(-1))
 
 
-def perplexity_rows(losses: DocumentLosses, *, level: float, resamples: int, seed: int) -> list[dict[str, Any]]:
+def perplexity_rows(losses: DocumentLosses, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Return one row per cell: base, edited, difference and ratio, each with its interval.
 
     Documents are drawn with replacement, all windows of one together; base and edited share every draw.
-
-    Args:
-        resamples: 0 leaves the intervals NaN.
     """
-    weights = np.ones((1, len(losses.ids)))
-    if resamples:
-        weights = np.vstack([weights, resample_counts(len(losses.ids), resamples, seed).astype(np.float64)])
+    weights = np.vstack([np.ones(len(losses.ids)), bootstrap.counts(len(losses.ids)).astype(np.float64)])
     tokens = (weights @ losses.tokens)[:, None]
     base = perplexity((weights @ losses.base)[:, None], tokens)
     rows = []
@@ -161,8 +156,7 @@ def perplexity_rows(losses: DocumentLosses, *, level: float, resamples: int, see
             draws = {"base": base, "edited": edited, "difference": edited - base, "ratio": edited / base}
         row: dict[str, Any] = {"measure": losses.measure, "n": len(losses.ids), "n_tokens": int(losses.tokens.sum())}
         for name, values in draws.items():
-            low, high = interval(values[1:], level) if resamples else (np.nan, np.nan)
-            row |= {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+            row |= Estimate(float(values[0]), *map(float, bootstrap.bounds(values[1:]))).columns(name)
         rows.append(row)
     return rows
 

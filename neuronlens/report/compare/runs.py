@@ -12,15 +12,15 @@ from typing import Any
 import pandas as pd
 
 from neuronlens.errors import NeuronLensError, OutputError
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import ResultTable
-from neuronlens.report.compare.paired import Bootstrap
 from neuronlens.results.folder import RunFolder
 
 ASIDE = ("paths", "logger", "trainer", "run_name")
 """Settings that no number depends on."""
 NAMES_A_RUN = ("model.name", "dataset.name", "layers.select", "layers.site", "saliency", "range", "intervention.edit")
 WHOLE = {"model": "model.name", "dataset": "dataset.name"}
-"""Groups of which only the name is told where it differs: all the rest differs with it."""
+"""Groups of which only the name is shown where it differs: all the rest differs with it."""
 LONGEST = 60
 LONGEST_NAME = 24
 MOST_PARTS = 3
@@ -56,7 +56,7 @@ class Run:
     @property
     def bootstrap(self) -> Bootstrap:
         """How the run makes its intervals."""
-        return Bootstrap.of(self.config)
+        return Bootstrap.recorded(self.manifest)
 
     @property
     def model(self) -> str:
@@ -127,7 +127,7 @@ def _flat(node: Any, name: str) -> Iterator[tuple[str, str]]:
 def differing(configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the settings that are not the same in all configs, `[setting, config]` text with a dash where one is absent.
 
-    Where the model or the dataset is another one, its name alone is told.
+    Where the model or the dataset is another one, its name alone is listed.
     """
     flat = pd.DataFrame([settings(config) for config in configs]).T.fillna("-")
     apart = flat[flat.nunique(axis=1) > 1]
@@ -136,17 +136,17 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def run_names(configs: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> list[str]:
-    """Return a short name per run: the values of the settings that set it apart, or its folder's where these do not tell.
+    """Return a short name per run: the values of the settings that set it apart, or its folder's where these are the same.
 
     Model, dataset, layers, saliency, range and edit are named wherever they differ, other settings only as far as needed.
     """
     apart = differing(configs)
-    told = [name for name in NAMES_A_RUN if name in apart.index]
-    more = [name for name in apart.index if name not in told and not name.startswith("sweep.")][:MOST_PARTS]
-    names = _joined(apart, told)
+    named = [name for name in NAMES_A_RUN if name in apart.index]
+    more = [name for name in apart.index if name not in named and not name.startswith("sweep.")][:MOST_PARTS]
+    names = _joined(apart, named)
     while more and len(set(names)) < len(names):
-        told.append(more.pop(0))
-        names = _joined(apart, told)
+        named.append(more.pop(0))
+        names = _joined(apart, named)
     folders = [path.name for path in paths]
     if len(set(folders)) < len(folders):
         folders = [f"{path.parent.name}/{path.name}" for path in paths]
@@ -158,8 +158,8 @@ def run_names(configs: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> li
     ]
 
 
-def _joined(apart: pd.DataFrame, told: Sequence[str]) -> list[str]:
-    return [", ".join(_short(name, apart.loc[name, place]) for name in told) for place in apart.columns]
+def _joined(apart: pd.DataFrame, named: Sequence[str]) -> list[str]:
+    return [", ".join(_short(name, apart.loc[name, place]) for name in named) for place in apart.columns]
 
 
 def _short(name: str, value: str) -> str:

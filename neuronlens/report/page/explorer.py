@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neuronlens.records import FloatArray, IntArray
-from neuronlens.report.page.data import Json, rounded
+from neuronlens.report.page.values import Json, rounded
 from neuronlens.results.folder import COMPONENTS, SHOWN_NEURONS, RunFolder, example_ids
 
 VALUE_BYTES = 1_300_000

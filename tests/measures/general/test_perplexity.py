@@ -26,7 +26,7 @@ from neuronlens.measures.general.perplexity import (
     special_tokens,
 )
 from neuronlens.measures.general.reading import EditedReader
-from neuronlens.measures.intervals import resample_counts
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Site
 from tests.conftest import FAMILY_NAMES, tiny_model
@@ -284,9 +284,9 @@ def test_intervals_equal_a_plain_loop_over_drawn_documents() -> None:
     tokens = generator.integers(2, 50, size=9)
     base = tokens * generator.uniform(1, 3, size=9)
     edited = base + tokens * generator.uniform(0, 1, size=9)
-    (row,) = perplexity_rows(losses_of(base, [edited], tokens), level=0.9, resamples=300, seed=5)
+    (row,) = perplexity_rows(losses_of(base, [edited], tokens), Bootstrap(0.9, 300, 5))
     drawn: dict[str, list[float]] = {"base": [], "edited": [], "difference": [], "ratio": []}
-    for counts in resample_counts(9, 300, 5).astype(int):
+    for counts in Bootstrap(0.95, 300, 5).counts(9).astype(int):
         rows = np.repeat(np.arange(9), counts)
         before, after = (np.exp(sum(x[i] for i in rows) / sum(tokens[i] for i in rows)) for x in (base, edited))
         for name, value in zip(drawn, (before, after, after - before, after / before), strict=True):
@@ -308,9 +308,7 @@ def test_intervals_are_paired(documents: list[tuple[int, float]], more: float) -
     """The same nats more per token is the same ratio in every draw; unpaired draws would spread it."""
     tokens = np.array([count for count, _ in documents])
     base = tokens * np.array([loss for _, loss in documents])
-    same, shifted = perplexity_rows(
-        losses_of(base, [base, base + more * tokens], tokens), level=0.9, resamples=50, seed=0
-    )
+    same, shifted = perplexity_rows(losses_of(base, [base, base + more * tokens], tokens), Bootstrap(0.9, 50, 0))
     assert same["difference_low"] == same["difference"] == same["difference_high"] == 0
     assert shifted["ratio_low"] == pytest.approx(np.exp(more), rel=1e-9)
     assert shifted["ratio_high"] == pytest.approx(np.exp(more), rel=1e-9)
@@ -320,7 +318,7 @@ def test_intervals_are_paired(documents: list[tuple[int, float]], more: float) -
 
 
 def test_without_resamples_there_is_no_interval_and_an_overflow_is_infinite() -> None:
-    (row,) = perplexity_rows(losses_of([4.0], [[4000.0]], [2]), level=0.95, resamples=0, seed=0)
+    (row,) = perplexity_rows(losses_of([4.0], [[4000.0]], [2]), Bootstrap(0.95, 0, 0))
     assert row["base"] == pytest.approx(np.exp(2))
     assert row["edited"] == np.inf
     assert all(np.isnan(row[f"{name}_{end}"]) for name in ("base", "edited", "ratio") for end in ("low", "high"))
