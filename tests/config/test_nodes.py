@@ -95,5 +95,5 @@ def test_a_part_is_found_for_a_config_that_was_never_composed() -> None:
 def test_what_parameters_of_an_edit_say_wins_over_its_yaml_and_is_checked() -> None:
     both = compose(["intervention.beta=0.5", "++edit.dampen.beta=0.25", "sweep.edit=[dampen,dampen_distance]"])
     assert [both.parts["edit"][name]["beta"] for name in ("dampen", "dampen_distance")] == [0.25, 0.5]
-    with pytest.raises(ConfigError, match=r"edit\.dampen: beta is 1, expected a number in \[0, 1\)"):
+    with pytest.raises(ConfigError, match=r"edit\.dampen\.beta is 1, expected a factor in \[0, 1\)"):
         compose(["++edit.dampen.beta=1"])
