@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import neuronlens as nl
-from neuronlens.activations.extract import Extraction
-from neuronlens.config.schema import Config
-from neuronlens.edits.build import EditBuilder
-from neuronlens.edits.fitting import Fitted
-from neuronlens.models.loaded import LoadedModel
-from neuronlens.ranges.gaussian import GaussianRange
-from neuronlens.records import Cell, Knobs
-from neuronlens.saliency.max import MaxSaliency
-from neuronlens.sweep.evaluator import SweepEvaluator
+from neuronlens import (
+    Cell,
+    Config,
+    EditBuilder,
+    Extraction,
+    Fitted,
+    GaussianRange,
+    Knobs,
+    LoadedModel,
+    MaxSaliency,
+    SweepEvaluator,
+)
 
 TAU = 2.5
 

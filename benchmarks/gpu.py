@@ -23,19 +23,26 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 import neuronlens as nl
 from benchmarks.cells import sweep_of
 from benchmarks.measure import entry
-from neuronlens.activations.extract import ActivationExtractor, Extraction, extract
-from neuronlens.config.schema_evaluation import EvaluationConfig
-from neuronlens.config.schema_run import TrainerConfig
-from neuronlens.execution.console import wide_console
-from neuronlens.execution.machine import peak_memory_gib
-from neuronlens.execution.trainer import make_trainer, quiet_libraries
-from neuronlens.models.batches import text_batches
-from neuronlens.models.heads.base import Labels
-from neuronlens.models.heads.label_scores import LabelLogprob
-from neuronlens.models.loaded import LoadedModel
-from neuronlens.records import Cell, ConceptDataset, Knobs
-from neuronlens.storage.files import write_json
-from neuronlens.sweep.evaluator import run_sweep
+from neuronlens import (
+    ActivationExtractor,
+    Cell,
+    ConceptDataset,
+    EvaluationConfig,
+    Extraction,
+    Knobs,
+    LabelLogprob,
+    Labels,
+    LoadedModel,
+    TrainerConfig,
+    extract,
+    make_trainer,
+    peak_memory_gib,
+    quiet_libraries,
+    run_sweep,
+    text_batches,
+    wide_console,
+    write_json,
+)
 
 TAUS = tuple(0.5 * step for step in range(1, 11))
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -10,14 +10,20 @@ import torch
 import neuronlens as nl
 from benchmarks.cells import range_masks, sweep_of
 from benchmarks.measure import entry, median_seconds
-from neuronlens.activations.extract import ActivationExtractor, Extraction, extract
-from neuronlens.data.concepts import load_concepts
-from neuronlens.execution.trainer import make_trainer, quiet_libraries
-from neuronlens.models.batches import text_batches
-from neuronlens.models.load import load
-from neuronlens.models.source import locate
-from neuronlens.storage.cache import Store
-from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
+from neuronlens import (
+    ActivationExtractor,
+    Extraction,
+    Store,
+    SweepEvaluator,
+    extract,
+    load_concepts,
+    load_model,
+    locate,
+    make_trainer,
+    quiet_libraries,
+    run_sweep,
+    text_batches,
+)
 
 PER_CONCEPT = 25
 
@@ -32,7 +38,7 @@ class Workload:
         store = Store(cache)
         self.data = load_concepts(self.config.dataset, store)
         source = locate(self.config.model, store)
-        self.loaded = load(self.config.model, source, self.data.concepts, stage="untrained")
+        self.loaded = load_model(self.config.model, source, self.data.concepts, stage="untrained")
         texts = [self.data.texts[row] for row in self.data.rows("test")]
         self.module = text_batches(self.loaded, texts)
         self.samples = len(texts)

@@ -15,7 +15,7 @@ import yaml
 from matplotlib.figure import Figure
 
 import neuronlens as nl
-from neuronlens.config.fingerprint import plain
+from neuronlens import plain
 
 HERE = Path(__file__).resolve().parent
 PROFILES = HERE / "profiles"

@@ -69,6 +69,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         config: checked, as `config.compose` returns it.
         path: the run folder.
         job: which one of a multirun this is.
+
     Raises:
         NeuronLensError: bad input, told before anything expensive where it can be.
     """

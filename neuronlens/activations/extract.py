@@ -191,6 +191,7 @@ def extract(
         to_the_head: whether the unedited predictions are wanted as well.
         store: where the pass is kept under the fingerprint of all that it rests on; None keeps nothing.
         budget: holds the states, shared with other passes; None for one of this pass's own, as the trainer's config says.
+
     Raises:
         ActivationError: NaN or infinity among them.
     """

@@ -16,6 +16,7 @@ def factory_of(node: Mapping[str, Any], where: str) -> Callable[..., Any]:
 
     Args:
         where: the group's name, for messages.
+
     Raises:
         ConfigError: it names nothing, or nothing that can be imported.
     """

@@ -68,6 +68,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = No
     Args:
         config_dir: a folder with options of your own beside ours, as `--config-dir` on the command line; several are
             `hydra.searchpath=[file://<folder>,pkg://<package>]` among the overrides.
+
     Raises:
         ConfigError: an unknown group, option or key (with the nearest), a wrong type, a value out of range.
     """
@@ -105,6 +106,7 @@ def resolve(composed: DictConfig, runtime: RuntimeConf | None = None) -> Config:
     Args:
         runtime: what Hydra composed it from: the search path, and the options that were chosen. The experiment's is a
             run's `logger.job_type` where none is given.
+
     Raises:
         ConfigError: every value that is out of its range, and every key or value that a `_target_` does not take.
     """
@@ -163,6 +165,7 @@ def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
 
     Args:
         knobs: values by the names of `records.Knobs`; the run's `control` is left out.
+
     Raises:
         ConfigError: a value out of its range, or both `top_fraction` and `top_count`.
     """

@@ -44,6 +44,7 @@ def described(word: str) -> str:
     Args:
         word: a key (`dataset.prompt.shots`), the beginning of some (`dataset.prompt`), a last name (`tau`), or a group
             (`evaluation/documents`), whose options are listed first.
+
     Raises:
         ConfigError: there is no such key or group.
     """

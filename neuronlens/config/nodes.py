@@ -73,6 +73,7 @@ def option_node(config: Config, group: str, name: str, folders: Sequence[Path] =
     Args:
         folders: with options beside ours.
         key: the setting that names the option, for messages.
+
     Raises:
         ConfigError: no such option, a target that cannot be imported, or a key that it does not take.
     """

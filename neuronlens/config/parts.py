@@ -30,6 +30,7 @@ def option_file(
         folders: searched beside ours.
         stored: options that have no file and are named as available too.
         key: the setting that names it, for the message; None for the group alone.
+
     Raises:
         ConfigError: there is none, with the nearest name; or two folders have one, of which Hydra would take ours.
     """
@@ -62,6 +63,7 @@ def build(found: Mapping[str, Any], where: str = "config", **more: Any) -> Any:
         found: `_target_` and keyword arguments; not modified.
         where: how the node is written, for messages.
         more: keyword arguments that replace the node's.
+
     Raises:
         ConfigError: no such target, or a key or value that its constructor does not take; all of them, a line each.
     """

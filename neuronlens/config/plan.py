@@ -28,6 +28,7 @@ def filled(
     Args:
         folders: with options beside ours.
         chosen: the names of the composed options, by group; without one the name is found by the node's `_target_`.
+
     Returns:
         The config, and key and sentence of everything wrong with a part: an unknown name, a wrong parameter, or a class
         that does not meet its group's protocol. Such a part is left out.

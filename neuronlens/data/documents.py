@@ -53,6 +53,7 @@ def load_documents(config: DocumentsConfig, store: Store, data: ConceptDataset |
 
     Args:
         data: the run's concepts, or None where nothing was fitted.
+
     Raises:
         DataError: no source named, unreadable, a missing column, or no document left.
     """

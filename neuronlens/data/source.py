@@ -32,6 +32,7 @@ def place_of(source: Source, what: str, option: str) -> str:
     Args:
         what: whose source it is, for the message.
         option: the config entry that holds it.
+
     Raises:
         DataError: it names none.
     """

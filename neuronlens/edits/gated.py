@@ -78,10 +78,12 @@ def apply_gated(
         edit: what to do per cell.
         mask: positions that may change `[sample, position]`; None for all.
         allowed: a further gate `[cell, sample, position]`, one decision for all neurons; None for open.
+
     Returns:
         A new tensor `[cell, sample, position, neuron]` of `hidden`'s dtype. A value outside every interval, at a closed
         position or in a cell of strength 0 keeps its bits. A result past the dtype's range is its largest number, so
         that finite values stay finite (TRAPS 7).
+
     Raises:
         ShapeError: neuron, cell, sample or position counts differ.
     """
@@ -116,6 +118,7 @@ def distance_share(values: Tensor, edit: GatedEdit) -> Tensor:
 
     Args:
         values: `[cell or 1, sample, position, neuron]`, float32 at least.
+
     Returns:
         `[cell, sample, position, neuron]` in [0, 1]; 1 for a value outside every interval.
     """

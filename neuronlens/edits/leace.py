@@ -61,6 +61,7 @@ class LeaceFitter:
                 neurons the empirical one is singular and its erasure fits the samples' noise: shrink it. The
                 erasure is exact on the fitted samples either way; which change counts as smallest differs.
             tolerance: eigenvalues below this share of the largest count as 0, and their directions are left alone.
+
         Raises:
             ActivationError: fewer than two samples, or no neuron that varies (covariance of rank 0).
             ConfigError: an unknown covariance, or a tolerance outside [0, 1).
@@ -98,8 +99,10 @@ class LeaceFitter:
         Args:
             labels: bool or integer `[sample]`, of the samples fitted on. k values give a projection of rank k - 1 at
                 most. They are read as a one-hot indicator, so their order and numbers play no part.
+
         Returns:
             The projection; the identity, with the reason, where the labels are constant or no neuron varies with them.
+
         Raises:
             ShapeError: samples and labels differ in number.
         """

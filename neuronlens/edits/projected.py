@@ -83,10 +83,12 @@ class ProjectionEdit(EditBatch):
             hidden: `[cell, sample, position, neuron]`, model dtype; not modified. One cell serves all of the edit's.
             mask: positions that may change `[sample, position]`; None for all.
             allowed: a further gate `[cell, sample, position]`; None for open.
+
         Returns:
             A new tensor `[cell, sample, position, neuron]` of `hidden`'s dtype. A closed position, a cell of strength 0
             and one whose projection is the identity keep their bits; a result past the dtype's range is its largest
             number. (The sums themselves stay finite as long as values are below 1e30 or so.)
+
         Raises:
             ShapeError: neuron, cell, sample or position counts differ.
         """

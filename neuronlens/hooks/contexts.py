@@ -27,6 +27,7 @@ def capture(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tens
 
     Yields:
         A dict that holds, after a forward, `[sample, position, neuron]` per site: the latest forward's.
+
     Raises:
         SiteError: a site matches nothing, or its hook never fired though the model ran.
     """
@@ -68,6 +69,7 @@ def edited(
         prompt: which positions are prompt `[sample, position]` bool, for one cell; for plain forwards.
         attended: which positions are no pads `[sample, position]` bool, for one cell, where the forward's own attention
             mask does not say: one of four dimensions, or none.
+
     Raises:
         SiteError: a site matches nothing, or its hook never fired though the model ran (TRAPS 13); the masks do not fit
             the forward, or do not tell pads from tokens.
@@ -171,6 +173,7 @@ def position_mask(
     Args:
         hidden: `[sample, position, neuron]`.
         prompt: which positions are prompt `[sample, position]`; None for all.
+
     Raises:
         SiteError: a mask covers other samples, or fewer positions.
     """
@@ -196,6 +199,7 @@ def read_positions(hidden: Tensor, attention_mask: Tensor, position: str) -> Ten
 
     Args:
         position: one of `schema.RECORD_POSITIONS`, `live_mean` resolved by `recorded_position`.
+
     Raises:
         SiteError: another word.
     """

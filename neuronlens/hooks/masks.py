@@ -41,6 +41,7 @@ def edit_mask(attended: Tensor, prompt: Tensor, positions: str) -> Tensor:
         attended: tokens that are no pads.
         prompt: those of them that belong to the prompt; the others are generated.
         positions: `all`, `prompt`, `generated`, or one record position, `cls` or `last`.
+
     Raises:
         SiteError: an unknown word.
     """

@@ -121,6 +121,7 @@ class ConceptLens:
 
         Args:
             folder: where it is now, if it has moved.
+
         Raises:
             ModelError: it is not there, or its labels are not the lens's concepts.
         """
@@ -158,6 +159,7 @@ class ConceptLens:
         Args:
             positions: where: `record`, the position the run recorded, or what `nl.edited` takes; the run's
                 `edit_positions` by default. See `edit` for the rest.
+
         Raises:
             ModelError: the model is not shaped as the one that the lens was fitted on.
             NeuronLensError: as `edit` does.
@@ -203,6 +205,7 @@ class ConceptLens:
             tau, gate, edit, strength, top_fraction, top_count, saliency, range: the knobs of a cell; None for the run's.
             layer: which layers, negatives from the end, edited at once. None for all that the run edited at once.
             site: one site instead, as a `Site` or in its written form `resid_post.5`.
+
         Raises:
             ConfigError: an unknown concept or knob, a value out of its range, or one that plays no part in this cell.
             SiteError: a site that was not fitted.

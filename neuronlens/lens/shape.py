@@ -19,6 +19,7 @@ def check_shape(model: nn.Module, *, model_type: str, layer_count: int, widths: 
         model_type: the family that is expected, as transformers calls it.
         layer_count: how many blocks are expected.
         widths: how many neurons are expected at the sites that are edited.
+
     Raises:
         ModelError: it has another shape, with both in words.
     """

@@ -25,6 +25,7 @@ def asked_sites(
         site: one site instead, as a `Site` or in its written form `resid_post.5`.
         mode: the run's `layers.mode`.
         layer_count: how many blocks the model has.
+
     Raises:
         ConfigError: both are given, or neither where the run edited its layers one by one.
         SiteError: a site that was not fitted.

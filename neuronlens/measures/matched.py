@@ -18,6 +18,7 @@ def at_erasure(drops: FloatArray, collateral: FloatArray, wanted: float) -> Floa
         drops: concept accuracy drop along the curve `[point]`, weakest edit first; the unedited model is put before it.
         collateral: `[point, measure]`.
         wanted: the drop asked for, > 0.
+
     Returns:
         `[measure]`; NaN where the curve never reaches it.
 
@@ -62,6 +63,7 @@ def matched_erasure(rows: pd.DataFrame, levels: Sequence[float]) -> pd.DataFrame
     Args:
         rows: the results table.
         levels: concept drop as shares of the concept's base accuracy, in (0, 1].
+
     Returns:
         One row per (method x level x concept), collateral NaN where the method never erases as much.
     """

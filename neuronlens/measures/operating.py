@@ -19,6 +19,7 @@ def operating_points(select: pd.DataFrame, test: pd.DataFrame, levels: Sequence[
     Args:
         select, test: results rows of the same cells on either split.
         levels: concept drop as shares of the concept's base accuracy, in (0, 1].
+
     Returns:
         The chosen cells' test rows with `level`, `select_concept_accuracy_drop` and `select_complement_confidence_drop`;
         a method that never erases the level on select has one row with null measures.

@@ -24,6 +24,7 @@ def read_checkpoint(
     Args:
         auto_class: which head the model gets, such as `AutoModelForCausalLM`.
         options: what else `from_pretrained` takes.
+
     Raises:
         ModelError: transformers cannot load it.
     """

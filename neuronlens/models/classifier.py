@@ -19,6 +19,7 @@ def classifier(config: ModelConfig, source: ModelSource, concepts: Sequence[str]
 
     Args:
         concepts: that the head's labels have to be, in any order; None takes what it has.
+
     Raises:
         ModelError: unreadable, weights missing from the checkpoint (TRAPS 15), labels that are not the concepts.
     """

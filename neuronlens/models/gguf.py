@@ -34,6 +34,7 @@ def dequantised(file: Path, identity: Mapping[str, Any], store: Store) -> tuple[
         file: the `.gguf` file.
         identity: what tells this file from others: its checksum, or its wheel's and its place there.
         store: kept there as stage `dequantised`; the transformers version that read it is part of the fingerprint.
+
     Raises:
         ModelError: the extra `gguf` is not installed; not a GGUF file, or of an architecture or quantisation that
             transformers cannot read.

@@ -41,6 +41,7 @@ def load(
             what fine-tuning trains, a fresh head or one new token per concept; `trained` is that model after fine-tuning.
         prompt: how a language model is asked; only of a `ready` one, the others are asked by `finetune.template`.
         data: whose train split the prompt's examples are drawn from; None shows the written ones alone.
+
     Raises:
         ModelError: unreadable, weights missing, labels that are not the concepts or that the head cannot tell apart.
         DataError: no examples to show, or a prompt that does not fit.

@@ -68,6 +68,7 @@ def loaded_model(
     Args:
         concepts: in the order of the model's logits, or of the prompt's labels.
         prompt: of a language model.
+
     Raises:
         ConfigError: the head's option names no class, or a parameter that it does not take.
         ModelError: labels that share their first token, where the head reads that token alone (TRAPS 16).

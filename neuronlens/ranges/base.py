@@ -21,6 +21,7 @@ class RangeEstimator(Protocol):
 
         Args:
             activations: of the fit split; not modified.
+
         Raises:
             ActivationError: these activations give none; cells with this range are skipped with the message.
         """

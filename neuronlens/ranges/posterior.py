@@ -65,6 +65,7 @@ class PosteriorRange(RangeEstimator):
             bandwidth: of `kde`, `scott` or `silverman`.
             bins: of `histogram`, over the span of all concepts.
             max_components, seed: of `mixture`.
+
         Raises:
             ConfigError: an unknown name, or a number out of its range.
         """

@@ -18,6 +18,7 @@ def draw_run(
 
     Args:
         bootstrap: of the intervals over concepts.
+
     Returns:
         The files to look at, the page first, and a sentence on what was left out; one of the two is empty.
     """

@@ -17,6 +17,7 @@ def brought_up_to_date(content: Mapping[str, Any], where: str) -> dict[str, Any]
     Args:
         content: as it stands in the file; not modified.
         where: the run folder, for the message.
+
     Raises:
         OutputError: a newer format, or none that there ever was.
     """

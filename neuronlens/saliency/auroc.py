@@ -23,8 +23,10 @@ def auroc(values: FloatArray, labels: IntArray, concepts: int) -> FloatArray:
         values: `[sample, neuron]`, finite; not modified.
         labels: concept index `[sample]`.
         concepts: how many concepts there are.
+
     Returns:
         `[concept, neuron]` float64 in [0, 1]; NaN for a concept that has no sample, or all of them.
+
     Raises:
         ShapeError: samples and labels differ in number.
 

@@ -19,6 +19,7 @@ class Ranker(Protocol):
 
         Args:
             activations: of the fit split; not modified.
+
         Raises:
             ActivationError: these activations give none; cells with this ranking are skipped with the message.
         """

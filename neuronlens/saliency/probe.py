@@ -47,6 +47,7 @@ def probe_weights(
         values: `[sample, neuron]`, standardised; not modified.
         labels: concept index `[sample]`.
         tol: largest change of a weight in an epoch, relative to the largest weight, at which the solver stops.
+
     Returns:
         `[concept, neuron]` float64; NaN for a concept that has no sample, or all of them. Where the solver stops at
         `max_iter` epochs first, the weights it has, and a warning in the log.
@@ -104,6 +105,7 @@ class ProbeSaliency(Ranker):
             max_iter: epochs of the solver (SAGA) at most.
             tol: relative change of the weights at which it stops.
             seed: of the order in which it visits the samples.
+
         Raises:
             ConfigError: a penalty is negative, or max_iter or tol is not positive.
         """

@@ -13,6 +13,7 @@ def mean_distances(means: FloatArray) -> FloatArray:
 
     Args:
         means: `[concept, neuron]`; a NaN row is a concept without samples, and adds nothing to the others.
+
     Returns:
         `[concept, neuron]` float64; NaN for a concept without samples, or with nothing to compare it to.
 

@@ -143,6 +143,7 @@ class SweepEvaluator(CellForwards):
             base_log_probabilities, base_prediction: of the unedited model `[sample, concept]`, `[sample]`.
             edit_positions: `record`, `all`, `prompt` or `generated`.
             tokens_per_forward: rows x positions that one forward may hold; sets how many cells share it.
+
         Raises:
             ConfigError: the edited positions cannot reach the head, or hold no token.
         """

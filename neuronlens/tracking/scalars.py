@@ -83,6 +83,7 @@ def tradeoff(rows: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         rows: the results table.
+
     Returns:
         One row per (method x dose) with `place`, `method`, `axis` (`neurons` or `strength`), `dose`, the means of
         `TRADEOFF` and `frontier`: among the methods of a place, controls left out, none erases as much at a lower cost.

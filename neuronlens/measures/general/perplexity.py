@@ -75,6 +75,7 @@ def document_losses(
         max_length: tokens of a window, special ones included.
         tokens_per_forward: rows x positions that one forward may hold.
         max_windows: how many windows of a document are read, from its start; None reads the whole.
+
     Raises:
         ModelError: no vocabulary head, too few positions, or no mask token for a masked model.
         DataError: no document of two tokens.

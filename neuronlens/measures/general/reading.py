@@ -147,6 +147,7 @@ class EditedReader(pl.LightningModule):
             positions: which positions of a row are edited, `all` attended ones, `cls` or `last`.
             tokens_per_forward: rows x positions that one forward of a batch's cells may hold.
             keep: takes each batch and its scores `[1 + cell, read, option]`.
+
         Raises:
             ModelError: the model has no vocabulary head.
         """

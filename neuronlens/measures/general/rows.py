@@ -106,6 +106,7 @@ def measure_general(
     Args:
         builders: of one group of sites, in the order of the model.
         cells: of that group, such as `chosen_cells` gives.
+
     Raises:
         ModelError: the model cannot give what is asked of it.
     """

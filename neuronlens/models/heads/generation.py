@@ -83,7 +83,7 @@ class Generation(Head):
 
 
 def match(text: str, labels: Sequence[str], parse: str) -> int:
-    """Return the index of the label that a written answer names, or -1.
+    r"""Return the index of the label that a written answer names, or -1.
 
     Compared without case, outer blanks and final stops; the first label wins that stands there whole.
 
@@ -91,7 +91,7 @@ def match(text: str, labels: Sequence[str], parse: str) -> int:
         parse: `first_line` (the whole first line is the label), `first_word`, or `contains` (the label that is named
             first anywhere; of two at one place the longer).
 
-    >>> match(" Sports.\\nText: more", ["World", "Sports"], "first_line"), match("I say sports", ["Sports"], "contains")
+    >>> match(" Sports.\nText: more", ["World", "Sports"], "first_line"), match("I say sports", ["Sports"], "contains")
     (1, 0)
     """
     plain = [label.strip().casefold() for label in labels]

@@ -47,6 +47,7 @@ class PromptBuilder:
             tokenizer: a fast one (it must know where its tokens stand in the text).
             max_length: most tokens of a prompt and its label.
             examples: shown before the text, as `draw_examples` gives them.
+
         Raises:
             ConfigError: labels for unknown concepts, empty or equal ones.
             ModelError: a slow tokenizer, no chat template, or labels that it cannot tell apart.

@@ -46,6 +46,7 @@ def frame(
     Args:
         shown: text and label of each solved example.
         tokenizer: has the chat template, where `chat` is on.
+
     Raises:
         ModelError: `chat` without a chat template, or with one that does not hold the question once.
     """

@@ -65,6 +65,7 @@ def refuse_equal_labels(
 
     Args:
         unknown_token: the token id that stands for words outside the vocabulary.
+
     Raises:
         ModelError: a label without tokens of its own, or two of the same tokens.
     """

@@ -32,6 +32,7 @@ def firing(values: FloatArray, labels: IntArray, lower: FloatArray, upper: Float
         values: `[sample, neuron]`, held out; not modified.
         labels: concept index `[sample]`.
         lower, upper: `[concept, interval, neuron]`, compared in float32.
+
     Raises:
         ShapeError: the arrays disagree in samples or neurons.
     """

@@ -71,6 +71,7 @@ def fit_em(
         start: where EM begins, `[problem, component]`.
         tol: nats per sample.
         variance_floor: added to every variance at every step (scikit-learn's reg_covar), squared units of the samples.
+
     Raises:
         ShapeError: the arguments do not describe the same problems.
         ConfigError: `max_iter` below 1.

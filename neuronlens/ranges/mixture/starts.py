@@ -49,6 +49,7 @@ def race(
             `kmeans++` races those, `restarts` random ones, and `fewer` with the lowest or the highest sample for its own.
         seed: of the random starts; the draws of a problem depend on it and the problem's place alone.
         fewer: what was reached with one component less; None leaves its two starts out.
+
     Raises:
         ConfigError: `init` is unknown.
     """

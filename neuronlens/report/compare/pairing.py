@@ -56,6 +56,7 @@ def paired_methods(
     Args:
         reference, other: `matched.parquet` of each.
         keys, apart: as `shared_knobs` gives them; a knob left open must still be null in both or in neither.
+
     Returns:
         One row per (method x level) with `reached_reference`, `reached_run`, `n` concepts that both reach, and per measure
         `<measure>_reference`, `<measure>_run` (means over those), `<measure>` with `_low` and `_high` (the difference), and

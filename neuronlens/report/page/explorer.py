@@ -33,6 +33,7 @@ def explorer_data(folder: RunFolder, left_out: list[str]) -> Json:
 
     Args:
         left_out: gets a sentence for each thing that did not fit or is not in the folder.
+
     Returns:
         `sites`, `samples` (label number and text); both empty where nothing was fitted.
     """

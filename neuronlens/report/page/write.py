@@ -126,10 +126,10 @@ def render(data: Mapping[str, Any], shown: Mapping[str, Any], cache: Path) -> st
 
 
 def embedded_json(data: Any) -> str:
-    """Return JSON that may stand inside a script element: no tag or comment can begin or end in it.
+    r"""Return JSON that may stand inside a script element: no tag or comment can begin or end in it.
 
     >>> embedded_json({"text": "</script>"})
-    '{"text":"\\\\u003c/script\\\\u003e"}'
+    '{"text":"\\u003c/script\\u003e"}'
     """
     text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for letter in "<>&\u2028\u2029":

@@ -32,6 +32,7 @@ class Strategy(Protocol):
             edits: by site, on the states' device.
             batch: the tokenised samples.
             states: stored for the batch `[sample, position, neuron]`; not modified.
+
         Returns:
             Log-probabilities `[cell, sample, concept]` and predictions `[cell, sample]`.
         """

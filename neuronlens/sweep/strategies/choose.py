@@ -41,6 +41,7 @@ def edited_positions(loaded: LoadedModel, layer: int, edit_positions: str) -> st
 
     Args:
         layer: whose output the cells start from.
+
     Raises:
         ConfigError: the head reads nothing that an edit there can change.
     """

@@ -37,6 +37,7 @@ def edited_rows(
         inputs: the tokenised samples `[sample, position]`.
         states: `[sample, position, neuron]`; not modified.
         positions: which positions are edited, as `hooks.masks.edit_mask` takes it.
+
     Yields:
         The inputs with the cells' rows one after the other `[cell x sample, position]`.
     """
