@@ -114,6 +114,13 @@ def _exists(name: str) -> bool:
 @pytest.mark.parametrize("page", OURS, ids=_title)
 def test_every_setting_is_one_of_the_config(page: Path) -> None:
     from neuronlens.config.groups import option_names
+
+    _settings_hold(page)
+    for group, option in re.findall(r"`(model|dataset|saliency|range|preset|layers)=(\w+)`", page.read_text()):
+        assert option in option_names(group), f"no option {group}={option}"
+
+
+def _settings_hold(page: Path) -> None:
     from neuronlens.config.help import every_entry
     from neuronlens.config.schema import Config
 
@@ -128,8 +135,6 @@ def test_every_setting_is_one_of_the_config(page: Path) -> None:
             assert _is_field(typed, key[0].split(".")), f"no setting {span}"
         elif group != "parts":  # a group of parts: the parameters of all its options
             assert f"{group}.{key[0]}" in known, f"no setting {span} of any option of {group}"
-    for group, option in re.findall(r"`(model|dataset|saliency|range|preset|layers)=(\w+)`", page.read_text()):
-        assert option in option_names(group), f"no option {group}={option}"
 
 
 def _is_field(typed: object, path: list[str]) -> bool:
@@ -338,3 +343,9 @@ def test_the_checks_would_find_what_is_wrong(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A `b` page: c\n")
     assert _anchors(page) == {"a-b-page-c"}
+    page.write_text("`range.max_components=2`, `edit.dampen.beta`, `saliency.l1`, `evaluation.level`")
+    _settings_hold(page)
+    for wrong in ("range.max_component", "edit.zero.beta", "evaluation.levels"):
+        page.write_text(f"`{wrong}`")
+        with pytest.raises(AssertionError, match="no setting"):
+            _settings_hold(page)
