@@ -113,11 +113,18 @@ def _exists(name: str) -> bool:
 
 @pytest.mark.parametrize("page", OURS, ids=_title)
 def test_every_setting_is_one_of_the_config(page: Path) -> None:
-    from neuronlens.config.compose import compose
     from neuronlens.config.groups import option_names
+
+    _settings_hold(page)
+    for group, option in re.findall(r"`(model|dataset|saliency|range|preset|layers)=(\w+)`", page.read_text()):
+        assert option in option_names(group), f"no option {group}={option}"
+
+
+def _settings_hold(page: Path) -> None:
+    from neuronlens.config.help import every_entry
     from neuronlens.config.schema import Config
 
-    hints, composed = get_type_hints(Config), compose()
+    hints, known = get_type_hints(Config), {entry.key for _, entry in every_entry()}
     for span in _spans(page.read_text()):
         group, _, rest = span.partition(".")
         key = re.match(r"[\w.]*", rest)
@@ -126,10 +133,8 @@ def test_every_setting_is_one_of_the_config(page: Path) -> None:
             continue
         if dataclasses.is_dataclass(typed):
             assert _is_field(typed, key[0].split(".")), f"no setting {span}"
-        elif group in ("saliency", "range"):
-            assert key[0] in getattr(composed, group), f"no setting {span} of the default {group}"
-    for group, option in re.findall(r"`(model|dataset|saliency|range|preset|layers)=(\w+)`", page.read_text()):
-        assert option in option_names(group), f"no option {group}={option}"
+        elif group != "parts":  # a group of parts: the parameters of all its options
+            assert f"{group}.{key[0]}" in known, f"no setting {span} of any option of {group}"
 
 
 def _is_field(typed: object, path: list[str]) -> bool:
@@ -193,7 +198,7 @@ def test_the_columns_of_results_are_those_of_the_code() -> None:
 
 def test_the_tables_of_names_are_those_of_the_code() -> None:
     from neuronlens.config.groups import option_names
-    from neuronlens.config.schema import CONTROLS, EDIT_POSITIONS, HEADS, RECORD_POSITIONS, SITES
+    from neuronlens.config.schema import CONTROLS, EDIT_POSITIONS, RECORD_POSITIONS, SITES
     from neuronlens.hooks.resolver import FAMILIES
     from neuronlens.records import SPLITS
 
@@ -202,11 +207,11 @@ def test_the_tables_of_names_are_those_of_the_code() -> None:
     assert set(EDIT_POSITIONS) <= set(_spans(_section(1)))
     assert sorted(_names(_section(2), "`saliency`")) == option_names("saliency")
     assert sorted(_names(_section(3), "`range`")) == option_names("range")
-    assert sorted(_names(_section(4), "`edit`")) == sorted(option_names("edit"))
-    assert sorted(_names(_section(4), "`gate`")) == sorted(option_names("gate"))
+    assert sorted(_names(_section(4), "`edit`")) == option_names("edit")
+    assert sorted(_names(_section(4), "`gate`")) == option_names("gate")
     assert _names(_section(4), "`control`") == list(CONTROLS)
     assert _names(_section(5), "split") == list(SPLITS)
-    assert sorted(_names(_section(6), "`model.head`")) == sorted(HEADS)
+    assert sorted(_names(_section(6), "`model.head`")) == option_names("head")
     plain = re.sub(r"[^a-z0-9]", "", _section(1).lower())
     for family in FAMILIES:
         assert re.sub(r"_text|[^a-z0-9]", "", family) in plain, f"SPEC names no family {family}"
@@ -217,6 +222,34 @@ def test_the_public_names_are_all_described() -> None:
 
     public = {f"nl.{name}" for name in neuronlens.__all__ if not name.startswith("__")}
     assert set(_names(_section(8), "name")) == public
+
+
+def test_the_example_of_an_own_edit_runs_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    from neuronlens.config.compose import compose
+    from neuronlens.config.nodes import part
+    from neuronlens.config.plan import grid
+    from tests.ranges.activations import activation_set
+
+    page = _read("extending.md")
+    module, option, command = (
+        re.search(rf"```{kind}\n(.*?)```", page, flags=re.S) for kind in ("python", "yaml", "bash")
+    )
+    assert module
+    assert option
+    assert command
+    (tmp_path / "my_edits.py").write_text(module[1])
+    (tmp_path / "options" / "edit").mkdir(parents=True)
+    (tmp_path / "options" / "edit" / "mirror.yaml").write_text(option[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    before, _, overrides = command[1].strip().partition(" --config-dir options ")
+    assert before == "PYTHONPATH=. neuronlens run"
+    config = compose(overrides.split(), config_dir=tmp_path / "options")
+    assert {(knobs.edit, knobs.parameters) for knobs in grid(config)} == {("zero", None), ("mirror", "gain=0.5")}
+    activations = activation_set([[1.0], [3.0]], [[5.0], [7.0]])  # the other concept's mean is 6
+    target = part(config, "edit", "mirror").target(activations, 0)
+    np.testing.assert_allclose(target.scale * activations.values + target.shift, [[8.5], [7.5], [6.5], [5.5]])
 
 
 def _test_names() -> set[str]:
@@ -310,3 +343,9 @@ def test_the_checks_would_find_what_is_wrong(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A `b` page: c\n")
     assert _anchors(page) == {"a-b-page-c"}
+    page.write_text("`range.max_components=2`, `edit.dampen.beta`, `saliency.l1`, `evaluation.level`")
+    _settings_hold(page)
+    for wrong in ("range.max_component", "edit.zero.beta", "evaluation.levels"):
+        page.write_text(f"`{wrong}`")
+        with pytest.raises(AssertionError, match="no setting"):
+            _settings_hold(page)
