@@ -185,14 +185,13 @@ def test_the_wheels_are_those_of_the_configuration() -> None:
 
 
 def test_the_columns_of_results_are_those_of_the_code() -> None:
-    from neuronlens.measures.metrics import MEASURES
-    from neuronlens.measures.rows import COLUMNS
+    from neuronlens.measures.columns import MEASURES, RESULTS
 
     names = _names(_section(8), "columns")
     at = names.index("<measure>_low")
     assert names[at + 1] == "<measure>_high"
     intervals = [f"{measure}_{end}" for measure in MEASURES for end in ("low", "high")]
-    assert [*names[:at], *intervals, *names[at + 2 :]] == list(COLUMNS)
+    assert [*names[:at], *intervals, *names[at + 2 :]] == RESULTS.in_file
     assert f"each of the {len(MEASURES)} measures" in _section(8)
 
 
@@ -221,7 +220,9 @@ def test_the_public_names_are_all_described() -> None:
     import neuronlens
 
     public = {f"nl.{name}" for name in neuronlens.__all__ if not name.startswith("__")}
-    assert set(_names(_section(8), "name")) == public
+    rows = [line.split("|")[1] for line in _section(8).splitlines() if line.startswith("| `nl.")]
+    described = re.findall(r"`(nl\.\w+)`", "\n".join(rows))
+    assert sorted(described) == sorted(public)
 
 
 def test_the_example_of_an_own_edit_runs_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
