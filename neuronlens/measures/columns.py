@@ -57,8 +57,9 @@ RESULTS = Columns(
         ResultColumn("control", "method", "Which control the cell is; null where it is none.", behind=True),
         ResultColumn(
             "parameters",
-            "range",
+            "method",
             "Parameters of the edit and the gate, such as beta=0.125; null where they have none.",
+            apart=True,
             behind=True,
         ),
         ResultColumn(
