@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from neuronlens.config import groups
 from neuronlens.config.check import Problem, problems, refuse
 from neuronlens.config.explain import explain
-from neuronlens.config.heads import declared, keep_option
+from neuronlens.config.heads import declared, head_option, keep_option
 from neuronlens.config.plan import filled
 from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.config.stored import with_infinity
@@ -129,6 +129,7 @@ def _checked(config: Config, folders: Sequence[Path] = (), choices: Mapping[str,
     whole, wrong = filled(config, folders, choices)
     try:
         keep_option(whole)
+        head_option(whole.model)
     except ConfigError as error:
         wrong.append(("model.head", str(error)))
     refuse(problems(whole, beside=[Problem(*one) for one in wrong]))

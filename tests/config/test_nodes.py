@@ -26,7 +26,7 @@ def light(what):
     heavy = set(HEAVY) & set(sys.modules)
     assert not heavy, f"{what} imports {heavy}"
 
-by_name = {"gate", "edit"}
+by_name = {"gate", "edit", "head"}
 composed = [group for group in group_names() if group not in by_name | {"experiment"}]
 local = {"model": ["model.path=."], "dataset": ["dataset.path=."]}
 rounds = itertools.zip_longest(*(option_names(group) for group in composed))
@@ -37,6 +37,9 @@ for chosen in rounds:
     light(picked)
 for name in option_names("experiment"):
     grid(compose([f"experiment={name}"]))
+    light(name)
+for name in option_names("head"):
+    grid(compose([f"model.head={name}"]))
     light(name)
 parts = {group: option_names(group) for group in ("saliency", "range", "gate", "edit")}
 cells = grid(compose([f"sweep.{group}=[{','.join(names)}]" for group, names in parts.items()]))

@@ -127,8 +127,8 @@ def test_a_head_that_writes_has_the_activations_of_one_that_scores() -> None:
     for head in ("label_logprob", "generation"):
         model = language_model("llama", head)
         found = extract(model, data, "fit", sites=[first, second], keep=[starts_at(first)], trainer=CPU)
-        builder = EditBuilder({"none": fit_site(config, found.activations[first])})
-        cell = (Knobs("max", 0.5, None, None, None, "neuron", "zero", 1.0), 0)
+        builder = EditBuilder(config, {"none": fit_site(config, found.activations[first])})
+        cell = (Knobs(saliency="max", top_fraction=0.5, gate="neuron", edit="zero", strength=1.0), 0)
         options: dict[str, Any] = {"edit_positions": "record", "tokens_per_forward": 100, "trainer": CPU}
         given = (model, found.states[0], {first: builder}, [cell], found.activations[second])
         values.append(activations_under(*given, **options)[cell]().values)

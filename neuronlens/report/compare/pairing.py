@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.measures import naming
-from neuronlens.measures.columns import COLLATERAL, SETTINGS
+from neuronlens.measures.columns import COLLATERAL, RESULTS, SETTINGS
 from neuronlens.measures.intervals import Bootstrap
 
 
@@ -22,6 +22,7 @@ def shared_knobs(reference: pd.DataFrame, other: pd.DataFrame) -> tuple[list[str
     Args:
         reference, other: `matched.parquet` of each.
     """
+    reference, other = RESULTS.completed(reference), RESULTS.completed(other)
     agree, apart, remarks, lost = [], [], [], []
     for knob in SETTINGS:
         one, two = (set(table[knob].dropna().unique()) for table in (reference, other))
