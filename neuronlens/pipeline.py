@@ -71,7 +71,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         job: which one of a multirun this is.
 
     Raises:
-        NeuronLensError: bad input, told before anything expensive where it can be.
+        NeuronLensError: bad input, reported before anything expensive where that is possible.
     """
     folder, store = RunFolder(Path(path)), Store(Path(config.paths.cache_dir))
     bootstrap = Bootstrap.of(config)

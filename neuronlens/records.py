@@ -77,7 +77,7 @@ class Job:
     multirun: str
 
     def __str__(self) -> str:
-        """Return the job as it is told on the console: `#0 dataset=imdb`."""
+        """Return the job as the console shows it: `#0 dataset=imdb`."""
         return " ".join([f"#{self.number}", *self.overrides])
 
 

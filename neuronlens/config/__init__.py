@@ -1,1 +1,1 @@
-"""The configuration: what a run may be told, and what it is refused for."""
+"""The configuration: what a run does, and which values are refused."""

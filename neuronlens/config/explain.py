@@ -32,10 +32,14 @@ def explain(error: Exception) -> ConfigError:
             unknown("key of sweep.methods", inner[1], [entry.name for entry in dataclasses.fields(GridConfig)])
         )
     named = re.search(
-        r"default list use \+(edit|gate)=|In '(edit|gate)/|assign \w+ to Dict\[str, Any\]()", f"{error} {text}"
+        r"default list use \+(edit|gate|head)=|In '(edit|gate)/|assign \w+ to Dict\[str, Any\]()", f"{error} {text}"
     )
     if named:
         group = named[1] or named[2] or "edit"
+        if group == "head":
+            return ConfigError(
+                "A head is chosen by name. Next: model.head=<name>; neuronlens help head lists the names."
+            )
         return ConfigError(
             f"Gates and edits are chosen by name. Next: intervention.{group}=<name> or sweep.{group}=[<name>,...]; "
             f"++{group}.<name>.<parameter>=<value> sets a parameter of one."

@@ -176,11 +176,13 @@ def _made_of(config: Config, saliency: str | None, range_: str | None, gate: str
     nodes = {group: node(config, group, name) for group, name in named.items() if name is not None}
     if range_ is not None:
         nodes["range"] = {key: value for key, value in nodes["range"].items() if key != "tau"}  # a knob of its own
-    told = [
+    settings = [
         (group, key, value) for group in ("edit", "gate") for key, value in nodes[group].items() if key != "_target_"
     ]
-    twice = {key for group, key, _ in told if group == "gate"} & {key for group, key, _ in told if group == "edit"}
-    texts = [f"{f'{group}.{key}' if key in twice else key}={_written(value)}" for group, key, value in told]
+    twice = {key for group, key, _ in settings if group == "gate"} & {
+        key for group, key, _ in settings if group == "edit"
+    }
+    texts = [f"{f'{group}.{key}' if key in twice else key}={_written(value)}" for group, key, value in settings]
     return _MadeOf(", ".join(texts) or None, fingerprint(nodes))
 
 

@@ -104,7 +104,7 @@ class Tracker:
         try:
             self._log_all(table, manifest)
         except Exception as error:  # whatever is wrong here, the run has its results
-            self._lost(self.config.logger.kind, "was not told all results", error)
+            self._lost(self.config.logger.kind, "did not get all results", error)
 
     def _log_all(self, table: ResultTable, manifest: Manifest) -> None:
         values, means = flat(table, self.config), tradeoff(table.rows)

@@ -77,3 +77,8 @@ def test_an_option_of_the_package_takes_its_values_from_the_models_own_keys() ->
         "head.max_new_tokens": 3,
     }
     assert head_option(compose([]).model).identity == {"head": "seq_cls"}
+
+
+def test_a_head_typed_as_a_group_gets_the_key_that_names_it() -> None:
+    with pytest.raises(ConfigError, match=r"chosen by name. Next: model\.head=<name>"):
+        compose(["head=label_token"])
