@@ -31,7 +31,15 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.hooks.contexts import edited as edited
     from neuronlens.lens.lens import ConceptLens as ConceptLens
     from neuronlens.measures.columns import RESULTS as RESULTS
+    from neuronlens.measures.estimates import IntervalEstimate as IntervalEstimate
+    from neuronlens.measures.estimates import of_difference as of_difference
+    from neuronlens.measures.estimates import of_mean as of_mean
+    from neuronlens.measures.estimates import of_paired_shares as of_paired_shares
+    from neuronlens.measures.estimates import of_pairs as of_pairs
+    from neuronlens.measures.estimates import of_share as of_share
     from neuronlens.measures.intervals import Bootstrap as Bootstrap
+    from neuronlens.measures.significance import holm as holm
+    from neuronlens.measures.significance import sign_flip_p as sign_flip_p
     from neuronlens.models.batches import text_batches as text_batches
     from neuronlens.models.heads.base import Labels as Labels
     from neuronlens.models.heads.label_scores import LabelLogprob as LabelLogprob
@@ -70,6 +78,14 @@ if TYPE_CHECKING:  # what editors and mypy see
 __version__ = "0.1.0"
 
 _HOMES = {
+    "IntervalEstimate": "neuronlens.measures.estimates",
+    "of_difference": "neuronlens.measures.estimates",
+    "of_mean": "neuronlens.measures.estimates",
+    "of_paired_shares": "neuronlens.measures.estimates",
+    "of_pairs": "neuronlens.measures.estimates",
+    "of_share": "neuronlens.measures.estimates",
+    "holm": "neuronlens.measures.significance",
+    "sign_flip_p": "neuronlens.measures.significance",
     "ActivationExtractor": "neuronlens.activations.extract",
     "ActivationRanges": "neuronlens.records",
     "ActivationSet": "neuronlens.records",
