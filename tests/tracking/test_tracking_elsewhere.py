@@ -130,7 +130,7 @@ def test_a_mistake_in_the_numbers_themselves_does_not_stop_the_run(
 
     monkeypatch.setattr("neuronlens.tracking.tracker.flat", mistaken)
     run(compose([*tiny_overrides, "quiet=true"]), tmp_path / "run")
-    assert "logger=csv was not told all results (ZeroDivisionError: a mean of nothing)" in capsys.readouterr().err
+    assert "logger=csv did not get all results (ZeroDivisionError: a mean of nothing)" in capsys.readouterr().err
     assert RunFolder(tmp_path / "run").read_results().rows.shape[0] > 0
 
 
