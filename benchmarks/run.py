@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import language, mixture, replay
-from neuronlens.execution.console import wide_console
-from neuronlens.report.render.console import to_console
-from neuronlens.report.table import Column, Table, frame_of
-from neuronlens.storage.files import write_json
+from neuronlens import Column, Table, frame_of, to_console, wide_console, write_json
 
 CACHE = Path("outputs/cache")
 SUITES = {

@@ -24,8 +24,8 @@ def main(run_folder: str, name: str) -> None:
     HERE.mkdir(exist_ok=True)
     _write(table.methods.dropna(axis=1, how="all"), name)
     if table.general is not None:
-        _write(pd.DataFrame(folder.read_record("summary.json")["general"]).dropna(axis=1, how="all"), f"{name}-general")
-        bootstrap = nl.Bootstrap.recorded(folder.read_record("manifest.json"))
+        _write(pd.DataFrame(folder.read_summary()["general"]).dropna(axis=1, how="all"), f"{name}-general")
+        bootstrap = nl.Bootstrap.of(folder.read_manifest().known_config)
         _write(_cells(table.rows, bootstrap), f"{name}-cells")
 
 

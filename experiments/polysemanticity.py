@@ -10,8 +10,7 @@ import pandas as pd
 import neuronlens as nl
 from experiments.means import IDENTITY, mean_columns, with_level
 from experiments.runner import Experiment, Runs, main
-from neuronlens.report.claims.evidence_neurons import expected_jaccard
-from neuronlens.saliency.overlap import jaccard
+from neuronlens import expected_jaccard, jaccard
 
 FRACTIONS = (0.05, 0.1, 0.3, 0.5)
 

@@ -10,7 +10,7 @@ import pandas as pd
 import neuronlens as nl
 from experiments.means import IDENTITY, compared, masks, mean_columns, means_caption, per_layer, with_level
 from experiments.runner import Experiment, Runs, main
-from neuronlens.saliency.overlap import jaccard
+from neuronlens import jaccard
 
 TOP_FRACTION = 0.3
 MEASURES = ("concept_accuracy_drop", "complement_accuracy_drop", "complement_confidence_drop")

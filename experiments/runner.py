@@ -15,7 +15,7 @@ import yaml
 from matplotlib.figure import Figure
 
 import neuronlens as nl
-from neuronlens.config.fingerprint import plain
+from neuronlens import plain
 
 HERE = Path(__file__).resolve().parent
 PROFILES = HERE / "profiles"
@@ -54,7 +54,7 @@ class Runs:
         Raises:
             NeuronLensError: they do not agree, and a table has one heading for all of them.
         """
-        found = {nl.Bootstrap.recorded(folder.read_record("manifest.json")) for folder in self.of[name].values()}
+        found = {nl.Bootstrap.of(folder.read_manifest().known_config) for folder in self.of[name].values()}
         if len(found) != 1:
             raise nl.NeuronLensError(
                 f"The runs of '{name}' make their intervals in {len(found)} ways, expected one. Next: the same "
@@ -111,11 +111,11 @@ def _run(overrides: Sequence[str], folder: Path, setting: str) -> nl.RunFolder:
     config = nl.compose([*overrides, "logger=csv"])
     resolved = {key: value for key, value in plain(config).items() if key not in HOUSEKEEPING}
     key = hashlib.sha256(json.dumps([resolved, _code()], sort_keys=True).encode()).hexdigest()[:12]
-    path = folder / f"{setting}-{key}"
-    if not (path / "manifest.json").is_file():  # written last: a run that broke off has none
-        print(f"\n{path.name}: {' '.join(overrides)}", flush=True)
-        nl.run(config, path)
-    return nl.RunFolder(path)
+    made = nl.RunFolder(folder / f"{setting}-{key}")
+    if not made.finished:
+        print(f"\n{made.path.name}: {' '.join(overrides)}", flush=True)
+        nl.run(config, made.path)
+    return made
 
 
 def _code() -> str:

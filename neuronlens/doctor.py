@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from neuronlens.config.schema import Config, swept
+from neuronlens.config.knobs import swept
+from neuronlens.config.schema import Config
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import NeuronLensError
 from neuronlens.execution.console import wide_console
@@ -23,9 +24,9 @@ from neuronlens.hooks.masks import prompt_mask
 from neuronlens.hooks.replay import replaying, starts_at
 from neuronlens.hooks.resolver import family_of, resolve_layers
 from neuronlens.models.batches import collate, text_batches
-from neuronlens.models.inspection import load_for_inspection
-from neuronlens.models.load import locate
+from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.source import locate
 from neuronlens.records import Site
 from neuronlens.report.render.console import to_console
 from neuronlens.report.table import Column, Table, frame_of
@@ -67,7 +68,7 @@ def examine(config: Config, console: Console | None = None) -> bool:
         source = locate(config.model, store)
         chosen = swept(config, "layers")
         layers = resolve_layers(chosen if config.sweep.layers is not None else chosen[0], source.layer_count)
-        loaded = load_for_inspection(config.model, source)
+        loaded = load(config.model, source, stage="ready" if config.model.finetune.blocks is None else "untrained")
         sites = [Site(layer, config.layers.site) for layer in layers]
         findings = list(check(loaded, sites, edit_positions=config.intervention.edit_positions))
     console.print(to_console(_table(f"{config.model.name}, head {config.model.head}", findings)))

@@ -56,6 +56,13 @@ RESULTS = Columns(
         ResultColumn("edit", "method", "What is done to a value; `none` for the unedited model."),
         ResultColumn("control", "method", "Which control the cell is; null where it is none.", behind=True),
         ResultColumn(
+            "parameters",
+            "method",
+            "Parameters of the edit and the gate, such as beta=0.125; null where they have none.",
+            apart=True,
+            behind=True,
+        ),
+        ResultColumn(
             "strength",
             "dose",
             "How far a value is moved towards the edit's target; 1 is the whole way.",

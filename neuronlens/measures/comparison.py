@@ -16,6 +16,7 @@ def compare_gates(matched: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
     Args:
         matched: as `matched_erasure` gives it.
         bootstrap: of the intervals over concepts.
+
     Returns:
         One row per (range method x erasure level): for each collateral measure the mean of both over the concepts that
         both reach, the mean difference (negative: the range spares more) with its interval, `wins` and `n_concepts`.

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.edits.fitting import Fitted
-from neuronlens.ranges.diagnostics import bhattacharyya, firing
-from neuronlens.ranges.normality import describe, normal_cdf
+from neuronlens.ranges.diagnostics.firing import bhattacharyya, firing
+from neuronlens.ranges.diagnostics.normality import describe, normal_cdf
 from neuronlens.records import ActivationSet, Site
 from neuronlens.saliency.overlap import jaccard
 
@@ -25,6 +25,7 @@ def diagnose(
     Args:
         held_out: activations of samples that no ranking or range was fitted on.
         top_fraction: how many neurons count as salient.
+
     Returns:
         Per (site, saliency, range, tau, concept, neuron): place in the ranking, held-out `skewness`, `excess_kurtosis`,
         Kolmogorov-Smirnov `ks_statistic` and `ks_p` against the Gaussian fitted on the fit split, `firing_concept` (the

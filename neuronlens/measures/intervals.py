@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,12 +51,6 @@ class Bootstrap:
     def of(cls, config: Config) -> Bootstrap:
         """Return the settings of a config."""
         return cls(config.evaluation.level, config.evaluation.bootstrap, config.seed)
-
-    @classmethod
-    def recorded(cls, manifest: Mapping[str, Any]) -> Bootstrap:
-        """Return the settings that a finished run's manifest records."""
-        config = manifest["config"]
-        return cls(float(config["evaluation"]["level"]), int(config["evaluation"]["bootstrap"]), int(config["seed"]))
 
     @property
     def percent(self) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from neuronlens.config.schema import PROJECTIONS
 from neuronlens.measures.columns import COLLATERAL, CURVE, ERASED, METHOD, RESULTS
 from neuronlens.records import FloatArray
 
@@ -19,6 +18,7 @@ def at_erasure(drops: FloatArray, collateral: FloatArray, wanted: float) -> Floa
         drops: concept accuracy drop along the curve `[point]`, weakest edit first; the unedited model is put before it.
         collateral: `[point, measure]`.
         wanted: the drop asked for, > 0.
+
     Returns:
         `[measure]`; NaN where the curve never reaches it.
 
@@ -39,13 +39,13 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the edited, evaluated rows with their `dose` and, in the dose's own columns, null: methods are then equal.
 
     The dose is the number of neurons where a method was swept over it, and strength is then part of the method; else it is
-    the strength. An edit that mixes neurons always has strength for its dose.
+    the strength. An edit that mixes neurons touches all of them, so it always has strength for its dose.
     """
-    edited = rows[(rows["edit"] != "none") & rows["skipped"].isna()].copy()
+    edited = RESULTS.completed(rows[(rows["edit"] != "none") & rows["skipped"].isna()]).copy()
     edited["dose"] = np.nan
     parts = []
     for _, group in edited.groupby(CURVE, dropna=False, sort=False):
-        by_neurons = group["edit"].iloc[0] not in PROJECTIONS and group["n_neurons"].nunique() > 1
+        by_neurons = group["n_neurons"].nunique() > 1
         dose = "n_neurons" if by_neurons else "strength"
         group = group.assign(dose=group[dose].astype(float))
         group[dose] = pd.NA if dose == "n_neurons" else np.nan
@@ -63,6 +63,7 @@ def matched_erasure(rows: pd.DataFrame, levels: Sequence[float]) -> pd.DataFrame
     Args:
         rows: the results table.
         levels: concept drop as shares of the concept's base accuracy, in (0, 1].
+
     Returns:
         One row per (method x level x concept), collateral NaN where the method never erases as much.
     """

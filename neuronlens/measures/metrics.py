@@ -37,6 +37,7 @@ def measure(
     Args:
         cells: which rows of `outcomes`.
         in_concept: which samples carry the concept `[sample]`.
+
     Returns:
         `[cell]` per measure, `<measure>_low` and `<measure>_high`; NaN where a side has no sample.
     """

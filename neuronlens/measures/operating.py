@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from neuronlens.measures.columns import COST, ERASED, FAMILY
+from neuronlens.measures.columns import COST, ERASED, FAMILY, RESULTS
 
 
 def operating_points(select: pd.DataFrame, test: pd.DataFrame, levels: Sequence[float]) -> pd.DataFrame:
@@ -19,12 +19,13 @@ def operating_points(select: pd.DataFrame, test: pd.DataFrame, levels: Sequence[
     Args:
         select, test: results rows of the same cells on either split.
         levels: concept drop as shares of the concept's base accuracy, in (0, 1].
+
     Returns:
         The chosen cells' test rows with `level`, `select_concept_accuracy_drop` and `select_complement_confidence_drop`;
         a method that never erases the level on select has one row with null measures.
     """
     left = [*FAMILY, "concept"]
-    candidates = select[(select["edit"] != "none") & select["skipped"].isna()]
+    candidates = RESULTS.completed(select[(select["edit"] != "none") & select["skipped"].isna()])
     by_cell = test.set_index("cell_id")
     found = []
     for key, group in candidates.groupby(left, dropna=False, sort=False):

@@ -20,8 +20,10 @@ def put_side_by_side(paths: Sequence[Path], output: Path | None = None) -> list[
 
     Args:
         output: the folder to write; `outputs/compare/<date_time>` where it is None.
+
     Returns:
         The files written: compare and claims, each as .md, .csv and .tex.
+
     Raises:
         NeuronLensError: a folder given twice.
         OutputError: not the folder of a finished run, or `output` cannot be written.

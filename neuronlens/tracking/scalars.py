@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.config.parts import option_of
+from neuronlens.config.nodes import option_of
 from neuronlens.config.schema import Config
 from neuronlens.measures import naming
 from neuronlens.measures.columns import COLLATERAL, COST, ERASED, METHOD, TRADEOFF
@@ -32,7 +32,7 @@ def headline_row(comparison: pd.DataFrame, config: Config) -> dict[str, Any] | N
     rows = comparison[comparison["control"].isna()]
     if rows.empty:
         return None
-    wanted: dict[str, Any] = {"range": option_of(config, "range"), "tau": config.range.get("tau")}
+    wanted: dict[str, Any] = {"range": option_of(config, "range"), "tau": config.headline_tau}
     wanted |= {"saliency": option_of(config, "saliency"), "edit": config.intervention.edit}
     wanted["strength"] = config.intervention.strength
     for knob, value in wanted.items():
@@ -83,6 +83,7 @@ def tradeoff(rows: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         rows: the results table.
+
     Returns:
         One row per (method x dose) with `place`, `method`, `axis` (`neurons` or `strength`), `dose`, the means of
         `TRADEOFF` and `frontier`: among the methods of a place, controls left out, none erases as much at a lower cost.

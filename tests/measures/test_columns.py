@@ -15,7 +15,7 @@ from neuronlens.measures.columns import GENERAL, RESULTS
 from neuronlens.measures.declaration import Columns, ResultColumn
 from neuronlens.records import Knobs
 
-PARAMETERS = ResultColumn("parameters", "method", "The edit's own parameters.", behind=True)
+SPREAD = ResultColumn("spread", "method", "A knob that is declared here alone.", behind=True)
 
 
 def test_a_column_declared_twice_is_refused() -> None:
@@ -24,7 +24,11 @@ def test_a_column_declared_twice_is_refused() -> None:
 
 
 def test_every_knob_of_a_cell_is_declared_and_every_column_says_what_it_holds() -> None:
-    knobs = {field.name for field in fields(Knobs)} - {"top_count"}  # n_neurons in the results
+    knobs = {field.name for field in fields(Knobs)} - {
+        "top_count",
+        "scope",
+        "made_of",
+    }  # n_neurons in the results, and what cell_id rests on
     assert knobs <= set(RESULTS.keys(kind="knob"))
     for column in (*RESULTS.declared, *GENERAL.declared):
         assert column.about.endswith("."), column.key
@@ -38,7 +42,7 @@ def test_the_file_holds_every_declared_column_and_an_interval_for_each_measure()
 
 
 def test_a_declared_knob_tells_methods_apart_in_every_list() -> None:
-    more = Columns((*RESULTS.declared, PARAMETERS))
+    more = Columns((*RESULTS.declared, SPREAD))
     for own, before in (
         (more.method, RESULTS.method),
         (more.settings, RESULTS.settings),
@@ -46,9 +50,9 @@ def test_a_declared_knob_tells_methods_apart_in_every_list() -> None:
         (more.family, RESULTS.family),
         (more.in_file, RESULTS.in_file),
     ):
-        assert [key for key in own if key != "parameters"] == before
-        assert "parameters" in own
-    assert "parameters" not in Columns((*RESULTS.declared, ResultColumn("parameters", "dose", "A dose."))).curve
+        assert [key for key in own if key != "spread"] == before
+        assert "spread" in own
+    assert "spread" not in Columns((*RESULTS.declared, ResultColumn("spread", "dose", "A dose."))).curve
 
 
 def test_a_table_of_an_older_version_gets_null_columns_for_what_it_lacks() -> None:
@@ -71,7 +75,7 @@ path = Path({path!r})
 source = path.read_text()
 anchor = '        ResultColumn("edit", "method"'
 assert source.count(anchor) == 1
-line = '        ResultColumn("parameters", "method", "The parameters of the edit."),\\n'
+line = '        ResultColumn("spread", "method", "A new knob."),\\n'
 module = types.ModuleType("neuronlens.measures.columns")
 exec(compile(source.replace(anchor, line + anchor), str(path), "exec"), module.__dict__)
 sys.modules[module.__name__] = neuronlens.measures.columns = module
@@ -93,14 +97,14 @@ from neuronlens.report.tables.summary import summarise
 from neuronlens.tracking.scalars import flat
 
 rows = []
-for parameters in ("beta=0.1", "beta=0.2"):
+for spread in ("beta=0.1", "beta=0.2"):
     for gate in ("neuron", "range"):
         for concept in ("apple", "bridge", "cloud"):
             for dose, drop in ((10, 0.2), (20, 0.6)):
                 row = dict.fromkeys(RESULTS.in_file) | {{"layer": 5, "layers": "5", "site": "resid_post"}}
                 row |= {{"edit_positions": "record", "saliency": "max", "gate": gate, "edit": "dampen", "strength": 1.0}}
                 row |= {{"range": "gaussian" if gate == "range" else None, "tau": 2.5 if gate == "range" else None}}
-                row |= {{"n_neurons": dose, "top_fraction": dose / 100, "concept": concept, "parameters": parameters}}
+                row |= {{"n_neurons": dose, "top_fraction": dose / 100, "concept": concept, "spread": spread}}
                 row |= dict.fromkeys(RESULTS.measures, drop) | {{"base_concept_accuracy": 0.9, "cell_id": "x"}}
                 rows.append(row)
 rows = pd.DataFrame(rows).astype({{key: float for key in ("tau", "strength", "top_fraction", *RESULTS.measures)}})
@@ -108,26 +112,26 @@ bootstrap = Bootstrap(0.95, 50, 0)
 matched = matched_erasure(rows, [0.5])
 assert len(matched) == 2 * 2 * 3, "each value is a curve of its own"
 comparison, methods = compare_gates(matched, bootstrap), rank_methods(matched, bootstrap)
-assert comparison["parameters"].tolist() == ["beta=0.1", "beta=0.2"], "paired within a value"
+assert comparison["spread"].tolist() == ["beta=0.1", "beta=0.2"], "paired within a value"
 assert len(methods) == 4
 base = {{"accuracy": 0.9, "confidence": 0.9, "n": 3, "concepts": 3}}
 table = ResultTable(rows, matched, comparison, methods, pd.DataFrame(), base)
 text = markdown(table, 2.5, bootstrap)
-assert "| parameters |" in text and "dampen, beta=0.1, tau 2.5" in text or "dampen, tau 2.5, beta=0.1" in text, text
+assert "| spread |" in text and "dampen, beta=0.1, tau 2.5" in text or "dampen, tau 2.5, beta=0.1" in text, text
 assert "range (gaussian 2.5) dampen beta=0.1" in text, text
 keys = [key for key in flat(table, compose([])) if key.startswith("methods/") and key.endswith("/kl")]
 assert len(keys) == 4 and any("beta_0_1" in key for key in keys), keys
 paths = list(summarise(table, 2.5, bootstrap)["matched_erasure"])
 assert len(paths) == 4 and "resid_post.5/max/gaussian/2.5/dampen/beta=0.1/0.5/accuracy" in paths, paths
 data = table_data(table, bootstrap)
-assert {{"name": "parameters", "label": "parameters"}} in data["knobs"]
+assert {{"name": "spread", "label": "spread"}} in data["knobs"]
 assert len({{method["name"] for method in data["methods"]}}) == 4
-assert sorted(set(data["cells"]["knobs"]["parameters"])) == ["beta=0.1", "beta=0.2"]
+assert sorted(set(data["cells"]["knobs"]["spread"])) == ["beta=0.1", "beta=0.2"]
 figure = tradeoff(rows, bootstrap)
 legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 assert len(set(legend)) == 4 and "range mask, tau 2.5, beta=0.1" in legend, legend
 agree, apart, _ = shared_knobs(matched, matched)
-assert "parameters" in agree
+assert "spread" in agree
 assert len(paired_methods(matched, matched, ["apple", "bridge"], keys=agree, apart=apart, bootstrap=bootstrap)) == 4
 print("ok")
 """

@@ -99,7 +99,7 @@ def test_strength_is_the_dose_where_the_number_of_neurons_is_fixed() -> None:
     assert curves(rows)["dose"].tolist() == [1.0, 2.0]
     fixed = rows.assign(n_neurons=5, top_fraction=0.3, strength=[0.5, 1.0])
     assert curves(fixed)["dose"].tolist() == [0.5, 1.0]
-    mixing = rows.assign(edit="leace", strength=[0.5, 1.0])
+    mixing = rows.assign(edit="leace", strength=[0.5, 1.0], n_neurons=16)  # it touches all neurons of the site
     assert curves(mixing)["dose"].tolist() == [0.5, 1.0]
     assert matched_erasure(fixed, [0.5])["complement_accuracy_drop"].tolist() == pytest.approx([0.2])
 

@@ -36,6 +36,7 @@ OTHER: dict[str, Any] = {
     "edit": "mean",
     "control": "random_neurons",
     "strength": 0.5,
+    "parameters": "beta=0.5",
     "top_fraction": 0.3,
 }
 
@@ -70,7 +71,8 @@ def test_names_and_keys(row: dict[str, Any], name: str, key: str, path: str) -> 
 
 @pytest.mark.parametrize("knob", SETTINGS)
 def test_methods_that_differ_in_any_knob_have_different_names_in_their_table(knob: str) -> None:
-    rows = [ROW, {**ROW, knob: OTHER[knob]}]
+    one = {**ROW, "parameters": "beta=0.1"} if knob == "parameters" else ROW  # an edit has them always or never
+    rows = [one, {**ROW, knob: OTHER[knob]}]
     apart = naming.setting_apart(pd.DataFrame(rows, columns=METHOD))
     assert len({naming.method(row, apart) for row in rows}) == 2 or knob == "top_fraction"
     if knob == "top_fraction":  # None against 0.3 is one value: two are told apart

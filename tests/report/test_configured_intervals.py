@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -57,11 +56,11 @@ def folders(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory)
 
 def printed(folder: Path) -> str:
     """Return what the run ends with on the console."""
-    table, manifest = RunFolder(folder).read_results(), RunFolder(folder).read_record("manifest.json")
+    table, manifest = RunFolder(folder).read_results(), RunFolder(folder).read_manifest()
     console = Console(width=200, record=True, quiet=True)
     with console.capture() as capture:
         console.quiet = False
-        console.print(*conclusion(table, 2.5, Bootstrap.recorded(manifest)))
+        console.print(*conclusion(table, 2.5, Bootstrap.of(manifest.known_config)))
     return capture.get()
 
 
@@ -103,7 +102,7 @@ def test_without_resamples_no_text_holds_an_interval(folders: dict[str, Path], t
 def test_without_resamples_no_figure_holds_an_error_bar(folders: dict[str, Path]) -> None:
     for name, drawn in (("none", False), ("ninety", True)):
         folder = RunFolder(folders[name])
-        table, bootstrap = folder.read_results(), Bootstrap.recorded(folder.read_record("manifest.json"))
+        table, bootstrap = folder.read_results(), Bootstrap.of(folder.read_manifest().known_config)
         curves = [bars for axis in tradeoff(table.rows, bootstrap).axes for bars in axis.containers]
         assert curves
         assert {bars.has_xerr or bars.has_yerr for bars in curves} == {drawn}
@@ -158,7 +157,7 @@ def test_general_ability_has_the_configured_interval_too() -> None:
 
 
 def test_the_recorded_settings_are_those_of_the_run(folders: dict[str, Path]) -> None:
-    manifest = json.loads((folders["ninety"] / "manifest.json").read_text())
-    assert Bootstrap.recorded(manifest) == Bootstrap(0.9, 60, manifest["seed"])
+    config = RunFolder(folders["ninety"]).read_manifest().known_config
+    assert Bootstrap.of(config) == Bootstrap(0.9, 60, config.seed)
     rows = RunFolder(folders["none"]).read_results().rows
     assert np.isnan(rows[[end for key in MEASURES for end in RESULTS[key].ends]].to_numpy(dtype=float)).all()

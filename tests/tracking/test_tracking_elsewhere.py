@@ -140,7 +140,7 @@ def test_the_report_page_is_logged_where_there_is_one(folder: Path, tmp_path: Pa
     page = "<p>what a neuron says</p>"
     (copied.path / "report.html").write_text(page)
     with Tracker(compose(["logger=wandb"]), copied, warn=_no_warning) as tracker:
-        tracker.log_results(copied.read_results(), copied.read_record("manifest.json"))
+        tracker.log_results(copied.read_results(), copied.read_manifest())
     read = OfflineRun(copied.path)
     (line,) = [line for line in read.history if ("report", "path") in line]
     assert line[("report", "_type")] == "html-file"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.data.questions import LETTERS, OPTION, Question, QuestionSet
 from neuronlens.errors import DataError, ModelError
 from neuronlens.measures.general.reading import (
@@ -72,6 +72,7 @@ def answer_questions(
             the question itself is never cut (TRAPS 21).
         edit_positions: `all` of the prompt, or `record`, its last token.
         tokens_per_forward: rows x positions that one forward may hold.
+
     Raises:
         ModelError: no causal vocabulary head, too few positions, or answers that the tokenizer does not tell apart.
         DataError: no question fits.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.data.documents import OPTION, DocumentSet
 from neuronlens.errors import DataError, ModelError
 from neuronlens.measures.general.reading import (
@@ -23,6 +23,7 @@ from neuronlens.measures.general.reading import (
     vocabulary_size,
 )
 from neuronlens.measures.intervals import Bootstrap, Estimate
+from neuronlens.models.checkpoint import special_tokens
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, FloatArray, IntArray, Site
 from neuronlens.sweep.evaluator import BuildsEdits
@@ -74,6 +75,7 @@ def document_losses(
         max_length: tokens of a window, special ones included.
         tokens_per_forward: rows x positions that one forward may hold.
         max_windows: how many windows of a document are read, from its start; None reads the whole.
+
     Raises:
         ModelError: no vocabulary head, too few positions, or no mask token for a masked model.
         DataError: no document of two tokens.
@@ -193,13 +195,3 @@ def _windows(encoded: Sequence[Sequence[int]], length: int, most: int | None) ->
         end = len(ids) if most is None else min(len(ids), most * length)
         for at in range(0, end, length):
             yield owner, ids[at : at + length]
-
-
-def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the tokens that a tokenizer puts before and after a text of its own accord."""
-    inner = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
-    for at in range(len(whole) - len(inner) + 1):
-        if whole[at : at + len(inner)] == inner:
-            return list(whole[:at]), list(whole[at + len(inner) :])
-    raise ModelError(f"The tokenizer gives {whole} for 'a' and {inner} without special tokens: expected these within.")

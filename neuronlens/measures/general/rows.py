@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import Config, GeneralConfig
+from neuronlens.config.schema import Config
+from neuronlens.config.schema_evaluation import GeneralConfig
 from neuronlens.data.documents import DocumentSet, load_documents
 from neuronlens.data.questions import QuestionSet, load_questions
 from neuronlens.errors import ConfigError, unknown
@@ -105,6 +106,7 @@ def measure_general(
     Args:
         builders: of one group of sites, in the order of the model.
         cells: of that group, such as `chosen_cells` gives.
+
     Raises:
         ModelError: the model cannot give what is asked of it.
     """

@@ -12,7 +12,7 @@ from scipy.stats import false_discovery_control, hypergeom
 from neuronlens.measures import naming
 from neuronlens.measures.heldout import FITTED_BY
 from neuronlens.measures.intervals import Bootstrap, Estimate
-from neuronlens.ranges.exact_normal import exact_normal
+from neuronlens.ranges.diagnostics.exact_normal import exact_normal
 from neuronlens.records import BoolArray, NeuronRanking
 from neuronlens.report.claims.verdicts import Evidence, judge, listed
 from neuronlens.report.compare.runs import Run
@@ -45,8 +45,8 @@ def expected_shared(neurons: int, salient: int, concepts: int) -> float:
 def polysemantic(run: Run) -> Iterator[Evidence]:
     """Yield claim 1 for every site and ranking: what concepts' salient sets share, against independent random sets."""
     _, overlap = run.folder.read_diagnostics()
-    fraction = run.config["intervention"]["top_fraction"]
-    if overlap.empty or fraction is None:
+    fraction = run.config.intervention.top_fraction
+    if overlap.empty:
         return
     scores, *_ = run.folder.read_fitted()
     for (site, saliency), group in overlap.groupby(["site", "saliency"], sort=False):

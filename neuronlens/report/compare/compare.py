@@ -56,7 +56,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
         remarks.append(_paired_on(reference, other, common))
         if not common:
             continue
-        if reference.manifest["fingerprints"]["data"] != other.manifest["fingerprints"]["data"]:
+        if reference.manifest.fingerprints.get("data") != other.manifest.fingerprints.get("data"):
             remarks.append(f"{other.name} read other examples than the reference (the data's fingerprints differ).")
         ours, theirs = (run.table.matched for run in (reference, other))
         keys, apart, found = shared_knobs(ours, theirs)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.measures import naming
-from neuronlens.measures.columns import COLLATERAL, SETTINGS
+from neuronlens.measures.columns import COLLATERAL, RESULTS, SETTINGS
 from neuronlens.measures.intervals import Bootstrap
 
 
@@ -22,6 +22,7 @@ def shared_knobs(reference: pd.DataFrame, other: pd.DataFrame) -> tuple[list[str
     Args:
         reference, other: `matched.parquet` of each.
     """
+    reference, other = RESULTS.completed(reference), RESULTS.completed(other)
     agree, apart, remarks, lost = [], [], [], []
     for knob in SETTINGS:
         one, two = (set(table[knob].dropna().unique()) for table in (reference, other))
@@ -56,6 +57,7 @@ def paired_methods(
     Args:
         reference, other: `matched.parquet` of each.
         keys, apart: as `shared_knobs` gives them; a knob left open must still be null in both or in neither.
+
     Returns:
         One row per (method x level) with `reached_reference`, `reached_run`, `n` concepts that both reach, and per measure
         `<measure>_reference`, `<measure>_run` (means over those), `<measure>` with `_low` and `_high` (the difference), and

@@ -11,12 +11,14 @@ from typing import Any
 
 import pandas as pd
 
+from neuronlens.config.schema import Config
 from neuronlens.errors import NeuronLensError, OutputError
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import ResultTable
 from neuronlens.results.folder import RunFolder
+from neuronlens.results.manifest import Manifest
 
-ASIDE = ("paths", "logger", "trainer", "run_name")
+ASIDE = ("paths", "logger", "trainer", "run_name", "quiet")
 """Settings that no number depends on."""
 NAMES_A_RUN = ("model.name", "dataset.name", "layers.select", "layers.site", "saliency", "range", "intervention.edit")
 WHOLE = {"model": "model.name", "dataset": "dataset.name"}
@@ -39,24 +41,22 @@ class Run:
     title: str
     folder: RunFolder
     table: ResultTable
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     @property
-    def config(self) -> Mapping[str, Any]:
-        """The resolved config."""
-        config: Mapping[str, Any] = self.manifest["config"]
-        return config
+    def config(self) -> Config:
+        """The run's config, as far as this version knows it."""
+        return self.manifest.known_config
 
     @property
     def tau(self) -> float | None:
         """The configured width of the range, by which the headline is chosen; None where the range has none."""
-        tau = self.config["range"].get("tau")
-        return None if tau is None else float(tau)  # an infinite one is text in JSON
+        return self.config.headline_tau
 
     @property
     def bootstrap(self) -> Bootstrap:
         """How the run makes its intervals."""
-        return Bootstrap.recorded(self.manifest)
+        return Bootstrap.of(self.config)
 
     @property
     def model(self) -> str:
@@ -86,7 +86,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         if path in resolved[:place]:
             raise NeuronLensError(f"'{paths[place]}' is given twice; a run compared with itself shows nothing.")
     found = [_read(Path(path)) for path in paths]
-    titles = run_names([manifest["config"] for *_, manifest in found], resolved)
+    titles = run_names([manifest.settings for *_, manifest in found], resolved)
     long = max(map(len, titles)) > LONGEST_NAME
     return [
         Run(string.ascii_uppercase[place] if long and place < 26 else title, title, *parts)
@@ -94,15 +94,15 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     ]
 
 
-def _read(path: Path) -> tuple[RunFolder, ResultTable, dict[str, Any]]:
-    inside = sorted(str(found.parent) for found in path.glob("*/manifest.json")) if path.is_dir() else []
-    if inside and not (path / "manifest.json").is_file():
-        raise OutputError(f"'{path}' holds runs and is none itself. Next: name one of them, for example {inside[-1]}.")
+def _read(path: Path) -> tuple[RunFolder, ResultTable, Manifest]:
     folder = RunFolder(path)
-    table = folder.read_results()
+    inside = sorted(str(found) for found in path.glob("*") if RunFolder(found).finished)
+    if inside and not folder.finished:
+        raise OutputError(f"'{path}' holds runs and is none itself. Next: name one of them, for example {inside[-1]}.")
+    manifest, table = folder.read_manifest(), folder.read_results()
     if table.rows.empty or "layers" not in table.matched:
         raise OutputError(f"'{path}' was written by another version of neuronlens. Next: run it again.")
-    return folder, table, folder.read_record("manifest.json")
+    return folder, table, manifest
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, str]:

@@ -23,9 +23,9 @@ def common_concepts(reference: Run, other: Run) -> list[str]:
 
 def settings_table(runs: Sequence[Run]) -> Table:
     """Return the settings that are not the same in all runs."""
-    apart = differing([run.config for run in runs]).map(shortened)
+    apart = differing([run.manifest.settings for run in runs]).map(shortened)
     apart.columns = pd.Index([run.name for run in runs])
-    revisions = [str(run.manifest.get("git_revision") or "unknown")[:10] for run in runs]
+    revisions = [(run.manifest.git_revision or "unknown")[:10] for run in runs]
     if len(set(revisions)) > 1:
         apart.loc["git revision"] = revisions
     columns = [Column("setting", "Setting"), *(Column(run.name, run.name, wrap_cm=3.5) for run in runs)]

@@ -38,6 +38,7 @@ def table_data(table: ResultTable, bootstrap: Bootstrap) -> Json:
 
     Args:
         bootstrap: of the intervals over concepts.
+
     Returns:
         JSON types alone; tables are columns under their names. `left_out` says in sentences what did not fit.
     """

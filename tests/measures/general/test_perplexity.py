@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,24 @@ from neuronlens.measures.general.perplexity import (
     document_losses,
     perplexity,
     perplexity_rows,
-    special_tokens,
 )
 from neuronlens.measures.general.reading import EditedReader
 from neuronlens.measures.intervals import Bootstrap
+from neuronlens.models.checkpoint import special_tokens
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Site
 from tests.conftest import FAMILY_NAMES, tiny_model
 from tests.hooks.test_resolver import _module
-from tests.measures.general.language_models import CPU, ENCODERS, WORDS, ByHand, hooked, loaded_lm, word_tokenizer
+from tests.measures.general.language_models import (
+    CPU,
+    ENCODERS,
+    POSITIONS,
+    WORDS,
+    ByHand,
+    hooked,
+    loaded_lm,
+    word_tokenizer,
+)
 
 CAUSAL = [family for family in FAMILY_NAMES if family not in ENCODERS]
 WINDOW = 12
@@ -257,9 +267,26 @@ def test_trap_11_the_model_is_left_as_it_was() -> None:
     assert not hooks
 
 
+@pytest.mark.parametrize(("family", "usable"), [("roberta", POSITIONS + 1), ("bert", POSITIONS + 2)])
+def test_a_window_of_every_usable_position_is_read_and_one_token_more_is_refused(family: str, usable: int) -> None:
+    """RoBERTa counts positions from one past its padding index: one of the model's 100 is never used here, two of its
+    own 514."""
+    loaded = loaded_lm(family, start="[CLS]", end="[SEP]")
+    assert loaded.model.config.max_position_embeddings == POSITIONS + 2
+    documents = prose((usable,))
+    found = measured(loaded, documents, {}, [], max_length=usable, max_windows=1, tokens_per_forward=10_000)
+    assert found.tokens.tolist() == [usable - 2], "a window as long as the model takes, two of its tokens special"
+    with torch.no_grad(), pytest.raises((IndexError, RuntimeError)):
+        loaded.model(input_ids=torch.full((1, usable + 1), 7))
+    with pytest.raises(
+        ModelError, match=f"max_length is {usable + 1}, expected at most {usable}, the model's positions"
+    ):
+        measured(loaded, documents, {}, [], max_length=usable + 1)
+
+
 def test_models_without_a_vocabulary_head_are_told_so() -> None:
     for family in ("bert", "llama"):
-        loaded = LoadedModel(family, tiny_model(family), word_tokenizer(), None, "cls", 16, 8, "f")
+        loaded = replace(loaded_lm(family), model=tiny_model(family))
         with pytest.raises(ModelError, match="has no vocabulary head"):
             measured(loaded, prose(), {}, [])
     loaded = loaded_lm("bert")

@@ -133,7 +133,9 @@ def test_a_cell_has_the_id_of_its_row_in_the_results() -> None:
 
 def test_cells_are_chosen_by_their_knobs() -> None:
     def one(fraction: float | None, tau: float | None, concept: int) -> Cell:
-        return Knobs("max", fraction, None, "gaussian", tau, "range", "zero", 1.0), concept
+        return Knobs(
+            saliency="max", top_fraction=fraction, range="gaussian", tau=tau, gate="range", edit="zero", strength=1.0
+        ), concept
 
     cells = [one(f, t, c) for f in (0.1, 0.5, None) for t in (1.0, 2.5, None) for c in (0, 1)]
     names = ("apple", "bridge")

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from neuronlens.errors import NeuronLensError
-from neuronlens.ranges.diagnostics import bhattacharyya
+from neuronlens.ranges.diagnostics.firing import bhattacharyya
 from neuronlens.records import ConceptStatistics, NeuronRanking
 from neuronlens.report.claims.claims import claims, write_claims
 from neuronlens.report.claims.evidence_neurons import OVERLAP, expected_jaccard, expected_shared

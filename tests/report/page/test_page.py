@@ -31,7 +31,8 @@ from neuronlens.report.page.cells import table_data
 from neuronlens.report.page.explorer import explorer_data
 from neuronlens.report.page.write import embedded_json, write_page
 from neuronlens.report.redraw import redraw
-from neuronlens.results.folder import RunFolder, example_ids
+from neuronlens.results.fitted import example_ids
+from neuronlens.results.folder import RunFolder
 from tests.report.conftest import LABELS, Page, floats, read_page
 
 
@@ -41,7 +42,7 @@ def page(finished: Path) -> Page:
 
 
 def bootstrap_of(folder: Path) -> Bootstrap:
-    return Bootstrap.recorded(RunFolder(folder).read_record("manifest.json"))
+    return Bootstrap.of(RunFolder(folder).read_manifest().known_config)
 
 
 def knob_text(value: Any) -> str:
@@ -94,7 +95,8 @@ def test_matched_erasure_is_the_runs_own(page: Page, finished: Path) -> None:
         method = methods[shown["method"][place]]
         assert [method[name] for name in ("layers", "edit", "gate")] == [row["layers"], row["edit"], row["gate"]]
         assert row["saliency"] in method["name"]
-        assert ("tau" in row and f"{row['tau']:g})" in method["name"]) or pd.isna(row["tau"])
+        if pd.notna(row["tau"]):
+            assert f"{row['tau']:g})" in method["name"]
         assert page.data["concepts"][shown["concept"][place]] == row["concept"]
         assert shown["level"][place] == row["level"]
         for name in ("complement_accuracy_drop", "complement_confidence_drop", "kl"):
@@ -305,17 +307,18 @@ def test_a_finished_runs_folder_gives_the_same_page_again(finished: Path, tmp_pa
 def test_general_ability_is_shown_where_it_was_measured(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    table, manifest = folder.read_results(), folder.read_record("manifest.json")
+    table, manifest = folder.read_results(), folder.read_manifest()
     assert "General ability" not in read_page(finished).html
-    edited = table.rows[table.rows["edit"] != "none"].iloc[:2]
-    general = edited[SETTINGS].assign(measure="perplexity", subject=None, base=20.0, edited=[30.0, 40.0])
+    edited = table.rows[table.rows["edit"] != "none"]
+    one_cell = next(iter(edited.groupby(SETTINGS, dropna=False, sort=False)))[1].iloc[:2]  # under two concepts
+    general = one_cell[SETTINGS].assign(measure="perplexity", subject=None, base=20.0, edited=[30.0, 40.0])
     write_page(
         folder, replace(table, general=general.assign(difference=[10.0, 20.0])), manifest, bootstrap_of(finished)
     )
     text = " ".join(read_page(tmp_path / "run").elements.text)
     assert "General ability" in text
     assert "perplexity" in text
-    assert "+15" in text or ("+10" in text and "+20" in text)
+    assert re.search(r"\b20\s+35\s+\+15 \[\+10, \+20\]", text), "base, edited, and their difference over both concepts"
 
 
 def test_every_figure_is_a_png_and_an_svg_that_come_out_the_same(finished: Path, tmp_path: Path) -> None:
@@ -394,7 +397,7 @@ def test_a_run_as_large_as_the_default_stays_small(finished: Path, make_activati
     write_page(
         folder,
         replace(table, rows=rows, matched=table.matched.iloc[:0]),
-        folder.read_record("manifest.json"),
+        folder.read_manifest(),
         bootstrap_of(folder.path),
     )
     assert len(rows) > 20 * 80
