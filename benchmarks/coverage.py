@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from neuronlens import IntervalEstimate, of_difference, of_mean, of_paired_shares, of_pairs, of_share
+from neuronlens import Estimate, of_difference, of_mean, of_paired_shares, of_pairs, of_share
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
@@ -62,9 +62,7 @@ class Row:
     """Coverage of the percentile bootstrap, which stood in its place before."""
 
 
-def _row(
-    interval: str, data: str, n: int, found: IntervalEstimate, truth: float, percentile: float | None = None
-) -> Row:
+def _row(interval: str, data: str, n: int, found: Estimate, truth: float, percentile: float | None = None) -> Row:
     slack = 1e-12
     below, above = found.high < truth - slack, found.low > truth + slack
     outside = np.isnan(found.low) | below | above
@@ -122,9 +120,7 @@ def pairs(generator: Generator, draws: int = 2000, neurons: int = 200, salient: 
             count = draws if n < 20 else draws // 4
             squares = [_overlaps(generator, degrees, common, n, salient).square for _ in range(count)]
             found = [of_pairs(square, LEVEL) for square in squares]
-            stacked = IntervalEstimate(
-                *(np.array([getattr(one, end) for one in found]) for end in IntervalEstimate._fields)
-            )
+            stacked = Estimate(*(np.array([getattr(one, end) for one in found]) for end in Estimate._fields))
             yield _row("mean over pairs of concepts", name, n, stacked, truth, _row_means(squares, truth, generator))
 
 

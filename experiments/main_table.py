@@ -94,7 +94,7 @@ def _matched(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
     columns = (*IDENTITY, nl.Column("edit", "edit"), nl.Column("erased", "erased", "", ".0%"))
     caption = (
         "What both masks cost the other concepts where they erase the same share of a concept's base accuracy, over the "
-        "concepts that both reach." + with_level(bootstrap, "{} bootstrap intervals over concepts, paired.")
+        "concepts that both reach." + with_level(bootstrap, "{} intervals over concepts, paired.")
     )
     frame = pd.DataFrame(rows)
     columns = (*columns, nl.Column("concepts", "concepts", "", "d"), *shown)
@@ -114,7 +114,7 @@ def _concepts(rows: list[dict[str, Any]], bootstrap: nl.Bootstrap) -> nl.Table:
         nl.Column("n", "n", "", "d"),
         *shown,
     )
-    caption = WHAT + with_level(bootstrap, "{} bootstrap intervals over samples are in the CSV.")
+    caption = WHAT + with_level(bootstrap, "{} intervals over samples are in the CSV.")
     frame = pd.DataFrame(rows)
     return nl.Table(
         "main_table_concepts", "Neuron mask against range mask by concept", caption, frame, columns, (*GROUPS, "edit")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.hooks.contexts import edited as edited
     from neuronlens.lens.lens import ConceptLens as ConceptLens
     from neuronlens.measures.columns import RESULTS as RESULTS
-    from neuronlens.measures.estimates import IntervalEstimate as IntervalEstimate
+    from neuronlens.measures.estimates import Estimate as Estimate
     from neuronlens.measures.estimates import of_difference as of_difference
     from neuronlens.measures.estimates import of_mean as of_mean
     from neuronlens.measures.estimates import of_paired_shares as of_paired_shares
@@ -78,7 +78,7 @@ if TYPE_CHECKING:  # what editors and mypy see
 __version__ = "0.1.0"
 
 _HOMES = {
-    "IntervalEstimate": "neuronlens.measures.estimates",
+    "Estimate": "neuronlens.measures.estimates",
     "of_difference": "neuronlens.measures.estimates",
     "of_mean": "neuronlens.measures.estimates",
     "of_paired_shares": "neuronlens.measures.estimates",

@@ -8,6 +8,7 @@ import pandas as pd
 
 from neuronlens.measures.columns import COLLATERAL, COST, METHOD, RESULTS, WHERE
 from neuronlens.measures.intervals import Bootstrap
+from neuronlens.measures.significance import sign_flip_p
 
 
 def compare_gates(matched: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
@@ -19,7 +20,8 @@ def compare_gates(matched: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
 
     Returns:
         One row per (range method x erasure level): for each collateral measure the mean of both over the concepts that
-        both reach, the mean difference (negative: the range spares more) with its interval, `wins` and `n_concepts`.
+        both reach, the mean difference (negative: the range spares more) with its interval, `p` (exact sign-flip test, of
+        this comparison alone), `wins` and `n_concepts`.
     """
     own = RESULTS.keys("range")
     shared = [column for column in matched.columns if column not in ("concept", *own, *COLLATERAL)]
@@ -47,7 +49,7 @@ def rank_methods(matched: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
     """
     if matched.empty:
         return pd.DataFrame()
-    zero = plain_mask(matched) & (matched["strength"].isna() | (matched["strength"] == RESULTS["strength"].neutral))
+    zero = _is_baseline(matched)
     at = [*WHERE, "saliency", "level", "concept"]
     baseline = matched[zero].drop_duplicates(at)
     if len(baseline):  # an edit without a ranking is held against the first ranking's mask
@@ -66,6 +68,7 @@ def rank_methods(matched: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
             row[name], row[f"{name}_own_low"], row[f"{name}_own_high"] = bootstrap.of_mean(own)
         found.append(row)
     table = pd.DataFrame(found)
+    table.loc[_is_baseline(table), [f"{name}_p" for name in COLLATERAL]] = float("nan")  # no comparison with itself
     table["often"] = table["reached_range"] * 2 >= table["concepts"]
     order = [*WHERE, "level", "often", COST]
     ascending = [True] * len(WHERE) + [True, False, True]
@@ -75,6 +78,11 @@ def rank_methods(matched: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
 def plain_mask(methods: pd.DataFrame) -> pd.Series[bool]:
     """Return which rows are the plain neuron mask: every salient neuron zeroed, no control."""
     return (methods["gate"] == "neuron") & (methods["edit"] == "zero") & methods["control"].isna()
+
+
+def _is_baseline(methods: pd.DataFrame) -> pd.Series[bool]:
+    full = methods["strength"].isna() | (methods["strength"] == RESULTS["strength"].neutral)
+    return plain_mask(methods) & full
 
 
 def _paired(group: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
@@ -87,6 +95,7 @@ def _paired(group: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
         difference = (both[name] - both[f"{name}_neuron"]).to_numpy(dtype=float)
         row[f"{name}_range"], row[f"{name}_neuron"] = both[name].mean(), both[f"{name}_neuron"].mean()
         row[f"{name}_difference"], row[f"{name}_low"], row[f"{name}_high"] = bootstrap.of_mean(difference)
+        row[f"{name}_p"] = sign_flip_p(difference, seed=bootstrap.seed)
         row[f"{name}_wins"] = int((difference < 0).sum())
     return row
 

@@ -10,7 +10,7 @@ import pandas as pd
 from neuronlens.edits.fitting import Fitted
 from neuronlens.ranges.diagnostics.firing import bhattacharyya, firing
 from neuronlens.ranges.diagnostics.normality import describe, normal_cdf
-from neuronlens.records import ActivationSet, Site
+from neuronlens.records import ActivationSet, BoolArray, FloatArray, Site
 from neuronlens.saliency.overlap import jaccard
 
 FITTED_BY = ["site", "saliency", "range", "tau"]
@@ -30,7 +30,8 @@ def diagnose(
         Per (site, saliency, range, tau, concept, neuron): place in the ranking, held-out `skewness`, `excess_kurtosis`,
         Kolmogorov-Smirnov `ks_statistic` and `ks_p` against the Gaussian fitted on the fit split, `firing_concept` (the
         coverage) and `firing_rest`, `purity`, and the mean Bhattacharyya `overlap` of the concept's Gaussian with the
-        others'. And per (site, saliency, two concepts): the Jaccard overlap of their salient sets.
+        others'. And per (site, saliency, two concepts): the `jaccard` overlap of their salient sets, and the mean
+        `bhattacharyya` overlap of their Gaussians at the first one's salient neurons.
     """
     neurons, overlaps = [], []
     for site, found in fitted.items():
@@ -44,7 +45,8 @@ def diagnose(
         others = np.where(seen > 0, np.nansum(similar, axis=1) / np.maximum(seen, 1), np.nan)
         for saliency, ranking in found.rankings.items():
             selected = ranking.selected(top_fraction=top_fraction)
-            overlaps.append(_overlap(site, saliency, jaccard(selected), test.concepts))
+            shared = {"jaccard": jaccard(selected), "bhattacharyya": _at_salient(similar, selected)}
+            overlaps.append(_pairs(shared, test.concepts).assign(site=str(site), saliency=saliency))
             count = int(selected[0].sum())
             for (range_name, tau), ranges in found.ranges.items():
                 fired = firing(test.values, test.labels, ranges.lower, ranges.upper)
@@ -64,6 +66,14 @@ def diagnose(
     return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), pd.concat(overlaps, ignore_index=True)
 
 
-def _overlap(site: Site, saliency: str, shared: np.ndarray, concepts: tuple[str, ...]) -> pd.DataFrame:
-    pairs = [(one, other, shared[i, j]) for i, one in enumerate(concepts) for j, other in enumerate(concepts)]
-    return pd.DataFrame(pairs, columns=["concept", "other", "jaccard"]).assign(site=str(site), saliency=saliency)
+def _at_salient(similar: FloatArray, selected: BoolArray) -> FloatArray:
+    """Return the mean over a concept's salient neurons `[concept, other]` of `[concept, other, neuron]`; NaN without any."""
+    usable = selected[:, None] & np.isfinite(similar)
+    count = usable.sum(axis=2)
+    return np.where(count > 0, np.where(usable, similar, 0.0).sum(axis=2) / np.maximum(count, 1), np.nan)
+
+
+def _pairs(shared: Mapping[str, FloatArray], concepts: tuple[str, ...]) -> pd.DataFrame:
+    """Return squares `[concept, other]` as a table with a row per (concept, other)."""
+    index = pd.MultiIndex.from_product([concepts, concepts], names=["concept", "other"])
+    return pd.DataFrame({name: square.ravel() for name, square in shared.items()}, index=index).reset_index()

@@ -58,9 +58,9 @@ def keeps_erasure(run: Run) -> Iterator[Evidence]:
     edited = rows[(rows["edit"] != "none") & rows["skipped"].isna()]
     for knobs, pairs in gate_pairs(edited, run.tau, [ERASED]):
         ours, mask = pairs[ERASED], pairs[f"{ERASED}_neuron"]
-        estimate = run.bootstrap.of_concepts((ours - mask).to_numpy(dtype=float))
+        estimate = run.bootstrap.of_mean((ours - mask).to_numpy(dtype=float))
         erases = mask.mean() > MARGIN
-        verdict = judge(estimate, -MARGIN, "above") if erases else OPEN
+        verdict = judge(estimate, -MARGIN, "above", len(pairs)) if erases else OPEN
         kept = f"{ours.mean():.3f} against {mask.mean():.3f}" + (
             f", {ours.mean() / mask.mean():.0%} of it" if erases else ""
         )
@@ -84,7 +84,7 @@ def spares_the_rest(run: Run) -> Iterator[Evidence]:
     for knobs, pairs in gate_pairs(run.table.matched, run.tau, DROPS, also=["level"]):
         for measure in DROPS:
             difference = pairs[measure] - pairs[f"{measure}_neuron"]
-            estimate = run.bootstrap.of_concepts(difference.to_numpy(dtype=float))
+            estimate = run.bootstrap.of_mean(difference.to_numpy(dtype=float))
             means = f"{pairs[measure].mean():.3f} against {pairs[f'{measure}_neuron'].mean():.3f}"
             yield Evidence(
                 claim=5,
@@ -95,7 +95,7 @@ def spares_the_rest(run: Run) -> Iterator[Evidence]:
                 bound=0.0,
                 expected=None,
                 concepts=len(pairs),
-                verdict=judge(estimate, 0.0, "below"),
+                verdict=judge(estimate, 0.0, "below", len(pairs)),
                 against=_against(difference, "above", 0.0),
                 detail=means,
             )
@@ -122,8 +122,8 @@ def spares_general_ability(run: Run) -> Iterator[Evidence]:
         else:
             difference, statistic = ours - mask, f"{measure.replace('_', ' ')}, range - neuron"
             middle = f"{ours.mean():.3f} against {mask.mean():.3f}"
-        estimate = run.bootstrap.of_concepts(difference.to_numpy())
-        verdict = judge(estimate, 0.0, "below" if is_perplexity else "above")
+        estimate = run.bootstrap.of_mean(difference.to_numpy())
+        verdict = judge(estimate, 0.0, "below" if is_perplexity else "above", len(pairs))
         against = _against(difference, "above" if is_perplexity else "below", 0.0)
         yield Evidence(
             claim=6,
