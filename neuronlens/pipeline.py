@@ -92,7 +92,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
             general = load_general(config.evaluation.general, store, data)
         with stages("model"):
             loaded, data = prepare_model(config, source, data, store)
-            speaks = speaker(config, source, loaded)
+            language_model = speaker(config, source, loaded)
         groups = site_groups(config, layers)
         with stages("activations"):
             splits = extract_splits(config, loaded, data, groups, store)
@@ -104,9 +104,9 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
             sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
         with stages("measures"):
             table, manifest = measure_all(config, folder, loaded, data, splits, sweeps, bootstrap)
-        if speaks is not None:
+        if language_model is not None:
             with stages("general ability"):
-                able = general_ability(config, speaks, general, data, sweeps, manifest, bootstrap)
+                able = general_ability(config, language_model, general, data, sweeps, manifest, bootstrap)
                 table = replace(table, general=able)
         with stages("report"):
             write_run(config, folder, table, data, splits, fitted, bootstrap)

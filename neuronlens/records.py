@@ -170,7 +170,7 @@ MOMENTS = tuple(moment.name for moment in fields(ConceptStatistics))
 
 @dataclass(frozen=True)
 class ActivationSet:
-    """Activations at one site, before any edit, with what the unedited model said.
+    """Activations at one site, before any edit, with the unedited model's predictions.
 
     Attributes:
         values: `[sample, neuron]` float32.
@@ -205,7 +205,7 @@ class ActivationSet:
 
 @dataclass(frozen=True)
 class NeuronRanking:
-    """How much each neuron says about each concept.
+    """How strongly each neuron marks each concept.
 
     Attributes:
         name: the ranker's.

@@ -14,7 +14,7 @@ from neuronlens.records import ActivationSet, Site
 from neuronlens.saliency.overlap import jaccard
 
 FITTED_BY = ["site", "saliency", "range", "tau"]
-"""What tells the ranges of a run apart in these tables."""
+"""The columns in which the ranges of a run differ in these tables."""
 
 
 def diagnose(

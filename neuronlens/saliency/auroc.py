@@ -1,4 +1,4 @@
-"""Saliency by how well a neuron alone tells a concept's samples from the rest: the area under the ROC curve."""
+"""Saliency by how well a neuron alone separates a concept's samples from the rest: the area under the ROC curve."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from neuronlens.records import ActivationSet, NeuronRanking
 
 
 class Ranker(Protocol):
-    """Scores neurons by how much they say about a concept.
+    """Scores neurons by how strongly they mark a concept.
 
     Its parameters are its constructor's keyword-only arguments; they enter the cell's id by themselves. A module that
     holds one imports no torch, SciPy or scikit-learn at its top: a config is checked without them.
