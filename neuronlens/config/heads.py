@@ -83,7 +83,7 @@ def declared(name: str, folders: Sequence[Path] = ()) -> Mapping[str, Any]:
 
 
 def _file(name: str, folders: Sequence[Path] = ()) -> Path | None:
-    """Return the YAML file of a head's option, ours or one in a folder given by Hydra's `--config-dir`; None where there is none."""
+    """Return the YAML file of a head's option, ours or one in a folder that is searched; None where there is none."""
     files = (folder / "head" / f"{name}.yaml" for folder in [config_dir(), *_searched(folders)])
     return next((file for file in files if file.is_file()), None)
 
