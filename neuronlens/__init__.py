@@ -57,7 +57,6 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.records import FloatArray as FloatArray
     from neuronlens.records import IntArray as IntArray
     from neuronlens.records import Knobs as Knobs
-    from neuronlens.records import NeuronRanking as NeuronRanking
     from neuronlens.records import ResultTable as ResultTable
     from neuronlens.records import Site as Site
     from neuronlens.report.claims.claims import write_claims as write_claims
@@ -70,6 +69,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.results.folder import RunFolder as RunFolder
     from neuronlens.saliency.max import MaxSaliency as MaxSaliency
     from neuronlens.saliency.overlap import jaccard as jaccard
+    from neuronlens.saliency.ranking import NeuronRanking as NeuronRanking
     from neuronlens.storage.cache import Store as Store
     from neuronlens.storage.files import write_json as write_json
     from neuronlens.sweep.evaluator import SweepEvaluator as SweepEvaluator
@@ -121,7 +121,7 @@ _HOMES = {
     "MixtureFitter": "neuronlens.ranges.mixture.fitter",
     "MixtureLaws": "neuronlens.ranges.mixture.laws",
     "NeuronLensError": "neuronlens.errors",
-    "NeuronRanking": "neuronlens.records",
+    "NeuronRanking": "neuronlens.saliency.ranking",
     "peak_memory_gib": "neuronlens.execution.machine",
     "plain": "neuronlens.config.fingerprint",
     "quiet_libraries": "neuronlens.execution.trainer",

@@ -18,8 +18,9 @@ from neuronlens.edits.gates.base import Evidence, Gate, Score
 from neuronlens.edits.projected import ProjectionEdit
 from neuronlens.errors import ActivationError, ConfigError
 from neuronlens.ranges.intervals import EMPTY, WHOLE, Intervals
-from neuronlens.records import ActivationSet, BoolArray, Cell, Knobs, NeuronRanking
+from neuronlens.records import ActivationSet, BoolArray, Cell, Knobs
 from neuronlens.saliency.random_control import uniform_scores
+from neuronlens.saliency.ranking import NeuronRanking
 from neuronlens.saliency.scope import rank_together
 
 Found = TypeVar("Found")

@@ -13,8 +13,10 @@ from neuronlens.config.nodes import part
 from neuronlens.config.schema import Config
 from neuronlens.errors import ActivationError
 from neuronlens.ranges.base import RangeEstimator, WidthEstimator
-from neuronlens.records import ActivationRanges, ActivationSet, NeuronRanking
+from neuronlens.records import ActivationRanges, ActivationSet
 from neuronlens.saliency.base import Ranker
+from neuronlens.saliency.dprime import with_second_score
+from neuronlens.saliency.ranking import NeuronRanking
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def rank(config: Config, activations: ActivationSet) -> tuple[dict[str, NeuronRa
     for name in names(config, "saliency"):
         ranker: Ranker = part(config, "saliency", name)
         try:
-            rankings[name] = ranker.rank(activations)
+            rankings[name] = with_second_score(ranker.rank(activations), activations.statistics)
         except ActivationError as error:
             failed[failure("saliency", name)] = str(error)
     return rankings, failed

@@ -13,9 +13,10 @@ from neuronlens.measures import naming
 from neuronlens.measures.heldout import FITTED_BY
 from neuronlens.measures.intervals import Bootstrap, Estimate
 from neuronlens.ranges.diagnostics.exact_normal import exact_normal
-from neuronlens.records import BoolArray, NeuronRanking
+from neuronlens.records import BoolArray
 from neuronlens.report.claims.verdicts import Evidence, judge, listed
 from neuronlens.report.compare.runs import Run
+from neuronlens.saliency.ranking import NeuronRanking
 
 ALPHA = 0.05
 NOT_REJECTED = 0.90

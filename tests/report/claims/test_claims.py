@@ -13,13 +13,14 @@ from scipy import stats
 
 from neuronlens.errors import NeuronLensError
 from neuronlens.ranges.diagnostics.firing import bhattacharyya
-from neuronlens.records import ConceptStatistics, NeuronRanking
+from neuronlens.records import ConceptStatistics
 from neuronlens.report.claims.claims import claims, write_claims
 from neuronlens.report.claims.evidence_neurons import OVERLAP, expected_jaccard, expected_shared
 from neuronlens.report.claims.rules import CLAIMS
 from neuronlens.report.claims.verdicts import FAILS, HOLDS, OPEN
 from neuronlens.results.folder import RunFolder
 from neuronlens.saliency.overlap import jaccard
+from neuronlens.saliency.ranking import NeuronRanking
 from tests.report.made_up import CONCEPTS, METHOD, RANGE, method, unedited, write_run
 
 BASE = unedited(dict.fromkeys(CONCEPTS, 0.9))
