@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.edits.fitting import Fitted
+from neuronlens.ranges.diagnostics.exact_normal import fitted_p
 from neuronlens.ranges.diagnostics.firing import bhattacharyya, firing
 from neuronlens.ranges.diagnostics.normality import describe, normal_cdf
 from neuronlens.records import ActivationSet, Site
@@ -28,15 +29,18 @@ def diagnose(
 
     Returns:
         Per (site, saliency, range, tau, concept, neuron): place in the ranking, held-out `skewness`, `excess_kurtosis`,
-        Kolmogorov-Smirnov `ks_statistic` and `ks_p` against the Gaussian fitted on the fit split, `firing_concept` (the
-        coverage) and `firing_rest`, `purity`, and the mean Bhattacharyya `overlap` of the concept's Gaussian with the
-        others'. And per (site, saliency, two concepts): the Jaccard overlap of their salient sets.
+        Kolmogorov-Smirnov `ks_statistic` against the Gaussian fitted on the fit split and `ks_p`, its chance for an exactly
+        Gaussian neuron fitted on as many samples (`n_fit`) and tested on as many (`n`), `firing_concept` (the coverage),
+        `firing_rest`, `purity`, and the mean Bhattacharyya `overlap` of the concept's Gaussian with the others'. And per
+        (site, saliency, two concepts): the Jaccard overlap of their salient sets.
     """
     neurons, overlaps = [], []
     for site, found in fitted.items():
         test = held_out[site]
         statistics = found.activations.statistics
         shape = describe(test, normal_cdf(statistics))
+        n_test = np.bincount(test.labels, minlength=len(test.concepts))
+        shape["ks_p"] = fitted_p(shape["ks_statistic"], statistics.count, n_test)  # TRAPS 50
         with np.errstate(invalid="ignore"):
             similar = bhattacharyya(statistics)
         similar[np.arange(len(similar)), np.arange(len(similar))] = np.nan
@@ -57,8 +61,8 @@ def diagnose(
                     }
                     columns |= {"firing_rest": fired.rest[concept, chosen], "overlap": others[concept, chosen]}
                     identity = dict(zip(FITTED_BY, (str(site), saliency, range_name, tau), strict=True))
-                    n = int((test.labels == concept).sum())
-                    frame = pd.DataFrame({"neuron": chosen, "place": np.arange(count), "n": n, **columns})
+                    counts = {"n": n_test[concept], "n_fit": statistics.count[concept]}
+                    frame = pd.DataFrame({"neuron": chosen, "place": np.arange(count), **counts, **columns})
                     neurons.append(frame.assign(**identity, concept=name))
     tables = [frame for frame in neurons if len(frame)]
     return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), pd.concat(overlaps, ignore_index=True)

@@ -12,15 +12,13 @@ from scipy.stats import false_discovery_control, hypergeom
 from neuronlens.measures import naming
 from neuronlens.measures.heldout import FITTED_BY
 from neuronlens.measures.intervals import Bootstrap, Estimate
-from neuronlens.ranges.diagnostics.exact_normal import exact_normal
+from neuronlens.ranges.diagnostics.exact_normal import ALPHA, exact_normal, near_normal
+from neuronlens.ranges.diagnostics.normality import ks_p
 from neuronlens.records import BoolArray
 from neuronlens.report.claims.verdicts import Evidence, judge, listed
 from neuronlens.report.compare.runs import Run
 from neuronlens.saliency.ranking import NeuronRanking
 
-ALPHA = 0.05
-NOT_REJECTED = 0.90
-SKEWNESS, EXCESS_KURTOSIS = 0.5, 1.0
 OVERLAP = float(np.exp(-0.5))
 """Bhattacharyya coefficient of two Gaussians of one deviation whose means are two deviations apart: exp(-2^2 / 8)."""
 FIRING = 0.5
@@ -124,16 +122,21 @@ def normality(site: str, saliency: str, rows: pd.DataFrame, bootstrap: Bootstrap
             "exact_kurtosis": exact.excess_kurtosis,
             "exact_ks": exact.ks_statistics.mean(),
         }
-        parts.append(group.assign(p=exact.p(group["ks_statistic"].to_numpy()), **chance))
+        edge = near_normal(int(n_fit), int(n))
+        chance |= {"least_kept": edge.kept, "most_skewed": edge.skewness, "most_heavy": edge.excess_kurtosis}
+        statistic = group["ks_statistic"].to_numpy()
+        parts.append(group.assign(p=exact.p(statistic), tabled_p=ks_p(statistic, int(n)), **chance))
     rows = pd.concat(parts).sort_index()
     rows = rows.assign(kept=rows["p"] >= ALPHA, skewed=rows["skewness"].abs(), heavy=rows["excess_kurtosis"].abs())
     discovered = float(np.mean(false_discovery_control(rows["p"]) < ALPHA))
-    tabulated = f"{np.mean(rows['ks_p'] >= ALPHA):.3f} by the tabulated distribution"
+    tabulated = f"{np.mean(rows['tabled_p'] >= ALPHA):.3f} by the tabulated distribution"
     others = f"{tabulated}, {1 - discovered:.3f} after Benjamini-Hochberg"
+    bounds = rows.groupby("concept", sort=False)[["least_kept", "most_skewed", "most_heavy"]].mean().mean()
+    kept = f"share of (concept, neuron) pairs not rejected at {ALPHA:.0%}"
     kinds: list[tuple[str, str, float | None, float, Any]] = [
-        (f"share of (concept, neuron) pairs not rejected at {ALPHA:.0%}", "kept", NOT_REJECTED, 1 - ALPHA, "above"),
-        ("mean absolute skewness", "skewed", SKEWNESS, rows["exact_skewness"].mean(), "below"),
-        ("mean absolute excess kurtosis", "heavy", EXCESS_KURTOSIS, rows["exact_kurtosis"].mean(), "below"),
+        (kept, "kept", bounds["least_kept"], 1 - ALPHA, "above"),
+        ("mean absolute skewness", "skewed", bounds["most_skewed"], rows["exact_skewness"].mean(), "below"),
+        ("mean absolute excess kurtosis", "heavy", bounds["most_heavy"], rows["exact_kurtosis"].mean(), "below"),
         ("mean Kolmogorov-Smirnov distance", "ks_statistic", None, rows["exact_ks"].mean(), "below"),
     ]
     size = f"{len(rows)} pairs, {rows['n_fit'].median():.0f} samples fitted and {rows['n'].median():.0f} tested each"

@@ -98,15 +98,15 @@ def diagnostics(values: dict[str, np.ndarray], n_fit: int = 60, **columns: Any) 
     return pd.DataFrame(rows).assign(**SITE, **(given | columns))
 
 
-def law_run(path: Path, table: pd.DataFrame) -> Path:
+def law_run(path: Path, table: pd.DataFrame, fitted: int = 60) -> Path:
     scores = np.zeros((table["concept"].nunique(), 40))
-    return write_run(path, rows=BASE, diagnostics=table, scores={"resid_post.5/max": scores})
+    return write_run(path, rows=BASE, diagnostics=table, scores={"resid_post.5/max": scores}, fitted=fitted)
 
 
 def test_claim_2_gaussians_hold_and_exponentials_do_not(tmp_path: Path, generator: np.random.Generator) -> None:
-    normal = diagnostics({name: generator.normal(3, 2, (200, 30)) for name in SIX})
+    normal = diagnostics({name: generator.normal(3, 2, (400, 60)) for name in SIX}, n_fit=200)
     again = pd.concat([normal, normal.assign(range="quantile", tau=np.nan)])  # a second range of the same neurons
-    rows = claim(law_run(tmp_path / "normal", again), 2)
+    rows = claim(law_run(tmp_path / "normal", again, 200), 2)
     assert rows["verdict"].tolist()[:3] == [HOLDS] * 3
     share, skewed, heavy, distance = rows.to_dict("records")
     assert share["value"] == pytest.approx(0.95, abs=0.03)
@@ -116,18 +116,18 @@ def test_claim_2_gaussians_hold_and_exponentials_do_not(tmp_path: Path, generato
     assert heavy["value"] == pytest.approx(heavy["expected"], rel=0.15)
     assert distance["value"] == pytest.approx(distance["expected"], rel=0.05)
     assert pd.isna(distance["verdict"])
-    assert "180 pairs" in share["detail"], "each neuron once, however many ranges"
+    assert "360 pairs" in share["detail"], "each neuron once, however many ranges"
 
-    skewed_ones = diagnostics({name: generator.exponential(1, (200, 30)) for name in SIX})
-    failed = claim(law_run(tmp_path / "exponential", skewed_ones), 2)
+    skewed_ones = diagnostics({name: generator.exponential(1, (400, 60)) for name in SIX}, n_fit=200)
+    failed = claim(law_run(tmp_path / "exponential", skewed_ones, 200), 2)
     assert failed["verdict"].tolist()[:3] == [FAILS] * 3
     assert all("and 1 more; worst is neuron" in told for told in failed["against"][:3])
 
 
 def test_claim_2_is_open_where_the_interval_crosses_the_bound(tmp_path: Path, generator: np.random.Generator) -> None:
-    mixed = {name: generator.normal(0, 1, (200, 30)) for name in SIX[:3]}
-    mixed |= {name: generator.exponential(1, (200, 30)) for name in SIX[3:]}
-    rows = claim(law_run(tmp_path / "mixed", diagnostics(mixed)), 2)
+    mixed = {name: generator.normal(0, 1, (400, 200)) for name in SIX[:3]}
+    mixed |= {name: generator.exponential(1, (400, 200)) for name in SIX[3:]}
+    rows = claim(law_run(tmp_path / "mixed", diagnostics(mixed, n_fit=200), 200), 2)
     assert rows["verdict"].tolist()[1] == OPEN
     assert {name for name in SIX if name in rows["against"].iloc[0].split(";")[0]} == set(SIX[3:])
 
