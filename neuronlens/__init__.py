@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.measures.estimates import of_paired_shares as of_paired_shares
     from neuronlens.measures.estimates import of_pairs as of_pairs
     from neuronlens.measures.estimates import of_share as of_share
+    from neuronlens.measures.general.scale import MeasureScale as MeasureScale
     from neuronlens.measures.intervals import Bootstrap as Bootstrap
     from neuronlens.measures.significance import holm as holm
     from neuronlens.measures.significance import sign_flip_p as sign_flip_p
@@ -118,6 +119,7 @@ _HOMES = {
     "locate": "neuronlens.models.source",
     "make_trainer": "neuronlens.execution.trainer",
     "MaxSaliency": "neuronlens.saliency.max",
+    "MeasureScale": "neuronlens.measures.general.scale",
     "MixtureFitter": "neuronlens.ranges.mixture.fitter",
     "MixtureLaws": "neuronlens.ranges.mixture.laws",
     "NeuronLensError": "neuronlens.errors",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,6 +83,21 @@ def _fit_range(config: Config, name: str, activations: ActivationSet) -> list[tu
         return [(None, estimator.fit(activations))]
     wide: WidthEstimator = part(config, "range", name)
     return list(zip(taus, wide.fit_widths(activations, taus), strict=True))
+
+
+def other_concept(concepts: Sequence[str], concept: int, seed: int) -> int | None:
+    """Return the concept whose ranges the control `other_concept` takes: drawn by seed and name, never the concept itself.
+
+    None where there is no other one.
+
+    >>> [other_concept(("a", "b", "c"), concept, 0) for concept in range(3)]
+    [1, 2, 0]
+    """
+    others = [place for place in range(len(concepts)) if place != concept]
+    if not others:
+        return None
+    generator = np.random.default_rng([seed, zlib.crc32(concepts[concept].encode())])
+    return others[int(generator.integers(len(others)))]
 
 
 def shuffled_labels(activations: ActivationSet, seed: int) -> ActivationSet:

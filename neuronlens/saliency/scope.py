@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from neuronlens.errors import ActivationError, ShapeError
 from neuronlens.records import BoolArray
 from neuronlens.saliency.ranking import NeuronRanking
+
+
+def salient_sets(
+    rankings: Mapping[int, NeuronRanking],
+    *,
+    scope: str,
+    top_fraction: float | None = None,
+    top_count: int | None = None,
+) -> dict[int, BoolArray]:
+    """Return which neurons are salient per layer `[concept, neuron]`: of each layer, or of all as one (`scope: model`)."""
+    counts: dict[str, Any] = {"top_fraction": top_fraction, "top_count": top_count}
+    if scope == "model":
+        return rank_together(rankings, **counts)
+    return {layer: ranking.selected(**counts) for layer, ranking in rankings.items()}
 
 
 def rank_together(

@@ -46,18 +46,22 @@ def test_expected_overlaps_are_those_of_drawn_sets(generator: np.random.Generato
     assert expected_jaccard(12, 4) == pytest.approx(np.mean(found), abs=0.01)
     assert expected_jaccard(7, 7) == 1.0
     twice, once = np.sum(shared, axis=0)
-    assert expected_shared(12, 4, 3) == pytest.approx(twice / once, abs=0.01)
+    assert expected_shared(12, [4, 4, 4]) == pytest.approx(twice / once, abs=0.01)
 
 
-def sharing_run(path: Path, chosen: list[set[int]], neurons: int = 40) -> Path:
-    """Write a run whose concepts' most salient quarter are these sets."""
+def sharing_run(
+    path: Path, chosen: list[set[int]], neurons: int = 40, salient: int | None = None, **changed: Any
+) -> Path:
+    """Write a run whose concepts' most salient neurons are these sets: a quarter, or as many as the diagnostics say."""
     scores = np.zeros((len(chosen), neurons))
     for row, own in zip(scores, chosen, strict=True):
         row[list(own)] = 1.0
-    shared = jaccard(NeuronRanking("max", scores, SIX).selected(top_fraction=0.25))
+    shared = jaccard(NeuronRanking("max", scores, SIX).selected(top_count=salient or neurons // 4))
     pairs = [(a, b, shared[i, j]) for i, a in enumerate(SIX) for j, b in enumerate(SIX)]
     overlap = pd.DataFrame(pairs, columns=["concept", "other", "jaccard"]).assign(**SITE)
-    return write_run(path, rows=BASE, overlap=overlap, scores={"resid_post.5/max": scores})
+    if salient:
+        overlap["salient"] = salient
+    return write_run(path, rows=BASE, overlap=overlap, scores={"resid_post.5/max": scores}, **changed)
 
 
 def test_claim_1_shared_sets_hold_and_disjoint_ones_do_not(tmp_path: Path) -> None:
@@ -76,6 +80,32 @@ def test_claim_1_shared_sets_hold_and_disjoint_ones_do_not(tmp_path: Path) -> No
     assert failed["value"] == pytest.approx(np.mean([len(a & b) / len(a | b) for a, b in combinations(apart, 2)]))
     assert failed["verdict"] == FAILS
     assert "c0" in failed["against"]
+
+
+@pytest.mark.parametrize("changed", [{"sweep": {"top_fraction": [0.05, 0.1]}}, {"intervention__top_count": 4}])
+def test_claim_1_is_over_the_neurons_that_the_run_edited(changed: dict[str, Any], tmp_path: Path) -> None:
+    """The config's own fraction is a quarter: ten of forty neurons. The run edited four of them."""
+    chosen = [set(range(2)) | {10 + 2 * number, 11 + 2 * number} for number in range(6)]
+    path = sharing_run(tmp_path / "run", chosen, salient=4, **changed)
+    held, share = claim(path, 1).to_dict("records")
+    assert held["expected"] == pytest.approx(expected_jaccard(40, 4))
+    assert held["expected"] != pytest.approx(expected_jaccard(40, 10)), "positive control: the count matters"
+    assert "4 of 40 neurons" in held["detail"]
+    assert share["value"] == pytest.approx(2 / 14)
+
+
+def test_expected_overlaps_of_sets_of_different_sizes(generator: np.random.Generator) -> None:
+    sizes, found, shared = (2, 5, 9), [], []
+    for _ in range(4000):
+        sets = np.zeros((3, 12), dtype=int)
+        for row, size in zip(sets, sizes, strict=True):
+            row[generator.choice(12, size, replace=False)] = 1
+        found.append((sets[0] * sets[2]).sum() / np.maximum(sets[0], sets[2]).sum())
+        times = sets.sum(axis=0)
+        shared.append(((times >= 2).sum(), (times >= 1).sum()))
+    assert expected_jaccard(12, 2, 9) == pytest.approx(np.mean(found), abs=0.01)
+    twice, once = np.mean(shared, axis=0)
+    assert expected_shared(12, sizes) == pytest.approx(twice / once, abs=0.01)
 
 
 def diagnostics(values: dict[str, np.ndarray], n_fit: int = 60, **columns: Any) -> pd.DataFrame:
