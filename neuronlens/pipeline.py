@@ -16,7 +16,7 @@ from neuronlens.activations.extract import Extraction, extract
 from neuronlens.config.extras import refuse_missing
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.knobs import needs_select, swept
-from neuronlens.config.plan import grid
+from neuronlens.config.plan import grid, headline_selection
 from neuronlens.config.schema import Config
 from neuronlens.data.concepts import load_concepts
 from neuronlens.edits.fitting import Fitted
@@ -275,8 +275,8 @@ def write_run(
     folder.write_samples(data, base)
     folder.write_fitted(fitted, splits.select.activations if splits.select is not None else None)
     if config.evaluation.diagnostics:
-        fraction = config.intervention.top_fraction
-        folder.write_diagnostics(*diagnose(fitted, splits.test.activations, top_fraction=fraction))
+        selection, scope = headline_selection(config), config.intervention.scope
+        folder.write_diagnostics(*diagnose(fitted, splits.test.activations, scope=scope, **selection))
     folder.write_text("table.md", markdown(table, tau, bootstrap))
     folder.write_summary(summarise(table, tau, bootstrap))
 

@@ -156,6 +156,12 @@ RESULTS = Columns(
         ),
         ResultColumn("skipped", "record", "Why the cell was not run; null where it was.", behind=True),
         ResultColumn(
+            "range_concept",
+            "record",
+            "The concept whose ranges the control `other_concept` takes; null elsewhere.",
+            behind=True,
+        ),
+        ResultColumn(
             "cell_id", "record", "Fingerprint of what the cell edits, where, and what it was fitted on.", behind=True
         ),
     )

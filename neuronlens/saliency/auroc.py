@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from neuronlens.errors import ShapeError
-from neuronlens.records import ActivationSet, FloatArray, IntArray, NeuronRanking
+from neuronlens.records import ActivationSet, FloatArray, IntArray
 from neuronlens.saliency.base import Ranker
+from neuronlens.saliency.ranking import NeuronRanking
 
 CHUNK_VALUES = 1 << 21
 """Values ranked at a time; ranking holds about ten float64 arrays of that size (160 MiB)."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from neuronlens.records import ActivationSet, NeuronRanking
+from neuronlens.records import ActivationSet
+from neuronlens.saliency.ranking import NeuronRanking
 
 
 class Ranker(Protocol):
