@@ -16,6 +16,7 @@ from neuronlens.measures import naming
 from neuronlens.measures.columns import COLLATERAL, COST, ERASED, METHOD, TRADEOFF
 from neuronlens.measures.matched import curves
 from neuronlens.records import ResultTable
+from neuronlens.sweep.doses import TOLERANCE
 
 HEADLINE_LEVEL = 0.5
 """Share of a concept erased at which the headline is read: the swept level nearest to it, the higher of two."""
@@ -110,8 +111,8 @@ def undominated(wanted: np.ndarray[Any, Any], cost: np.ndarray[Any, Any]) -> np.
     >>> undominated(np.array([0.1, 0.5, 0.5, 0.9]), np.array([0.2, 0.1, 0.3, 0.4])).tolist()
     [False, True, False, True]
     """
-    as_good = (wanted[None] >= wanted[:, None]) & (cost[None] <= cost[:, None])
-    better = as_good & ((wanted[None] > wanted[:, None]) | (cost[None] < cost[:, None]))
+    more, less = wanted[None] - wanted[:, None], cost[:, None] - cost[None]
+    better = (more >= -TOLERANCE) & (less >= -TOLERANCE) & ((more > TOLERANCE) | (less > TOLERANCE))
     return ~better.any(axis=1) & np.isfinite(wanted) & np.isfinite(cost)
 
 

@@ -42,18 +42,18 @@ def _rows(
 
 def test_collateral_is_read_where_the_curve_first_reaches_the_drop() -> None:
     drops, cost = np.array([0.1, 0.5, 0.3, 0.7]), np.array([[0.01], [0.05], [0.2], [0.3]])
-    assert at_erasure(drops, cost, 0.05)[0] == pytest.approx(0.005)  # from the unedited model at (0, 0)
-    assert at_erasure(drops, cost, 0.3)[0] == pytest.approx(0.03)  # the first crossing, not the later dip
-    assert at_erasure(drops, cost, 0.5)[0] == pytest.approx(0.05)
-    assert at_erasure(drops, cost, 0.6)[0] == pytest.approx(0.2 + 0.75 * 0.1)
-    assert np.isnan(at_erasure(drops, cost, 0.71)[0])
+    assert at_erasure(drops, cost, 0.05).collateral[0] == pytest.approx(0.005)  # from the unedited model at (0, 0)
+    assert at_erasure(drops, cost, 0.3).collateral[0] == pytest.approx(0.03)  # the first crossing, not the later dip
+    assert at_erasure(drops, cost, 0.5).collateral[0] == pytest.approx(0.05)
+    assert at_erasure(drops, cost, 0.6).collateral[0] == pytest.approx(0.2 + 0.75 * 0.1)
+    assert np.isnan(at_erasure(drops, cost, 0.71).collateral[0])
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.01, 1))
 def test_collateral_lies_between_the_curves_own_values(drops: list[float], wanted: float) -> None:
     cost = np.linspace(0.1, 0.9, len(drops))[:, None]
-    found = at_erasure(np.array(drops), cost, wanted)[0]
-    assert np.isnan(found) == (max(drops) < wanted)
+    found = at_erasure(np.array(drops), cost, wanted).collateral[0]
+    assert np.isnan(found) == (max(drops) < wanted - 1e-9)
     if not np.isnan(found):
         assert -1e-12 <= found <= 0.9 + 1e-12
 
