@@ -92,12 +92,10 @@ class Split:
 
     Attributes:
         base: unedited accuracy `[concept]`; NaN where a concept has no sample.
-        samples: `[concept]`.
         drops: concept accuracy drop by cell.
     """
 
     base: FloatArray
-    samples: FloatArray
     drops: dict[Cell, float]
 
 
@@ -107,7 +105,7 @@ def next_dose(
     """Return the dose to evaluate for a closer look at where a level is first reached; None where it is close enough.
 
     The doses on either side of the first crossing are halved until their erasure differs by at most `CLOSE_ENOUGH` of the
-    base accuracy or by one sample, or no dose lies between them.
+    base accuracy, or no dose lies between them. Where one sample is more than that, the dose at which it falls is found.
 
     Args:
         points: the curve's cells by dose that the split's search may look at.
@@ -122,8 +120,7 @@ def next_dose(
     after = first_reached(drops, level * base)
     if not after:
         return None
-    close = max(CLOSE_ENOUGH * base, 1.0 / split.samples[curve.concept])
-    if drops[after] - drops[after - 1] <= close + TOLERANCE:
+    if drops[after] - drops[after - 1] <= CLOSE_ENOUGH * base + TOLERANCE:
         return None
     dose = curve.between(doses[after - 2] if after > 1 else 0.0, doses[after - 1])
     return None if dose is None or curve.at(dose) in refused else dose

@@ -77,9 +77,8 @@ class _Reading:
         if samples is not None:
             labels, right = labels[samples], right[samples]
         self.members: list[BoolArray] = [labels == concept for concept in range(len(activations.concepts))]
-        counts = np.array([own.sum() for own in self.members], dtype=np.float64)
         base = np.array([right[own].mean() if own.any() else np.nan for own in self.members])
-        self.split = Split(base, counts, {})
+        self.split = Split(base, {})
 
     def add(self, cells: Sequence[Cell], outcomes: Outcomes) -> None:
         """Keep how far cells erase their own concept."""

@@ -116,7 +116,7 @@ def test_methods_are_ranked_best_first_against_the_plain_neuron_mask() -> None:
     assert found["tau"].fillna(0).tolist() == [1.0, 0.0, 2.5]
     assert found["reached_range"].tolist() == [9, 9, 3]
     best = found.iloc[0]
-    assert best["complement_accuracy_drop_difference"] == pytest.approx(0.5 * (0.2 - 0.4))
+    assert best["complement_accuracy_drop_difference"] == pytest.approx(0.2 - 0.4)
     assert best["complement_accuracy_drop_wins"] == 9
     assert found.iloc[1]["complement_accuracy_drop_difference"] == 0.0
 
