@@ -242,6 +242,9 @@ class ResultTable:
         operating_points: what was chosen on select and its figures on test; empty where nothing was.
         base: accuracy and confidence of the unedited model, over all test samples.
         general: perplexity and MMLU per cell, the unedited model first; None where they are off.
+        doses: rows of the finer doses, evaluated where a wanted erasure is first reached; None where there are none.
+        budget: erasure at damage budgets, one row per (method x budget x concept); `budget_comparison` and
+            `budget_methods` are to it what `comparison` and `methods` are to `matched`. None in runs of an older version.
     """
 
     rows: pd.DataFrame
@@ -251,3 +254,7 @@ class ResultTable:
     operating_points: pd.DataFrame
     base: Mapping[str, float]
     general: pd.DataFrame | None = None
+    doses: pd.DataFrame | None = None
+    budget: pd.DataFrame | None = None
+    budget_comparison: pd.DataFrame | None = None
+    budget_methods: pd.DataFrame | None = None

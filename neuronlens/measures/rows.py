@@ -100,9 +100,22 @@ def range_concept(cell: Cell, concepts: Sequence[str], seed: int) -> str | None:
 
 
 def on_select(sweeps: Sequence[SiteSweep]) -> list[SiteSweep]:
-    """Return the sweeps with the select split's outcomes, over all its samples, in the place of the test split's."""
-    return [
-        replace(sweep, outcomes=sweep.select, samples=np.arange(sweep.select.gold.shape[1]), select=None)
-        for sweep in sweeps
-        if sweep.select is not None
-    ]
+    """Return the sweeps with the select split's outcomes, over all its samples, in the place of the test split's.
+
+    Where a sweep says which of its cells may be chosen there, only these are left.
+    """
+    found = []
+    for sweep in sweeps:
+        if sweep.select is None:
+            continue
+        offered = [place for place, cell in enumerate(sweep.cells) if sweep.offered is None or cell in sweep.offered]
+        found.append(
+            replace(
+                sweep,
+                cells=[sweep.cells[place] for place in offered],
+                outcomes=sweep.select.of_cells(offered),
+                samples=np.arange(sweep.select.gold.shape[1]),
+                select=None,
+            )
+        )
+    return found

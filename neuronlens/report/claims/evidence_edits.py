@@ -12,6 +12,7 @@ from neuronlens.measures.columns import DROPS, ERASED, METHOD, RESULTS
 from neuronlens.measures.general.scale import MeasureScale
 from neuronlens.report.claims.verdicts import OPEN, Evidence, judge, listed
 from neuronlens.report.compare.runs import Run
+from neuronlens.sweep.doses import TOLERANCE
 
 MARGIN = 0.05
 OWN = [knob for knob in RESULTS.keys("range") if knob != "gate"]
@@ -48,7 +49,7 @@ def gate_pairs(
 
 def _against(difference: pd.Series[Any], wrong: Literal["above", "below"], bound: float) -> str:
     ordered = difference.sort_values(ascending=wrong == "below")
-    beyond = ordered[ordered > bound] if wrong == "above" else ordered[ordered < bound]
+    beyond = ordered[ordered > bound + TOLERANCE] if wrong == "above" else ordered[ordered < bound - TOLERANCE]
     return listed(f"{concept} ({value:+.3f})" for concept, value in beyond.items()) or "no concept"
 
 
