@@ -16,6 +16,7 @@ from torch import Tensor
 from neuronlens.hooks.masks import as_model_takes, attention_in_full, prompt_mask, scored_index, see_each_other
 from neuronlens.hooks.readout import reading
 from neuronlens.hooks.replay import starting_from
+from neuronlens.hooks.wrapped import body_of
 
 
 class _Recording:
@@ -71,7 +72,7 @@ def read_prompt(model: Any, layer: int, inputs: Mapping[str, Tensor], states: Te
     """
     cache = _Recording()
     with starting_from(model, layer, states):
-        model.base_model(
+        body_of(model)(
             input_ids=inputs["input_ids"],
             attention_mask=attention_in_full(model, inputs),
             position_ids=inputs["position_ids"],

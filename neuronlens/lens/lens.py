@@ -20,7 +20,8 @@ from neuronlens.edits.fitting import Fitted, fit_ranges, rank
 from neuronlens.errors import ActivationError, ConfigError, ModelError, OutputError, SiteError, unknown
 from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.masks import EDITED
-from neuronlens.hooks.resolver import blocks_of, family_of, resolve_layer, resolve_site, width_at
+from neuronlens.hooks.reads import position_read
+from neuronlens.hooks.resolver import blocks_of, resolve_layer, width_at
 from neuronlens.models.causal import prompted, trained_to_write
 from neuronlens.models.load import load_causal, load_model, locate
 from neuronlens.models.loaded import LoadedModel
@@ -164,10 +165,9 @@ class ConceptLens:
             layer=layer,
             site=site,
         )
-        where = self._position(positions or self.config.intervention.edit_positions)
         self._check(model, edits)
-        devices = {site: next(resolve_site(model, site).module.parameters()).device for site in edits}
-        with edited(model, {site: edits[site].to(device) for site, device in devices.items()}, positions=where):
+        where = self._position(model, positions or self.config.intervention.edit_positions)
+        with edited(model, edits, positions=where):
             yield model
 
     def edit(
@@ -282,12 +282,13 @@ class ConceptLens:
             )
         return self._builders[site]
 
-    def _position(self, positions: str) -> str:
+    def _position(self, model: nn.Module, positions: str) -> str:
         if positions != "record":
             if positions not in EDITED:
                 raise ConfigError(unknown("edit position", positions, ["record", *EDITED]))
             return positions
-        record = self.config.model.record_position or family_of(self._model_type).reads
+        record = self.config.model.record_position
+        record = record or ("last" if self.config.model.head != "seq_cls" else position_read(model))
         if record not in ("cls", "last"):
             raise ConfigError(f"The run recorded '{record}', which is not one position. Next: positions='all'.")
         return record

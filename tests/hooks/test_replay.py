@@ -11,7 +11,8 @@ from torch import Tensor
 
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import SiteError
-from neuronlens.hooks.contexts import capture, edited, position_mask
+from neuronlens.hooks.contexts import capture, edited
+from neuronlens.hooks.masks import position_mask
 from neuronlens.hooks.replay import replaced_blocks, replay, run_body, starting_from
 from neuronlens.hooks.resolver import FAMILIES, blocks_of, resolve_layers, resolve_site
 from neuronlens.records import Site
