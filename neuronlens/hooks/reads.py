@@ -17,10 +17,14 @@ from neuronlens.hooks.wrapped import bare, body_of, run_eagerly
 def position_read(model: nn.Module) -> str:
     """Return which position the head reads: `cls`, the first one, `last`, or `mean`, all of them.
 
+    A language model says what comes after the last one.
+
     Raises:
         SiteError: other positions than these, or the model gives no logits of a whole text.
     """
     blocks = blocks_of(model)
+    if getattr(model, "get_output_embeddings", lambda: None)() is not None:
+        return "last"
     ids = made_up_tokens(body_of(model))["input_ids"][:1]
     with (
         unwatched(model),

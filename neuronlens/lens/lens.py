@@ -287,8 +287,7 @@ class ConceptLens:
             if positions not in EDITED:
                 raise ConfigError(unknown("edit position", positions, ["record", *EDITED]))
             return positions
-        record = self.config.model.record_position
-        record = record or ("last" if self.config.model.head != "seq_cls" else position_read(model))
+        record = self.config.model.record_position or position_read(model)
         if record not in ("cls", "last"):
             raise ConfigError(f"The run recorded '{record}', which is not one position. Next: positions='all'.")
         return record
