@@ -154,7 +154,8 @@ def test_trap_34_checkpointing_with_two_forwards(site: Site, reentrant: bool) ->
     batches[1]["attention_mask"][:, 2:] = 0
     batches[1]["attention_mask"][:, 0] = 1
     width = 32 if site == NEURONS else 16
-    edit = GatedEdit(*(torch.full((1, 1, width), bound) for bound in (-9.0, 9.0)), *torch.full((2, 1, width), 0.3), torch.ones(1))  # fmt: skip
+    bounds = torch.full((1, 1, width), 9.0)
+    edit = GatedEdit(-bounds, bounds, *torch.full((2, 1, width), 0.3), torch.ones(1))
     expected = _gradient(model, batches, site, edit)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     model.enable_input_require_grads()
@@ -296,7 +297,7 @@ def test_generate_bound_early_is_refused() -> None:
     model, inputs = tiny_causal("llama"), prompts(2)
     bound = model.generate
     with edited(model, {MIDDLE: _set_to(2.0)}, positions="generated"):
-        with pytest.raises(SiteError, match="call model.generate inside the block"):
+        with pytest.raises(SiteError, match=r"call model\.generate inside the block"):
             bound(**inputs, generation_config=GenerationConfig(max_new_tokens=3))
         inside = generate(model, inputs).sequences
     text = bound(**inputs, max_new_tokens=9, do_sample=False, pad_token_id=0)
@@ -326,9 +327,7 @@ def test_out_of_order_exit(positions: str) -> None:
     assert torch.equal(generate(model, inputs).sequences, alone)
     other.__exit__(None, None, None)
     assert state(model) == before
-    assert torch.equal(
-        model.generate(**inputs, max_new_tokens=2, pad_token_id=0), generate(model, inputs, max_new_tokens=2).sequences
-    )
+    assert not torch.equal(generate(model, inputs).sequences, alone)
 
 
 def test_part_of_a_model_run_by_itself_is_refused() -> None:
