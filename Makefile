@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help run test browser check bench paper clean
+.PHONY: help run test soak browser check reference bench paper clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(STAMP)  ## set up, run the main job on the embedded default (minutes), say where to look
 	@echo "NeuronLens: MiniLM on 20 Newsgroups, range masking against neuron masking, 80 cells for each of 20 concepts."
@@ -17,6 +17,10 @@ run: $(STAMP)  ## set up, run the main job on the embedded default (minutes), sa
 
 test: $(STAMP) browser  ## set up, pass every test, slow ones and those that download wheels included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+soak: $(STAMP) browser  ## the whole suite three times, each with another seed for every random draw; stops at the first failure
+	for seed in 1 2 3; do echo "NEURONLENS_TEST_SEED=$$seed" && NEURONLENS_TEST_SEED=$$seed OMP_NUM_THREADS=1 \
+	$(BIN)/python -m pytest -x -n 2 --dist loadfile || exit 1; done
 
 # Only root on a Debian can install it; elsewhere the test of the report page that clicks says why it is skipped.
 browser:  ## Debian's chromium for the report page's test, where there is none yet
@@ -30,6 +34,9 @@ check: $(STAMP)  ## ruff and mypy, as pre-commit and CI run them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+reference: $(STAMP)  ## write docs/reference/config.md again: every key with type, default, rule and sentence
+	$(BIN)/python -m neuronlens.config.reference
 
 paper: $(STAMP)  ## the paper's tables, figures and claims on the embedded models (under half an hour), below outputs/paper/
 	$(BIN)/python -m experiments.paper profile=embedded

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import neuronlens as nl
-from neuronlens.activations.extract import Extraction
-from neuronlens.edits.build import EditBuilder
-from neuronlens.edits.fitting import Fitted
-from neuronlens.models.loaded import LoadedModel
-from neuronlens.ranges.gaussian import GaussianRange
-from neuronlens.records import Cell, Knobs
-from neuronlens.saliency.max import MaxSaliency
-from neuronlens.sweep.evaluator import SweepEvaluator
+from neuronlens import (
+    Cell,
+    Config,
+    EditBuilder,
+    Extraction,
+    Fitted,
+    GaussianRange,
+    Knobs,
+    LoadedModel,
+    MaxSaliency,
+    SweepEvaluator,
+)
 
 TAU = 2.5
 
@@ -22,7 +26,15 @@ def range_masks(concepts: int, count: int, tau: float = TAU) -> list[Cell]:
     """Return `count` cells that zero the concept's range in more and more neurons, all concepts in turn."""
     fractions = -(-count // concepts)
     knobs = [
-        Knobs("max", (step + 1) / (fractions + 1), None, "gaussian", tau, "range", "zero", 1.0)
+        Knobs(
+            saliency="max",
+            top_fraction=(step + 1) / (fractions + 1),
+            range="gaussian",
+            tau=tau,
+            gate="range",
+            edit="zero",
+            strength=1.0,
+        )
         for step in range(fractions)
     ]
     return [(entry, concept) for entry in knobs for concept in range(concepts)][:count]
@@ -43,7 +55,7 @@ def sweep_of(
     site = nl.Site(layer)
     found = fit.activations[site]
     ranges: dict[Any, Any] = {("gaussian", tau): GaussianRange(tau=tau).fit(found) for tau in taus}
-    builder = EditBuilder({"none": Fitted(found, {"max": MaxSaliency().rank(found)}, ranges)})
+    builder = EditBuilder(Config(), {"none": Fitted(found, {"max": MaxSaliency().rank(found)}, ranges)})
     assert test.log_probabilities is not None
     assert test.prediction is not None
     return SweepEvaluator(

@@ -23,17 +23,26 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 import neuronlens as nl
 from benchmarks.cells import sweep_of
 from benchmarks.measure import entry
-from neuronlens.activations.extract import ActivationExtractor, Extraction, extract
-from neuronlens.config.schema import EvaluationConfig, TrainerConfig
-from neuronlens.execution.console import wide_console
-from neuronlens.execution.machine import peak_memory_gib
-from neuronlens.execution.trainer import make_trainer, quiet_libraries
-from neuronlens.models.batches import text_batches
-from neuronlens.models.heads.heads import LabelScores
-from neuronlens.models.loaded import LoadedModel
-from neuronlens.records import Cell, ConceptDataset, Knobs
-from neuronlens.storage.files import write_json
-from neuronlens.sweep.evaluator import run_sweep
+from neuronlens import (
+    ActivationExtractor,
+    Cell,
+    ConceptDataset,
+    EvaluationConfig,
+    Extraction,
+    Knobs,
+    LabelLogprob,
+    Labels,
+    LoadedModel,
+    TrainerConfig,
+    extract,
+    make_trainer,
+    peak_memory_gib,
+    quiet_libraries,
+    run_sweep,
+    text_batches,
+    wide_console,
+    write_json,
+)
 
 TAUS = tuple(0.5 * step for step in range(1, 11))
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -99,7 +108,7 @@ class Job:
             name="random llama",
             model=model_of(shape, device),
             tokenizer=SimpleNamespace(pad_token_id=0, padding_side="left"),
-            head=LabelScores("label_logprob", tokens, shape.vocabulary),
+            head=LabelLogprob(Labels("last", tokens, vocabulary=shape.vocabulary)),
             record_position="last",
             max_length=shape.length + 2,
             batch_size=shape.batch,
@@ -153,10 +162,12 @@ class _Timed(ActivationExtractor):
 def grid(concepts: int) -> list[Cell]:
     """Return the cells: every tau and fraction under the range gate, every fraction under the neuron gate."""
     knobs = [
-        Knobs("max", fraction, None, "gaussian", tau, "range", "zero", 1.0)
+        Knobs(saliency="max", top_fraction=fraction, range="gaussian", tau=tau, gate="range", edit="zero", strength=1.0)
         for tau, fraction in itertools.product(TAUS, FRACTIONS)
     ]
-    knobs += [Knobs("max", fraction, None, None, None, "neuron", "zero", 1.0) for fraction in FRACTIONS]
+    knobs += [
+        Knobs(saliency="max", top_fraction=fraction, gate="neuron", edit="zero", strength=1.0) for fraction in FRACTIONS
+    ]
     return [(entry, concept) for entry in knobs for concept in range(concepts)]
 
 

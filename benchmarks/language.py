@@ -14,14 +14,19 @@ from torch import Tensor
 import neuronlens as nl
 from benchmarks.cells import range_masks, sweep_of
 from benchmarks.measure import entry, median_seconds
-from neuronlens.activations.extract import ActivationExtractor, extract
-from neuronlens.data.concepts import load_concepts
-from neuronlens.execution.trainer import make_trainer, quiet_libraries
-from neuronlens.models.batches import text_batches
-from neuronlens.models.causal import load_prompted
-from neuronlens.models.load import locate
-from neuronlens.storage.cache import Store
-from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
+from neuronlens import (
+    ActivationExtractor,
+    Store,
+    SweepEvaluator,
+    extract,
+    load_concepts,
+    load_model,
+    locate,
+    make_trainer,
+    quiet_libraries,
+    run_sweep,
+    text_batches,
+)
 
 PROMPT = 200
 """Tokens of every prompt: seven examples, a post, and where the topic goes, cut to so many."""
@@ -44,7 +49,8 @@ class Workload:
         self.config = nl.compose([*overrides, "dataset.min_samples=1", "trainer=cpu", "trainer.progress=false"])
         store = Store(cache)
         self.data = load_concepts(self.config.dataset, store)
-        self.loaded = load_prompted(self.config.model, locate(self.config.model, store), self.data, self.config.dataset)
+        source, prompt = locate(self.config.model, store), self.config.dataset.prompt
+        self.loaded = load_model(self.config.model, source, self.data.concepts, prompt=prompt, data=self.data)
         texts = [self.data.texts[row] for row in self.data.rows("test")]
         prompts = self.loaded.encode(texts)
         assert {len(ids) for ids in prompts} == {PROMPT}, "every prompt is cut to the same length, so none is padded"
@@ -86,8 +92,7 @@ class Workload:
     @property
     def labels(self) -> tuple[tuple[int, ...], ...]:
         """Token ids per concept."""
-        tokens: tuple[tuple[int, ...], ...] = self.loaded.head.tokens
-        return tokens
+        return self.loaded.head.labels.tokens
 
     def extraction(self) -> None:
         """Record the last layer's activations and states and the unedited predictions."""

@@ -18,8 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from neuronlens.ranges.mixture.estimator import MixtureFitter, MixtureLaws
-from neuronlens.records import FloatArray, IntArray
+from neuronlens import FloatArray, IntArray, MixtureFitter, MixtureLaws
 
 CONCEPTS, SAMPLES, COMPONENTS = 4, 400, (1, 2, 3)
 TOLERANCE = 1e-3

@@ -10,13 +10,20 @@ import torch
 import neuronlens as nl
 from benchmarks.cells import range_masks, sweep_of
 from benchmarks.measure import entry, median_seconds
-from neuronlens.activations.extract import ActivationExtractor, Extraction, extract
-from neuronlens.data.concepts import load_concepts
-from neuronlens.execution.trainer import make_trainer, quiet_libraries
-from neuronlens.models.batches import text_batches
-from neuronlens.models.load import load_untrained, locate
-from neuronlens.storage.cache import Store
-from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
+from neuronlens import (
+    ActivationExtractor,
+    Extraction,
+    Store,
+    SweepEvaluator,
+    extract,
+    load_concepts,
+    load_model,
+    locate,
+    make_trainer,
+    quiet_libraries,
+    run_sweep,
+    text_batches,
+)
 
 PER_CONCEPT = 25
 
@@ -30,7 +37,8 @@ class Workload:
         self.config = nl.compose([samples, "dataset.min_samples=1", "trainer=cpu", "trainer.progress=false"])
         store = Store(cache)
         self.data = load_concepts(self.config.dataset, store)
-        self.loaded = load_untrained(self.config.model, locate(self.config.model, store), self.data.concepts, seed=0)
+        source = locate(self.config.model, store)
+        self.loaded = load_model(self.config.model, source, self.data.concepts, stage="untrained")
         texts = [self.data.texts[row] for row in self.data.rows("test")]
         self.module = text_batches(self.loaded, texts)
         self.samples = len(texts)

@@ -6,11 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from benchmarks import language, mixture, replay
-from neuronlens.execution.console import wide_console
-from neuronlens.storage.files import write_json
+from neuronlens import Column, Table, frame_of, to_console, wide_console, write_json
 
 CACHE = Path("outputs/cache")
 SUITES = {
@@ -26,18 +23,31 @@ def main(names: list[str]) -> None:
     for name in names or SUITES:
         rows += SUITES[name]()
     write_json(Path("outputs/bench.json"), rows)
-    table = Table(title="other / ours, medians, both sides in one process")
-    for heading in ("name", "ours ms", "other ms", "ratio", "bound", "holds"):
-        table.add_column(heading, justify="left" if heading == "name" else "right")
-    for row in rows:
-        holds = "yes" if row["holds"] else "NO"
-        times = ("-" if row[side] is None else f"{1e3 * row[side]:.2f}" for side in ("ours_s", "other_s"))
-        table.add_row(row["name"], *times, f"{row['ratio']:.3g}", f"{row['bound']:.3g}", holds)
     console = wide_console()
-    console.print(table)
+    console.print(to_console(table_of(rows)))
     for row in rows:
         console.print(f"{row['name']}: {row['what']}", soft_wrap=True)
     console.print("outputs/bench.json")
+
+
+def table_of(rows: list[dict[str, Any]]) -> Table:
+    """Return the benchmarks as a table."""
+    columns = (
+        Column("name", "name"),
+        Column("ours_ms", "ours ms", format=".2f"),
+        Column("other_ms", "other ms", format=".2f"),
+        Column("ratio", "ratio", format=".3g"),
+        Column("bound", "bound", format=".3g"),
+        Column("shown", "holds", align="right", styles={"NO": "bold red"}),
+    )
+    lines = [
+        row
+        | {f"{side}_ms": None if row[f"{side}_s"] is None else 1e3 * row[f"{side}_s"] for side in ("ours", "other")}
+        | {"shown": "yes" if row["holds"] else "NO"}
+        for row in rows
+    ]
+    title = "other / ours, medians, both sides in one process"
+    return Table("benchmarks", title, "", frame_of(lines, columns), columns)
 
 
 if __name__ == "__main__":

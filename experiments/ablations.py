@@ -8,55 +8,55 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.means import IDENTITY, compared, masks, mean_columns, per_layer
+import neuronlens as nl
+from experiments.means import IDENTITY, compared, masks, mean_columns, means_caption, per_layer
 from experiments.runner import Experiment, Runs, main
-from neuronlens.report.table import PaperColumn, PaperTable
 
 MEASURES = ("concept_accuracy_drop", "complement_accuracy_drop", "complement_confidence_drop")
-HEADINGS = ("Acc drop", "CAcc drop", "CConf drop")
+HEADINGS = tuple(nl.RESULTS[name].published for name in MEASURES)
 TOP_FRACTION, TAU = 0.3, 2.5
-MEANS = "Means over concepts with 95 % bootstrap intervals over concepts"
 COLOURS = {"neuron": "#d55e00", "range": "#0072b2"}
 
 
-def tables(runs: Runs) -> list[PaperTable]:
+def tables(runs: Runs) -> list[nl.Table]:
     """Return a table per knob."""
     tau, fraction, replacement = (frame(runs) for frame in (_taus, _fractions, _replacements))
     knob = {"tau": "g", "top_fraction": ".0%", "edit": ""}
-    spoken = {"tau": "tau", "top_fraction": "top", "edit": "edit"}
+    heading = {"top_fraction": "top"}
+    means = means_caption(runs.bootstrap("ablations"))
 
-    def table(name: str, frame: pd.DataFrame, title: str, fixed: str, first: tuple[str, ...]) -> PaperTable:
-        shown = [PaperColumn(one, spoken.get(one, one), "", knob.get(one, "")) for one in first]
+    def table(name: str, frame: pd.DataFrame, title: str, fixed: str, first: tuple[str, ...]) -> nl.Table:
+        shown = [nl.Column(one, heading.get(one, one), "", knob.get(one, "")) for one in first]
         shown += [
-            PaperColumn(one, heading, "", "+.3f", interval=True)
-            for one, heading in zip(MEASURES, HEADINGS, strict=True)
+            nl.Column(one, short, "", "+.3f", interval=True) for one, short in zip(MEASURES, HEADINGS, strict=True)
         ]
-        return PaperTable(name, title, f"{MEANS}; {fixed}.", frame, (*IDENTITY, *shown), ("model", "dataset", "layer"))
+        return nl.Table(name, title, f"{means} {fixed}.", frame, (*IDENTITY, *shown), ("model", "dataset", "layer"))
 
     return [
-        table("ablation_tau", tau, "Width of the range", "top 30 % of the neurons, range mask", ("edit", "tau")),
-        table("ablation_fraction", fraction, "Fraction of the neurons", "tau 2.5", ("edit", "mask", "top_fraction")),
-        table("ablation_replacement", replacement, "Replacement", "top 30 % of the neurons, tau 2.5", ("edit", "mask")),
+        table("ablation_tau", tau, "Width of the range", "Top 30 % of the neurons, range mask", ("edit", "tau")),
+        table("ablation_fraction", fraction, "Fraction of the neurons", "Tau 2.5", ("edit", "mask", "top_fraction")),
+        table("ablation_replacement", replacement, "Replacement", "Top 30 % of the neurons, tau 2.5", ("edit", "mask")),
         _layers(runs),
     ]
 
 
-def _means(cells: pd.DataFrame) -> dict[str, float]:
+def _means(cells: pd.DataFrame, bootstrap: nl.Bootstrap) -> dict[str, float]:
     row: dict[str, float] = {"concepts": len(cells)}
     for name in MEASURES:
-        row |= mean_columns(name, cells[name].to_numpy())
+        row |= mean_columns(name, cells[name].to_numpy(), bootstrap)
     return row
 
 
 def _swept(runs: Runs, knobs: list[str], chosen: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
     """Return a row per value of the knobs among the chosen cells."""
     rows: list[dict[str, Any]] = []
+    bootstrap = runs.bootstrap("ablations")
     for identity, cells, _ in per_layer(runs, "ablations"):
         own = chosen(cells.assign(mask=cells["gate"]))
         for key, group in own.groupby(knobs, sort=True):
             if not group["concept"].is_unique:
                 raise ValueError(f"{key} names several cells of a concept.")
-            rows.append(identity | dict(zip(knobs, key, strict=True)) | _means(group))
+            rows.append(identity | dict(zip(knobs, key, strict=True)) | _means(group, bootstrap))
     return pd.DataFrame(rows)
 
 
@@ -92,24 +92,27 @@ def _replacements(runs: Runs) -> pd.DataFrame:
     )
 
 
-def _layers(runs: Runs) -> PaperTable:
+def _layers(runs: Runs) -> nl.Table:
     rows: list[dict[str, Any]] = []
+    bootstrap = runs.bootstrap("ablation_layers")
     for identity, cells, _ in per_layer(runs, "ablation_layers"):
         for edit in ("zero", "complement_mean"):
             found = masks(cells, edit=edit, top_fraction=TOP_FRACTION, tau=TAU)
             sizes = {"samples": int(cells[["n_concept", "n_complement"]].iloc[0].sum())}
-            rows.append(identity | {"edit": edit} | sizes | compared(found["neuron"], found["range"], MEASURES))
+            rows.append(
+                identity | {"edit": edit} | sizes | compared(found["neuron"], found["range"], MEASURES, bootstrap)
+            )
     shown = []
     for name, short in zip(MEASURES, HEADINGS, strict=True):
-        shown += [PaperColumn(f"{gate}_{name}", gate, short, "+.3f") for gate in ("neuron", "range")]
-        shown.append(PaperColumn(f"difference_{name}", "range - neuron", short, "+.3f", interval=True))
-    columns = (*IDENTITY, PaperColumn("edit", "edit"), PaperColumn("samples", "samples", "", "d"), *shown)
+        shown += [nl.Column(f"{gate}_{name}", gate, short, "+.3f") for gate in ("neuron", "range")]
+        shown.append(nl.Column(f"difference_{name}", "range - neuron", short, "+.3f", interval=True))
+    columns = (*IDENTITY, nl.Column("edit", "edit"), nl.Column("samples", "samples", "", "d"), *shown)
     caption = (
-        f"{MEANS}, paired; top 30 % of the neurons, tau 2.5. Ranges are fitted on the mean over the tokens read above a layer "
-        "and every such token is edited; below the last layer fewer texts are swept."
+        f"{means_caption(bootstrap)} Top 30 % of the neurons, tau 2.5. Ranges are fitted on the mean over the tokens read "
+        "above a layer and every such token is edited; below the last layer fewer texts are swept."
     )
     frame = pd.DataFrame(rows)
-    return PaperTable("ablation_layer", "Layer", caption, frame, columns, ("model", "dataset", "layer"))
+    return nl.Table("ablation_layer", "Layer", caption, frame, columns, ("model", "dataset", "layer"))
 
 
 def figures(runs: Runs) -> dict[str, Figure]:
@@ -141,7 +144,7 @@ def _curves(frame: pd.DataFrame, knob: str, label: str) -> Figure:
         for axis, name, heading in zip(axes[line], MEASURES, HEADINGS, strict=True):
             for (mask, edit), curve in own.groupby(["mask", "edit"], sort=False):
                 curve = curve.sort_values("place")
-                colour, spoken = COLOURS[mask], f"{mask}, {edit.replace('_', ' ')}"
+                colour, legend = COLOURS[mask], f"{mask}, {edit.replace('_', ' ')}"
                 style = "-" if edit == "zero" else "--"
                 at, low, high = curve["place"], curve[f"{name}_low"], curve[f"{name}_high"]
                 axis.plot(
@@ -150,7 +153,7 @@ def _curves(frame: pd.DataFrame, knob: str, label: str) -> Figure:
                     marker="o",
                     markersize=3,
                     linewidth=1.4,
-                    label=spoken,
+                    label=legend,
                     color=colour,
                     linestyle=style,
                 )

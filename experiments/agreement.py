@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+import neuronlens as nl
+
 TOLERANCE = 5e-4
 """Expected figures are kept with four significant digits; a difference in the last of them is none."""
 
@@ -28,17 +30,18 @@ def agreement(tables: Path, expected: Path) -> tuple[str, int]:
         found, missed = compared(pd.read_csv(tables / path.name), pd.read_csv(path))
         inside += found
         outside += [f"{path.stem}: {entry}" for entry in missed]
-    said = f"{inside} of {inside + len(outside)} figures lie within their expected intervals ({expected})"
-    return "\n".join([said, *outside[:20]]), len(outside)
+    summary = f"{inside} of {inside + len(outside)} figures lie within their expected intervals ({expected})"
+    return "\n".join([summary, *outside[:20]]), len(outside)
 
 
 def compared(now: pd.DataFrame, expected: pd.DataFrame) -> tuple[int, list[str]]:
-    """Return how many figures lie within the expected interval, and those that do not, told one by one.
+    """Return how many figures lie within the expected interval, and those that do not, one by one.
 
-    Rows are found by their text columns and the knobs; a row that is not there any more is told too.
+    Rows are found by their text columns and the knobs; a row that is not there any more is listed too.
     """
     measured = [name.removesuffix("_low") for name in expected if name.endswith("_low")]
-    keys = [name for name in expected if not pd.api.types.is_numeric_dtype(expected[name]) or name in KNOBS]
+    knobs = [name for name in KNOBS if name not in measured]
+    keys = [name for name in expected if not pd.api.types.is_numeric_dtype(expected[name]) or name in knobs]
     rows = {_key(row, keys): row for row in now.to_dict("records")}
     inside, outside = 0, []
     for row in expected.to_dict("records"):
@@ -58,7 +61,7 @@ def compared(now: pd.DataFrame, expected: pd.DataFrame) -> tuple[int, list[str]]
     return inside, outside
 
 
-KNOBS = ("layer", "tau", "top_fraction", "neurons", "erased")
+KNOBS = (*nl.RESULTS.method, "neurons", "erased")
 
 
 def _key(row: dict[str, object], keys: list[str]) -> tuple[str, ...]:

@@ -6,14 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.means import IDENTITY, mean_columns
+import neuronlens as nl
+from experiments.means import IDENTITY, mean_columns, with_level
 from experiments.runner import Experiment, Runs, main
-from neuronlens.report.table import PaperColumn, PaperTable
 
 
-def tables(runs: Runs) -> list[PaperTable]:
+def tables(runs: Runs) -> list[nl.Table]:
     """Return one row per measure, layer and edit: base, both masks, and their difference paired by concept."""
     rows: list[dict[str, Any]] = []
+    bootstrap = runs.bootstrap("general_ability")
     for folder in runs.part("general_ability").values():
         general = folder.read_results().general
         assert general is not None, "the part measures it"
@@ -23,29 +24,35 @@ def tables(runs: Runs) -> list[PaperTable]:
             row = dict(zip(("model", "dataset", "measure", "layer", "edit"), map(str, key), strict=True))
             row |= {"concepts": len(values), "n": int(own["n"].iloc[0])}
             row |= {name: own[name].iloc[0] for name in ("base", "base_low", "base_high")}
-            row |= mean_columns("neuron", values["neuron"]) | mean_columns("range", values["range"])
-            rows.append(row | mean_columns("difference", values["range"] - values["neuron"]))
+            for mask in ("neuron", "range"):
+                row |= mean_columns(mask, values[mask], bootstrap)
+            rows.append(row | mean_columns("difference", values["range"] - values["neuron"], bootstrap))
     columns = (
         *IDENTITY,
-        PaperColumn("measure", "measure"),
-        PaperColumn("edit", "edit"),
-        PaperColumn("n", "n", "", "d"),
-        PaperColumn("base", "base", "", ".4g", interval=True),
-        PaperColumn("neuron", "neuron mask", "", ".4g", interval=True),
-        PaperColumn("range", "range mask", "", ".4g", interval=True),
-        PaperColumn("difference", "range - neuron", "", "+.4g", interval=True),
+        nl.Column("measure", "measure"),
+        nl.Column("edit", "edit"),
+        nl.Column("n", "n", "", "d"),
+        nl.Column("base", "base", "", ".4g", interval=True),
+        nl.Column("neuron", "neuron mask", "", ".4g", interval=True),
+        nl.Column("range", "range mask", "", ".4g", interval=True),
+        nl.Column("difference", "range - neuron", "", "+.4g", interval=True),
     )
     caption = (
         "Every token edited, top 30 % of the neurons by max saliency, Gaussian range of tau 2.5; n counts documents or "
-        "questions. Base: 95 % interval over these. Masks: means over concepts, each with its own edit, 95 % intervals over "
-        "concepts, the difference paired. MMLU: the offered answer of highest probability; 0.25 is chance."
+        "questions. Masks: means over concepts, each with its own edit. MMLU: the offered answer of highest probability; 0.25 "
+        "is chance."
+        + with_level(
+            bootstrap,
+            "Brackets: {} intervals, of the base over documents or questions, of the masks "
+            "over concepts, the difference paired.",
+        )
     )
     order = ["model", "dataset", "layer", "measure"]
     frame = pd.DataFrame(rows).sort_values(
         order, key=lambda column: pd.factorize(column)[0], kind="stable", ignore_index=True
     )
     return [
-        PaperTable("general_ability", "What the masks cost beside the concepts", caption, frame, columns, tuple(order))
+        nl.Table("general_ability", "What the masks cost beside the concepts", caption, frame, columns, tuple(order))
     ]
 
 

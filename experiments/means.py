@@ -8,23 +8,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import neuronlens as nl
 from experiments.runner import Runs
-from neuronlens.measures.intervals import mean_interval
-from neuronlens.report.table import PaperColumn
 
-IDENTITY = (PaperColumn("model", "model"), PaperColumn("dataset", "dataset"), PaperColumn("layer", "layer"))
-SIDES = {"concept": "", "complement": "C"}
-SPOKEN = {"accuracy": "Acc", "confidence": "Conf"}
-MEASURES = {f"{side}_{what}": prefix + name for side, prefix in SIDES.items() for what, name in SPOKEN.items()}
+IDENTITY = (nl.Column("model", "model"), nl.Column("dataset", "dataset"), nl.Column("layer", "layer"))
+MEASURES = {key: nl.RESULTS[key].published for key in nl.RESULTS.keys("level")}
 """Acc, Conf, CAcc and CConf by the columns they stand in."""
-INTERVALS = "Means over concepts with 95 % bootstrap intervals over concepts, paired where two masks are compared."
 
 
-def mean_columns(name: str, values: Sequence[float]) -> dict[str, float]:
-    """Return a mean and its 95 % interval as `name`, `name_low`, `name_high`; values that are not numbers are left out."""
+def with_level(bootstrap: nl.Bootstrap, sentence: str) -> str:
+    """Return a caption's sentence with the level in the place of `{}` and a space before it; nothing without intervals."""
+    return " " + sentence.format(bootstrap.percent) if bootstrap.resamples else ""
+
+
+def means_caption(bootstrap: nl.Bootstrap) -> str:
+    """Return the sentence of a caption on means and their intervals."""
+    intervals = with_level(bootstrap, "with {} bootstrap intervals over concepts, paired where two masks are compared")
+    return f"Means over concepts{intervals}."
+
+
+def mean_columns(name: str, values: Sequence[float], bootstrap: nl.Bootstrap) -> dict[str, float]:
+    """Return a mean and its interval as `name`, `name_low`, `name_high`; values that are not numbers are left out."""
     kept = np.asarray(values, dtype=float)
-    mean, low, high = mean_interval(kept[np.isfinite(kept)], level=0.95, resamples=1000, seed=0)
-    return {name: mean, f"{name}_low": low, f"{name}_high": high}
+    return bootstrap.of_mean(kept[np.isfinite(kept)]).columns(name)
 
 
 def per_layer(runs: Runs, part: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
@@ -64,12 +70,14 @@ def masks(
     }
 
 
-def compared(neuron: pd.DataFrame, over: pd.DataFrame, measures: Sequence[str]) -> dict[str, float]:
+def compared(
+    neuron: pd.DataFrame, over: pd.DataFrame, measures: Sequence[str], bootstrap: nl.Bootstrap
+) -> dict[str, float]:
     """Return each measure under both masks, and range minus neuron paired by concept, with intervals."""
     both = neuron.index.intersection(over.index)
     found: dict[str, float] = {"concepts": len(both)}
     for name in measures:
         one, other = neuron.loc[both, name].to_numpy(), over.loc[both, name].to_numpy()
-        found |= mean_columns(f"neuron_{name}", one) | mean_columns(f"range_{name}", other)
-        found |= mean_columns(f"difference_{name}", other - one)
+        found |= mean_columns(f"neuron_{name}", one, bootstrap) | mean_columns(f"range_{name}", other, bootstrap)
+        found |= mean_columns(f"difference_{name}", other - one, bootstrap)
     return found

@@ -6,16 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.means import IDENTITY, mean_columns
+import neuronlens as nl
+from experiments.means import IDENTITY, mean_columns, means_caption
 from experiments.runner import Experiment, Runs, main
-from neuronlens.report.table import PaperColumn, PaperTable
 
 ALPHA = 0.05
 
 
-def tables(runs: Runs) -> list[PaperTable]:
+def tables(runs: Runs) -> list[nl.Table]:
     """Return the shape of salient neurons' class-conditional activations, means over concepts."""
     rows: list[dict[str, Any]] = []
+    bootstrap = runs.bootstrap("normality")
     for folder in runs.part("normality").values():
         first = folder.read_results().rows.iloc[0]
         found = folder.read_diagnostics()[0]
@@ -37,27 +38,27 @@ def tables(runs: Runs) -> list[PaperTable]:
                 "firing_concept",
                 "firing_rest",
             ):
-                row |= mean_columns(name, concepts[name].mean().to_numpy())
+                row |= mean_columns(name, concepts[name].mean().to_numpy(), bootstrap)
             rows.append(row)
     columns = (
         *IDENTITY,
-        PaperColumn("pairs", "pairs", "", "d"),
-        PaperColumn("kept", "not rejected", "Kolmogorov-Smirnov", ".0%", interval=True),
-        PaperColumn("ks_statistic", "distance", "Kolmogorov-Smirnov", ".3f"),
-        PaperColumn("abs_skewness", "|skewness|", "moments", ".2f"),
-        PaperColumn("abs_kurtosis", "|ex. kurtosis|", "moments", ".2f"),
-        PaperColumn("overlap", "overlap", "", ".2f", interval=True),
-        PaperColumn("firing_concept", "concept", "inside tau 2.5", ".0%"),
-        PaperColumn("firing_rest", "others", "inside tau 2.5", ".0%"),
+        nl.Column("pairs", "pairs", "", "d"),
+        nl.Column("kept", "not rejected", "Kolmogorov-Smirnov", ".0%", interval=True),
+        nl.Column("ks_statistic", "distance", "Kolmogorov-Smirnov", ".3f"),
+        nl.Column("abs_skewness", "|skewness|", "moments", ".2f"),
+        nl.Column("abs_kurtosis", "|ex. kurtosis|", "moments", ".2f"),
+        nl.Column("overlap", "overlap", "", ".2f", interval=True),
+        nl.Column("firing_concept", "concept", "inside tau 2.5", ".0%"),
+        nl.Column("firing_rest", "others", "inside tau 2.5", ".0%"),
     )
     caption = (
         "The top 30 % neurons of each concept on samples that nothing was fitted on, against the Gaussian fitted on others. Not "
         "rejected: p at least 0.05, uncorrected. Overlap: mean Bhattacharyya coefficient of the concept's Gaussian with the "
-        "others' (1: the same). 98.76 % of a normal lies inside tau 2.5. Means over concepts, 95 % intervals over concepts."
+        "others' (1: the same). 98.76 % of a normal lies inside tau 2.5. " + means_caption(bootstrap)
     )
     frame = pd.DataFrame(rows)
     title = "Class-conditional activations against the Gaussian"
-    return [PaperTable("normality", title, caption, frame, columns, ("model", "dataset"))]
+    return [nl.Table("normality", title, caption, frame, columns, ("model", "dataset"))]
 
 
 EXPERIMENT = Experiment("normality", ("normality",), tables)

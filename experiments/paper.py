@@ -9,7 +9,6 @@ import neuronlens as nl
 from experiments import ablations, general_ability, main_table, normality, polysemanticity, rankers
 from experiments.agreement import agreement, keep_expected
 from experiments.runner import EXPECTED, arguments, make, run_parts
-from neuronlens.report.claims.claims import write_claims
 
 EXPERIMENTS = (
     main_table.EXPERIMENT,
@@ -40,15 +39,15 @@ def main(given: list[str]) -> int:
         for part in CLAIMED_ON
         for run in run_parts(parts[part], profile, folder, more).part(part).values()
     }
-    write_claims(list(runs.values()), folder)
+    nl.write_claims(list(runs.values()), folder)
     expected = EXPECTED / f"paper-{profile.name}"
     if keep:
         keep_expected(folder / "tables", expected)
-        told, outside = f"kept as expected in {expected}", 0
+        answer, outside = f"kept as expected in {expected}", 0
     else:
-        told, outside = agreement(folder / "tables", expected)
+        answer, outside = agreement(folder / "tables", expected)
     print(f"\n{folder}/claims.md  every claim, computed\n{folder}/tables/  Markdown, CSV and LaTeX\n{folder}/figures/")
-    print(f"{told}\n{time.perf_counter() - started:.0f} s")
+    print(f"{answer}\n{time.perf_counter() - started:.0f} s")
     return 1 if outside else 0
 
 

@@ -15,8 +15,7 @@ import yaml
 from matplotlib.figure import Figure
 
 import neuronlens as nl
-from neuronlens.config.fingerprint import plain
-from neuronlens.report.table import PaperTable, write
+from neuronlens import plain
 
 HERE = Path(__file__).resolve().parent
 PROFILES = HERE / "profiles"
@@ -49,6 +48,20 @@ class Runs:
         """Return one part's run folders by setting."""
         return dict(self.of[name])
 
+    def bootstrap(self, name: str) -> nl.Bootstrap:
+        """Return how the runs of a part make their intervals.
+
+        Raises:
+            NeuronLensError: they do not agree, and a table has one heading for all of them.
+        """
+        found = {nl.Bootstrap.of(folder.read_manifest().known_config) for folder in self.of[name].values()}
+        if len(found) != 1:
+            raise nl.NeuronLensError(
+                f"The runs of '{name}' make their intervals in {len(found)} ways, expected one. Next: the same "
+                "evaluation.level, evaluation.bootstrap and seed for all of them."
+            )
+        return found.pop()
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -56,7 +69,7 @@ class Experiment:
 
     name: str
     parts: tuple[str, ...]
-    tables: Callable[[Runs], list[PaperTable]]
+    tables: Callable[[Runs], list[nl.Table]]
     figures: Callable[[Runs], dict[str, Figure]] = lambda runs: {}
 
 
@@ -98,11 +111,11 @@ def _run(overrides: Sequence[str], folder: Path, setting: str) -> nl.RunFolder:
     config = nl.compose([*overrides, "logger=csv"])
     resolved = {key: value for key, value in plain(config).items() if key not in HOUSEKEEPING}
     key = hashlib.sha256(json.dumps([resolved, _code()], sort_keys=True).encode()).hexdigest()[:12]
-    path = folder / f"{setting}-{key}"
-    if not (path / "manifest.json").is_file():  # written last: a run that broke off has none
-        print(f"\n{path.name}: {' '.join(overrides)}", flush=True)
-        nl.run(config, path)
-    return nl.RunFolder(path)
+    made = nl.RunFolder(folder / f"{setting}-{key}")
+    if not made.finished:
+        print(f"\n{made.path.name}: {' '.join(overrides)}", flush=True)
+        nl.run(config, made.path)
+    return made
 
 
 def _code() -> str:
@@ -114,7 +127,7 @@ def _code() -> str:
 def make(experiment: Experiment, profile: Profile, folder: Path, more: Sequence[str] = ()) -> list[Path]:
     """Run what an experiment needs, write its tables and figures below `folder`, and return the files' paths."""
     runs = run_parts(experiment, profile, folder, more)
-    written = [path for table in experiment.tables(runs) for path in write(table, folder / "tables")]
+    written = [path for table in experiment.tables(runs) for path in nl.write_table(table, folder / "tables")]
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for name, figure in experiment.figures(runs).items():
         for ending in ("png", "svg"):

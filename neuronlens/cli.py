@@ -1,42 +1,36 @@
-"""The `neuronlens` command: a verb, then Hydra overrides; no logic of its own."""
+"""The `neuronlens` command: a verb, then Hydra overrides; no logic of its own.
+
+Hydra is imported when a verb needs it, so that help and version answer at once.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-import hydra
-from hydra.conf import HydraConf
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from neuronlens.config.compose import compose, register, resolve
-from neuronlens.config.explain import explain
-from neuronlens.config.parts import config_dir, option_names
-from neuronlens.config.plan import grid
+from neuronlens import __version__
 from neuronlens.errors import NeuronLensError, unknown
-from neuronlens.records import Job
 
-GROUPS = (
-    *("model", "dataset", "layers", "saliency", "range", "intervention", "evaluation", "sweep", "trainer", "logger"),
-    "experiment",
-)
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
+    from omegaconf import DictConfig
+
+    from neuronlens.records import Job
+
 USAGE = """\
-neuronlens [run|doctor|report|compare] [hydra overrides]
+neuronlens [run|doctor|report|compare|help] [hydra overrides]
 
-  run      (default) data, model, activations, ranking, ranges, sweep, report: one run folder below outputs/
-  doctor   check the configured model, layer and head before believing its numbers; exit 1 on a failed check
-  report   redraw tables and figures of run folders: neuronlens report FOLDER ...
-  compare  put run folders side by side, paired by concept with the first: neuronlens compare FOLDER FOLDER ... [output=FOLDER]
+{verbs}
 
-Overrides follow Hydra: group=option, key.sub=value, -m for a multirun. `neuronlens run --cfg job` prints the whole config.
+Overrides follow Hydra: group=option, key.sub=value, -m for a multirun. `neuronlens run --cfg job` prints the whole config;
+`neuronlens help KEY` (or --help KEY) says what a key means: neuronlens help dataset.prompt.shots, or dataset.prompt for
+all below it, tau wherever it stands, range for a group's options. `neuronlens VERB --help`, `neuronlens --version`.
+Edits and gates are named by intervention.edit=<name> or sweep.edit=[<name>,...]; ++edit.<name>.<parameter>=<value> sets a
+parameter of one. --config-dir DIR adds options of your own: DIR/edit/mine.yaml with `_target_: mypackage.MyEdit`.
 """
 
 
@@ -46,58 +40,97 @@ def main() -> None:
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Return the exit code of one command line; errors are told on stderr in one message."""
+    """Return the exit code of one command line; bad input is one message on stderr."""
     try:
         return _dispatch(list(arguments))
     except KeyboardInterrupt:
         print("Interrupted; files are closed and the cache is whole.", file=sys.stderr)
         return 130
-    except (NeuronLensError, HydraException, OmegaConfBaseException, OSError) as error:
-        if isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(error, NeuronLensError):
-            told: Exception = explain(error)
-        elif isinstance(error, OSError) and not _is_output(error):
+    except Exception as error:
+        message = _message(error)
+        if message is None:
             raise
-        else:
-            told = error
         if os.environ.get("NEURONLENS_DEBUG"):
             traceback.print_exc()
-        print(f"neuronlens: {told}", file=sys.stderr)
+        print(f"neuronlens: {message}", file=sys.stderr)
         return 2
 
 
-def _is_output(error: OSError) -> bool:
-    return isinstance(error, (PermissionError, NotADirectoryError, FileExistsError))
+def _message(error: Exception) -> str | None:
+    """Return what to say of an error that bad input caused; None of a fault."""
+    if isinstance(error, (NeuronLensError, PermissionError, NotADirectoryError, FileExistsError)):
+        return str(error)
+    if "hydra" not in sys.modules:
+        return None
+    from neuronlens.config.explain import explain, is_of_the_config
+
+    return str(explain(error)) if is_of_the_config(error) else None
 
 
 def _dispatch(arguments: list[str]) -> int:
-    verbs: dict[str, Callable[[list[str]], int]] = {
-        "run": _run,
-        "doctor": _doctor,
-        "report": _report,
-        "compare": _compare,
-    }
-    if arguments and arguments[0] in ("-h", "--help", "help"):
-        print(
-            USAGE
-            + "\nGroups and their options:\n"
-            + "\n".join(f"  {g:<13} {', '.join(option_names(g))}" for g in GROUPS)
-        )
+    first = arguments[0] if arguments else ""
+    asked = [argument for argument in arguments if argument in ("-h", "--help")]
+    rest = [argument for argument in arguments if argument not in asked]
+    if first == "--version":
+        print(f"neuronlens {__version__}")
         return 0
-    if arguments and "=" not in arguments[0] and not arguments[0].startswith(("-", "+", "~")):
-        verb = arguments.pop(0)
-        if verb not in verbs:
-            raise NeuronLensError(unknown("verb", verb, verbs))
-        return verbs[verb](arguments)
+    if first == "help" or asked:
+        folder, words = _config_dir(rest)
+        return _help(words[1:] if first == "help" else words, folder)
+    if first and "=" not in first and not first.startswith(("-", "+", "~")):
+        if first not in VERBS:
+            raise NeuronLensError(unknown("verb", first, [*VERBS, "help"]))
+        return VERBS[first].work(arguments[1:])
     return _run(arguments)
 
 
+def _help(words: Sequence[str], folder: str | None = None) -> int:
+    """Print the usage, a verb's, or what keys mean; a folder's own options are listed beside ours."""
+    from neuronlens.config.help import described, overview
+
+    about = [word for word in words if "=" not in word and not word.startswith("-")]
+    if not about:
+        verbs = "\n".join(f"  {name:<9}{verb.summary}" for name, verb in VERBS.items())
+        print(f"{USAGE.format(verbs=verbs)}\n{overview([] if folder is None else [Path(folder)])}")
+    elif about[0] in VERBS and len(about) == 1:
+        print(f"neuronlens {about[0]} {VERBS[about[0]].arguments}\n\n{VERBS[about[0]].details}")
+    for word in about[1:] if about and about[0] in VERBS else about:
+        print(described(word))
+    return 0
+
+
+def _config_dir(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the folder of options that `--config-dir` names, and the other arguments.
+
+    >>> _config_dir(["seed=1", "--config-dir", "mine", "-m"]), _config_dir(["--config-dir=mine"]), _config_dir(["-m"])
+    (('mine', ['seed=1', '-m']), ('mine', []), (None, ['-m']))
+    """
+    folder, others = None, list(arguments)
+    for place, argument in enumerate(arguments):
+        if argument in ("--config-dir", "-cd") and place + 1 < len(arguments):
+            folder, others = arguments[place + 1], [*arguments[:place], *arguments[place + 2 :]]
+        elif argument.startswith("--config-dir="):
+            folder, others = argument.partition("=")[2], [*arguments[:place], *arguments[place + 1 :]]
+    return folder, others
+
+
 def _run(overrides: list[str]) -> int:
+    import hydra
+
+    from neuronlens.config.compose import compose, register
+    from neuronlens.config.extras import refuse_missing
+    from neuronlens.config.groups import config_dir
+    from neuronlens.config.plan import grid
+
     register()
-    if not any(argument.startswith("-") for argument in overrides):
-        grid(compose(overrides))  # refuse bad overrides before Hydra makes a folder for them
+    folder, others = _config_dir(overrides)
+    if not any(argument.startswith("-") for argument in others):
+        config = compose(others, config_dir=folder)  # refuse bad overrides before Hydra makes a folder for them
+        refuse_missing(config)
+        grid(config)
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [before[0][0], *overrides]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which tells them once
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which names them once
     try:
         hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")(job)()
     finally:
@@ -111,8 +144,13 @@ def _run(overrides: list[str]) -> int:
 
 def job(composed: DictConfig) -> None:
     """Run one job of a (multi)run in its own folder; the function Hydra's launchers call."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from neuronlens.config.compose import resolve
+    from neuronlens.config.plan import grid
+
     launched = HydraConfig.get()
-    config = resolve(composed, launched.runtime.choices.get("experiment"))
+    config = resolve(composed, launched.runtime)
     grid(config)
     from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
 
@@ -121,6 +159,12 @@ def job(composed: DictConfig) -> None:
 
 def _job_of(launched: HydraConf) -> Job | None:
     """Return which job of a multirun this is, with the overrides that were swept over; None in a single run."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from neuronlens.records import Job
+
     if launched.mode != RunMode.MULTIRUN:
         return None
     folder, parse = Path(launched.sweep.dir), OverridesParser.create().parse_overrides
@@ -134,7 +178,10 @@ def _job_of(launched: HydraConf) -> Job | None:
 
 
 def _doctor(overrides: list[str]) -> int:
-    config = compose(overrides)
+    from neuronlens.config.compose import compose
+
+    folder, others = _config_dir(overrides)
+    config = compose(others, config_dir=folder)
     from neuronlens.doctor import examine
 
     return 0 if examine(config) else 1
@@ -165,3 +212,51 @@ def _compare(arguments: list[str]) -> int:
 
     put_side_by_side([Path(folder) for folder in folders], Path(options[-1]) if options else None)
     return 0
+
+
+class Verb(NamedTuple):
+    """What the first word of a command line may be.
+
+    Attributes:
+        work: takes the words after it and gives the exit code.
+        arguments: what may stand after it, for its usage line.
+        summary: one line.
+        details: what `--help` adds.
+    """
+
+    work: Callable[[list[str]], int]
+    arguments: str
+    summary: str
+    details: str
+
+
+VERBS: Mapping[str, Verb] = {
+    "run": Verb(
+        _run,
+        "[group=option] [key.sub=value] [-m]",
+        "(default) data, model, activations, ranking, ranges, sweep, report: one run folder below outputs/",
+        "Runs every stage and writes a folder outputs/<run_name>/<date_time>. It is the verb where none is typed.\n"
+        "-m runs one job for each combination of values that are separated by commas: layers.select=0,1 -m.\n"
+        "--cfg job prints the whole config and runs nothing; --hydra-help lists Hydra's other flags.\n"
+        "neuronlens --help lists the groups; neuronlens help KEY says what a key means.",
+    ),
+    "doctor": Verb(
+        _doctor,
+        "[group=option] [key.sub=value]",
+        "check the configured model, layer and head before believing its numbers; exit 1 on a failed check",
+        "Takes the overrides of `run`, and prints one line per check. Exit code 1 where one fails.",
+    ),
+    "report": Verb(
+        _report,
+        "FOLDER ...",
+        "redraw tables and figures of run folders: neuronlens report FOLDER ...",
+        "Writes table.md, summary.json, report.html and figures/ of finished runs again, from their files alone.",
+    ),
+    "compare": Verb(
+        _compare,
+        "FOLDER FOLDER ... [output=FOLDER]",
+        "put run folders side by side, paired by concept with the first: neuronlens compare FOLDER FOLDER ... [output=FOLDER]",
+        "The first folder is the reference. Writes the comparison and the claims it bears out, each as .md, .csv and .tex,\n"
+        "to outputs/compare/<date_time> or to the folder named by output=.",
+    ),
+}

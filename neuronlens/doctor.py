@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
-from neuronlens.config.schema import Config, swept
+from neuronlens.config.knobs import swept
+from neuronlens.config.schema import Config
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import NeuronLensError
 from neuronlens.execution.console import wide_console
@@ -25,10 +25,12 @@ from neuronlens.hooks.replay import replaying, starts_at
 from neuronlens.hooks.resolver import resolve_layers
 from neuronlens.hooks.takes import takes_positions
 from neuronlens.models.batches import collate, text_batches
-from neuronlens.models.inspection import load_for_inspection
-from neuronlens.models.load import locate
+from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.source import locate
 from neuronlens.records import Site
+from neuronlens.report.render.console import to_console
+from neuronlens.report.table import Column, Table, frame_of
 from neuronlens.storage.cache import Store
 
 TOLERANCE = 1e-4  # nats between two orders of the same float32 sums; bf16 and float16 get 0.1
@@ -67,20 +69,26 @@ def examine(config: Config, console: Console | None = None) -> bool:
         source = locate(config.model, store)
         chosen = swept(config, "layers")
         layers = resolve_layers(chosen if config.sweep.layers is not None else chosen[0], source.layer_count)
-        loaded = load_for_inspection(config.model, source)
+        loaded = load(config.model, source, stage="ready" if config.model.finetune.blocks is None else "untrained")
         sites = [Site(layer, config.layers.site) for layer in layers]
         findings = list(check(loaded, sites, edit_positions=config.intervention.edit_positions))
-    table = Table(title=f"{config.model.name}, head {config.model.head}", title_justify="left")
-    for heading in ("check", "result", "detail"):
-        table.add_column(heading)
-    for finding in findings:
-        table.add_row(
-            finding.name, "[green]pass[/green]" if finding.passed else "[bold red]FAIL[/bold red]", finding.detail
-        )
-    console.print(table)
+    console.print(to_console(_table(f"{config.model.name}, head {config.model.head}", findings)))
     failed = sum(not finding.passed for finding in findings)
     console.print(f"{len(findings) - failed} passed, {failed} failed")
     return not failed
+
+
+def _table(title: str, findings: Sequence[Finding]) -> Table:
+    rows = [
+        {"check": finding.name, "result": "pass" if finding.passed else "FAIL", "detail": finding.detail}
+        for finding in findings
+    ]
+    columns = (
+        Column("check", "check"),
+        Column("result", "result", styles={"pass": "green", "FAIL": "bold red"}),
+        Column("detail", "detail"),
+    )
+    return Table("doctor", title, "", frame_of(rows, columns), columns)
 
 
 def check(loaded: LoadedModel, sites: Sequence[Site], *, edit_positions: str) -> Iterator[Finding]:

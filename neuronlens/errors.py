@@ -1,4 +1,4 @@
-"""The errors a user can cause, and the sentence each of them is told in.
+"""The errors that a user can cause, each with the sentence that describes it.
 
 Every message says what was given, what was expected, the nearest valid name where there is one, and the next step.
 """

@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 
 from neuronlens.activations.extract import Extraction, extract
-from neuronlens.config.fingerprint import fingerprint, plain
-from neuronlens.config.parts import nodes
+from neuronlens.config.extras import refuse_missing
+from neuronlens.config.fingerprint import fingerprint
+from neuronlens.config.knobs import needs_select, swept
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import Config, everywhere, swept
+from neuronlens.config.schema import Config
 from neuronlens.data.concepts import load_concepts
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import ConfigError
@@ -25,6 +26,7 @@ from neuronlens.execution.stages import Stages
 from neuronlens.execution.trainer import quiet_libraries
 from neuronlens.hooks.replay import starts_at
 from neuronlens.hooks.resolver import blocks_of, resolve_layers
+from neuronlens.measures.comparison import compare_gates, rank_methods
 from neuronlens.measures.general.rows import (
     GeneralData,
     check_model,
@@ -34,21 +36,27 @@ from neuronlens.measures.general.rows import (
     measure_general,
 )
 from neuronlens.measures.heldout import diagnose
-from neuronlens.measures.matched import compare_gates, matched_erasure, operating_points, rank_methods
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.measures.matched import matched_erasure
 from neuronlens.measures.metrics import BaseOutcomes
+from neuronlens.measures.operating import operating_points
 from neuronlens.measures.rows import on_select, result_rows
 from neuronlens.measures.unedited import correct_sets, count_correct, near_chance
-from neuronlens.models.causal import load_prompted
 from neuronlens.models.finetune import finetuned
-from neuronlens.models.load import ModelSource, load_masked, load_model, locate
+from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.masked import with_vocabulary
+from neuronlens.models.source import ModelSource, locate
 from neuronlens.records import ConceptDataset, IntArray, Job, ResultTable, Site
 from neuronlens.report.conclusion import conclusion, worth_opening
-from neuronlens.report.figures import draw
-from neuronlens.report.page.write import write_page
-from neuronlens.report.tables import markdown, summarise
-from neuronlens.results.folder import RunFolder, provenance
+from neuronlens.report.drawing import draw_run
+from neuronlens.report.tables.document import markdown
+from neuronlens.report.tables.summary import summarise
+from neuronlens.results.folder import RunFolder
+from neuronlens.results.manifest import Manifest, Prompt
+from neuronlens.results.provenance import provenance
 from neuronlens.storage.cache import Store
+from neuronlens.storage.files import json_types
 from neuronlens.storage.spill import state_budget
 from neuronlens.sweep.runner import SiteSweep, Splits, fit_all, site_groups, sweep_group
 from neuronlens.tracking import Tracker
@@ -61,11 +69,14 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         config: checked, as `config.compose` returns it.
         path: the run folder.
         job: which one of a multirun this is.
+
     Raises:
-        NeuronLensError: bad input, told before anything expensive where it can be.
+        NeuronLensError: bad input, reported before anything expensive where that is possible.
     """
     folder, store = RunFolder(Path(path)), Store(Path(config.paths.cache_dir))
+    bootstrap = Bootstrap.of(config)
     stages = Stages(bars=config.trainer.progress, quiet=config.quiet, job=job)
+    refuse_missing(config)
     grid(config)  # refuses combinations that mean nothing
     folder.claim()
     store.claim()
@@ -85,27 +96,33 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         groups = site_groups(config, layers)
         with stages("activations"):
             splits = extract_splits(config, loaded, data, groups, store)
-        counts = count_correct(splits, data.concepts)
+        counts = count_correct(splits, data.concepts, bootstrap.level)
         stages.warn(near_chance(counts))
         with stages("ranking and ranges"):
             fitted = fit_all(config, splits.fit)
         with stages("sweep"):
             sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
         with stages("measures"):
-            table, manifest = measure_all(config, folder, loaded, data, splits, sweeps)
+            table, manifest = measure_all(config, folder, loaded, data, splits, sweeps, bootstrap)
         if speaks is not None:
             with stages("general ability"):
-                table = replace(table, general=general_ability(config, speaks, general, data, sweeps, manifest))
+                able = general_ability(config, speaks, general, data, sweeps, manifest, bootstrap)
+                table = replace(table, general=able)
         with stages("report"):
-            write_run(config, folder, table, data, splits, fitted)
-            draw(folder, table, level=config.evaluation.level, seed=config.seed)
-            write_page(folder, table, manifest)
-        manifest |= {"base_correct": counts.to_dict("records"), "correct_sets": correct_sets(splits)}
-        manifest |= {"timings_s": stages.timings, "peak_memory_gib": peak_memory_gib()}
-        folder.write_record("manifest.json", manifest)  # the folder is whole before anyone else is told of it
+            write_run(config, folder, table, data, splits, fitted, bootstrap)
+            _, left_out = draw_run(folder, table, manifest, bootstrap)
+            stages.warn(left_out)
+        manifest = replace(
+            manifest,
+            base_correct=tuple(counts.to_dict("records")),
+            correct_sets=correct_sets(splits),
+            timings_s=stages.timings,
+            peak_memory_gib=peak_memory_gib(),
+        )
+        folder.write_manifest(manifest)  # last: the folder is whole before anything reads it
         with stages("logging"):
             tracker.log_results(table, manifest)
-    stages.show(*conclusion(table, config.range.get("tau"), job))
+    stages.show(*conclusion(table, config.headline_tau, bootstrap, job))
     stages.show_paths(worth_opening(folder.path) | dict(tracker.notes))
     return table
 
@@ -124,14 +141,13 @@ def _check_count(config: Config, source: ModelSource) -> None:
 def prepare_model(
     config: Config, source: ModelSource, data: ConceptDataset, store: Store
 ) -> tuple[LoadedModel, ConceptDataset]:
-    """Return the model, fine-tuned where that is configured, and the data with labels in the order of its logits."""
+    """Return the model, fine-tuned where that is configured, and the data with concepts in the order of its head."""
     if config.model.finetune.blocks is not None:
-        return finetuned(config.model, source, data, store, config.trainer), data
-    if config.model.head != "seq_cls":
-        return load_prompted(config.model, source, data, config.dataset), data
-    loaded, labels = load_model(config.model, source, data.concepts)
-    order = np.asarray([labels.index(concept) for concept in data.concepts])
-    return loaded, replace(data, concepts=labels, labels=order[data.labels])
+        loaded = finetuned(config.model, source, data, store, config.trainer)
+    else:
+        loaded = load(config.model, source, data.concepts, prompt=config.dataset.prompt, data=data)
+    order = np.asarray([loaded.concepts.index(concept) for concept in data.concepts])
+    return loaded, replace(data, concepts=loaded.concepts, labels=order[data.labels])
 
 
 def extract_splits(
@@ -149,11 +165,11 @@ def extract_splits(
     )
     chosen = config.evaluation.select != "none"
     select = None
-    if chosen or "joint" in everywhere(config, "gate"):
+    if needs_select(config):
         keep = starts if chosen or incremental else ()
         select = extract(loaded, data, "select", keep=keep, to_the_head=chosen or incremental, **options)
     elif len(data.rows("select")) and not incremental:
-        select = extract(loaded, data, "select", to_the_head=False, **options)  # for the joint gate of a ConceptLens
+        select = extract(loaded, data, "select", to_the_head=False, **options)  # for the gates of a ConceptLens
     return Splits(fit, extract(loaded, data, "test", keep=starts, **options), select)
 
 
@@ -164,41 +180,40 @@ def measure_all(
     data: ConceptDataset,
     splits: Splits,
     sweeps: list[SiteSweep],
-) -> tuple[ResultTable, dict[str, Any]]:
-    """Return the results tables and the manifest without its timings."""
-    options_used = {"scope", "beta", "covariance"}
-    shared_knobs = {name: getattr(config.intervention, name) for name in sorted(options_used)}
-    nodes_used = [nodes(config, group) for group in ("saliency", "range")]
-    fitting = fingerprint([nodes_used, config.evaluation.fit_on, shared_knobs, config.seed])
+    bootstrap: Bootstrap,
+) -> tuple[ResultTable, Manifest]:
+    """Return the results tables and the manifest without its timings and counts."""
+    fitting = fingerprint([config.evaluation.fit_on, config.seed])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     shared: dict[str, Any] = {"run_id": folder.path.name, "data": data, "fingerprints": keys}
     labels, base = _base(splits.test)
-    rows = result_rows(config, sweeps=sweeps, base=base, labels=labels, **shared)
+    rows = result_rows(config, sweeps=sweeps, base=base, labels=labels, bootstrap=bootstrap, **shared)
     points = pd.DataFrame()
     if config.evaluation.select != "none" and splits.select is not None:
         select_labels, select_base = _base(splits.select)
-        quick = replace(config, evaluation=replace(config.evaluation, bootstrap=0))
-        chosen_on = result_rows(quick, sweeps=on_select(sweeps), base=select_base, labels=select_labels, **shared)
+        own: dict[str, Any] = {"base": select_base, "labels": select_labels, "bootstrap": bootstrap.off()}
+        chosen_on = result_rows(config, sweeps=on_select(sweeps), **own, **shared)
         points = operating_points(chosen_on, rows, config.evaluation.erasure_levels)
     matched = matched_erasure(rows, config.evaluation.erasure_levels)
-    options: dict[str, Any] = {"level": config.evaluation.level, "seed": config.seed}
-    options["resamples"] = config.evaluation.bootstrap
-    compared = compare_gates(matched, **options), rank_methods(matched, **options)
+    compared = compare_gates(matched, bootstrap), rank_methods(matched, bootstrap)
     counts = {"n": len(labels), "concepts": len(data.concepts)}
     summary = {"accuracy": float(base.correct.mean()), "confidence": float(base.gold.mean()), **counts}
-    manifest = {
-        "run_id": folder.path.name,
-        "config": plain(config),
-        "fingerprints": keys,
-        "seed": config.seed,
-        "dropped_concepts": data.dropped,
-    }
-    manifest |= {"model_folder": loaded.folder, "max_length": loaded.max_length, "concepts": data.concepts}
-    if loaded.prompt is not None:
-        asked = loaded.prompt
-        manifest["prompt"] = {"text": asked.text, "labels": asked.label_texts, "examples": plain(asked.examples)}
-    manifest |= {"model_type": loaded.model.config.model_type, "layer_count": len(blocks_of(loaded.model))}
-    return ResultTable(rows, matched, *compared, points, summary), manifest | provenance()
+    asked = loaded.prompt
+    manifest = Manifest(
+        stored_config=json_types(config),
+        run_id=folder.path.name,
+        seed=config.seed,
+        fingerprints=keys,
+        concepts=data.concepts,
+        dropped_concepts=data.dropped,
+        model_type=loaded.model.config.model_type,
+        layer_count=len(blocks_of(loaded.model)),
+        model_folder=loaded.folder,
+        max_length=loaded.max_length,
+        prompt=None if asked is None else Prompt(asked.text, asked.label_texts, asked.examples),
+        **provenance(),
+    )
+    return ResultTable(rows, matched, *compared, points, summary), manifest
 
 
 def _base(split: Extraction) -> tuple[IntArray, BaseOutcomes]:
@@ -217,7 +232,7 @@ def speaker(config: Config, source: ModelSource, loaded: LoadedModel) -> LoadedM
     general = config.evaluation.general
     if not (general.perplexity or general.mmlu):
         return None
-    found = loaded if loaded.prompt is not None else load_masked(config.model, source, loaded)
+    found = with_vocabulary(config.model, source, loaded)
     check_model(general, found)
     return found
 
@@ -228,15 +243,16 @@ def general_ability(
     general: GeneralData,
     data: ConceptDataset,
     sweeps: Sequence[SiteSweep],
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return perplexity and MMLU under the chosen cells of every group of sites."""
     measured = []
     for sweep in sweeps:
         cells = chosen_cells(config.evaluation.general, sweep.cells, data.concepts)
         measured.append((sweep, measure_general(config, loaded, general, sweep.builders, cells)))
-    keys = {"run_id": str(manifest["run_id"]), "fingerprints": manifest["fingerprints"]}
-    return general_rows(config, data=data, sweeps=measured, **keys)
+    keys: dict[str, Any] = {"run_id": manifest.run_id, "fingerprints": manifest.fingerprints}
+    return general_rows(config, data=data, sweeps=measured, bootstrap=bootstrap, **keys)
 
 
 def write_run(
@@ -246,9 +262,10 @@ def write_run(
     data: ConceptDataset,
     splits: Splits,
     fitted: Mapping[Site, Fitted],
+    bootstrap: Bootstrap,
 ) -> None:
     """Write the run folder's tables and arrays."""
-    tau = config.range.get("tau")
+    tau = config.headline_tau
     folder.write_results(table)
     base = {}
     for split, extraction in (("fit", splits.fit), ("select", splits.select), ("test", splits.test)):
@@ -260,8 +277,8 @@ def write_run(
     if config.evaluation.diagnostics:
         fraction = config.intervention.top_fraction
         folder.write_diagnostics(*diagnose(fitted, splits.test.activations, top_fraction=fraction))
-    folder.write_text("table.md", markdown(table, tau))
-    folder.write_record("summary.json", summarise(table, tau, len(data.concepts)))
+    folder.write_text("table.md", markdown(table, tau, bootstrap))
+    folder.write_summary(summarise(table, tau, bootstrap))
 
 
 @contextmanager

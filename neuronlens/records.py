@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,19 +34,29 @@ class Site(NamedTuple):
         return f"{self.name}.{self.layer}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Knobs:
-    """What a cell does, its concept apart. A knob that plays no part is None."""
+    """What a cell does, its concept apart. A knob that plays no part is None.
 
-    saliency: str | None
-    top_fraction: float | None
-    top_count: int | None
-    range: str | None
-    tau: float | None
+    Attributes:
+        saliency, range, gate, edit: names of options.
+        scope: what neurons are ranked over, their `layer` or the whole `model`.
+        parameters: of the edit and the gate, as the results show them: `beta=0.125`.
+        made_of: fingerprint of all that the ranking, range, gate and edit are built from.
+    """
+
+    saliency: str | None = None
+    top_fraction: float | None = None
+    top_count: int | None = None
+    scope: str | None = None
+    range: str | None = None
+    tau: float | None = None
     gate: str
     edit: str
     strength: float
     control: str | None = None
+    parameters: str | None = None
+    made_of: str | None = None
 
 
 Cell = tuple[Knobs, int]
@@ -67,7 +77,7 @@ class Job:
     multirun: str
 
     def __str__(self) -> str:
-        """Return the job as it is told on the console: `#0 dataset=imdb`."""
+        """Return the job as the console shows it: `#0 dataset=imdb`."""
         return " ".join([f"#{self.number}", *self.overrides])
 
 
@@ -154,6 +164,10 @@ class ConceptStatistics:
         return np.sqrt(self.variance)
 
 
+MOMENTS = tuple(moment.name for moment in fields(ConceptStatistics))
+"""What `ConceptStatistics` holds, by name and in the order of its fields."""
+
+
 @dataclass(frozen=True)
 class ActivationSet:
     """Activations at one site, before any edit, with what the unedited model said.
@@ -235,7 +249,7 @@ class ActivationRanges:
         statistics: moments of the samples it was fitted on.
         skipped: concept index -> why no range could be fitted.
         law: how well the estimator's law fits, `[concept, neuron]` float64 each: `skewness`, `excess_kurtosis`,
-            `ks_statistic`, `ks_p` (ranges/normality.py). Empty where nothing was fitted.
+            `ks_statistic`, `ks_p` (ranges/diagnostics/normality.py). Empty where nothing was fitted.
         components: of a mixture law, `weights`, `means`, `stds` `[concept, component, neuron]` float64, unused ones with
             weight 0. Empty for an estimator without one.
     """

@@ -18,6 +18,7 @@ from transformers import (
     BertConfig,
     DistilBertConfig,
     Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
@@ -31,6 +32,7 @@ from transformers import (
 
 from neuronlens.activations.moments import statistics_of
 from neuronlens.records import ActivationSet, FloatArray, IntArray, Site
+from tests.seeds import pytest_configure, seeded  # noqa: F401 - a hook and a fixture for every test
 
 WORDS = [f"w{number}" for number in range(60)]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
@@ -46,6 +48,7 @@ _SMALL = {
     "pad_token_id": 0,
 }
 _DECODER = {**_SMALL, "num_key_value_heads": 1, "head_dim": 8, "bos_token_id": None, "eos_token_id": None}
+GEMMA3_LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]  # its own default would be sliding alone
 FAMILY_CONFIGS: dict[str, Callable[..., Any]] = {
     "bert": lambda **more: BertConfig(**_SMALL, **more),
     "roberta": lambda **more: RobertaConfig(**{**_SMALL, "max_position_embeddings": 66}, **more),
@@ -62,6 +65,7 @@ FAMILY_CONFIGS: dict[str, Callable[..., Any]] = {
     "qwen3": lambda **more: Qwen3Config(**_DECODER, **more),
     "gemma": lambda **more: GemmaConfig(**_DECODER, **more),
     "gemma2": lambda **more: Gemma2Config(**_DECODER, sliding_window=4, **more),
+    "gemma3_text": lambda **more: Gemma3TextConfig(**_DECODER, sliding_window=4, layer_types=GEMMA3_LAYERS, **more),
 }
 FAMILY_NAMES = sorted(FAMILY_CONFIGS)
 

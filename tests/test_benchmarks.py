@@ -23,7 +23,7 @@ def test_its_plain_side_and_its_extraction_say_the_same() -> None:
     found = job.extracted()
     logits = torch.cat([job.loaded.model(ids).logits[:, -1] for ids in job.ids])
     said = torch.log_softmax(logits, -1)
-    tokens = job.loaded.head.tokens
+    tokens = job.loaded.head.labels.tokens
     assert {len(label) for label in tokens} == {1, 2}
     assert found.log_probabilities is not None
     difference = found.log_probabilities[:, 1] - found.log_probabilities[:, 2]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from neuronlens import doctor
+from neuronlens import __version__, doctor
 from neuronlens.cli import run_command
+from neuronlens.config.groups import group_names, option_names
 
 
 def _said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -136,6 +137,62 @@ def test_help_names_every_verb_and_group(capsys: pytest.CaptureFixture[str]) -> 
     told = capsys.readouterr().out
     for word in ("run", "doctor", "report", "gaussian", "newsgroups20", "minilm"):
         assert word in told
+
+
+@pytest.mark.parametrize("group", group_names())
+def test_help_lists_every_group_with_its_options(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--help"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == [group])
+    assert option_names(group)[0] in line
+
+
+@pytest.mark.parametrize("verb", ["run", "doctor", "report", "compare"])
+@pytest.mark.parametrize("asked", ["--help", "-h"])
+def test_every_verb_answers_help(verb: str, asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([verb, asked]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"neuronlens {verb} ")
+    assert "Hydra is an open-source" not in told
+
+
+def test_help_beside_overrides_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["model=gpt2", "--help"]) == 0
+    assert "Groups and their options" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["help", "sweep.tau"], ["--help", "sweep.tau"], ["run", "--help", "sweep.tau"]])
+def test_help_says_what_a_key_means(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(arguments) == 0
+    told = capsys.readouterr().out
+    for said in ("sweep.tau", "Values of range.tau.", "A list of numbers, or null, default null", "a number >= 0"):
+        assert said in told
+
+
+def test_help_on_an_unknown_key_is_2_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["help", "datset.prompt"]) == 2
+    assert "Did you mean 'dataset.prompt'" in _said(capsys)
+
+
+def test_version_prints_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--version"]) == 0
+    assert capsys.readouterr().out == f"neuronlens {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["help", "range"], ["run", "-h"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        f"import sys; from neuronlens.cli import run_command; assert run_command({arguments}) == 0;"
+        "heavy = {'hydra', 'omegaconf', 'numpy', 'pandas', 'torch', 'transformers'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_several_problems_are_one_message_of_several_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["run", "sweep.tau=[-1]", "seed=-1", "range.tau=hello"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "neuronlens: seed is -1, expected at least 0 and at most 4,294,967,295."
+    assert len(lines) == 3
 
 
 def test_doctor_passes_on_a_sound_model_and_fails_on_a_broken_one(

@@ -14,7 +14,7 @@ from tests.activations.test_extract import loaded
 from tests.sweep.test_evaluator_causal import language_model
 
 
-@pytest.mark.parametrize("family", ["bert", "llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("family", ["bert", "llama", "gpt2", "gemma2", "gemma3_text"])
 @pytest.mark.parametrize("name", ["resid_post", "mlp_neurons", "attn_out"])
 def test_sound_models_pass_at_every_layer(family: str, name: str) -> None:
     findings = list(check(loaded(family), [Site(layer, name) for layer in range(3)], edit_positions="record"))

@@ -135,7 +135,7 @@ def test_two_cells_under_the_same_knobs_are_refused() -> None:
 
 
 def test_means_leave_out_what_is_no_number() -> None:
-    found = mean_columns("drop", [0.2, np.nan, 0.4])
+    found = mean_columns("drop", [0.2, np.nan, 0.4], nl.Bootstrap(0.95, 1000, 0))
     assert found["drop"] == pytest.approx(0.3)
     assert [found["drop_low"], found["drop_high"]] == pytest.approx([0.2, 0.4])
 

@@ -15,8 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from neuronlens.config.compose import compose
 from neuronlens.errors import ModelError, NeuronLensError
-from neuronlens.measures.metrics import MEASURES
-from neuronlens.measures.rows import COLUMNS
+from neuronlens.measures.columns import MEASURES, RESULTS
 from neuronlens.pipeline import run
 from neuronlens.results.folder import RunFolder
 
@@ -51,7 +50,7 @@ def test_the_run_folder_holds_what_the_contract_says(finished: Path) -> None:
 
 def test_results_are_tidy_and_csv_and_parquet_agree(finished: Path) -> None:
     rows, text = pd.read_parquet(finished / "results.parquet"), pd.read_csv(finished / "results.csv")
-    assert list(rows.columns) == list(text.columns) == list(COLUMNS)
+    assert list(rows.columns) == list(text.columns) == RESULTS.in_file
     assert len(rows) == len(text) == 4 * (1 + 36)
     assert rows["cell_id"].is_unique
     neuron, none = rows[rows["gate"] == "neuron"], rows[rows["edit"] == "none"]
@@ -210,7 +209,7 @@ def test_trap_23_another_option_is_another_cell_and_another_model(
 
 
 def test_trap_26_the_compared_tau_is_the_configured_one_not_the_best_on_test(finished: Path) -> None:
-    from neuronlens.report.tables import headline
+    from neuronlens.report.tables.comparison import headline
 
     table = RunFolder(finished).read_results()
     assert set(table.comparison["tau"]) == {1.0, 2.5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -96,8 +97,14 @@ def test_no_two_files_import_each_other() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_module_over_400_lines(path: Path) -> None:
-    assert path.read_text().count("\n") <= 400
+def test_no_module_over_300_lines(path: Path) -> None:
+    assert path.read_text().count("\n") <= 300
+
+
+def test_the_median_module_is_short_and_the_top_holds_six() -> None:
+    sizes = sorted(path.read_text().count("\n") for path in MODULES if path.name != "__init__.py")
+    assert sizes[len(sizes) // 2] < 120
+    assert len(list(PACKAGE.glob("*.py"))) <= 6
 
 
 def test_trap_30_importing_changes_nothing() -> None:
@@ -122,9 +129,36 @@ assert before[:4] == state()[:4] and torch.initial_seed() == seed, "the stages"
 
 
 def test_every_trap_of_the_built_issues_is_a_named_test() -> None:
-    built = {*range(1, 24), 25, 26, 27, 29, 30}
+    built = {*range(1, 24), 25, 26, 27, 29, 30, 49}
     named: set[int] = set()
     for path in (ROOT / "tests").rglob("test_*.py"):
         for match in re.finditer(r"def test_trap_((?:\d+_)+)", path.read_text()):
             named |= {int(number) for number in match.group(1).strip("_").split("_")}
     assert named >= built, f"traps without a test: {sorted(built - named)}"
+
+
+@pytest.mark.parametrize("folder", ["experiments", "benchmarks"])
+def test_experiments_and_benchmarks_use_the_public_names_alone(folder: str) -> None:
+    for path in sorted((ROOT / folder).glob("*.py")):
+        inside = {name for name in _imports(path) if name.startswith("neuronlens.")}
+        assert not inside, (
+            f"{path.name} imports {', '.join(sorted(inside))}. Next: a public name of neuronlens/__init__.py"
+        )
+
+
+def test_every_public_name_is_there_and_typed() -> None:
+    import neuronlens as nl
+
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    typed = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("neuronlens.")
+        for alias in node.names
+    }
+    assert sorted(typed) == nl.__all__[1:]
+    for name, home in typed.items():
+        module, _, attribute = home.rpartition(".")
+        assert getattr(nl, name) is getattr(importlib.import_module(module), attribute)

@@ -15,7 +15,7 @@ from neuronlens.activations import states as stored
 from neuronlens.activations.moments import ConceptMoments
 from neuronlens.activations.states import Recorded, StoredStates
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
@@ -191,6 +191,7 @@ def extract(
         to_the_head: whether the unedited predictions are wanted as well.
         store: where the pass is kept under the fingerprint of all that it rests on; None keeps nothing.
         budget: holds the states, shared with other passes; None for one of this pass's own, as the trainer's config says.
+
     Raises:
         ActivationError: NaN or infinity among them.
     """

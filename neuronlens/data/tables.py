@@ -25,12 +25,13 @@ READERS = {
 
 @contextmanager
 def reading(where: str, *, hub: bool, option: str) -> Iterator[None]:
-    """Tell whatever `datasets` raises in the block in one sentence.
+    """Turn whatever `datasets` raises in the block into one sentence.
 
     Args:
         where: path, wheel or hub id, as the user knows it.
         hub: whether the network may be at fault.
         option: the config entry that takes a local copy instead.
+
     Raises:
         DataError: in the place of anything that is not one already.
     """
@@ -60,7 +61,8 @@ def file_splits(files: Mapping[str, Path], read_options: Mapping[str, Any], stor
     """Return the splits of files of one kind and with the same columns; call it within `reading`.
 
     Args:
-        read_options: for the reader, as pandas calls them; tabs separate .tsv and .tab files without being told.
+        read_options: for the reader, as pandas calls them; tabs separate .tsv and .tab files by themselves.
+
     Raises:
         DataError: files of several kinds.
     """
@@ -76,6 +78,7 @@ def split_files(folder: Path, splits: Sequence[str], option: str) -> dict[str, P
 
     Args:
         option: the config entry that named the folder.
+
     Raises:
         DataError: not a folder, no file of any split, or two of one.
     """

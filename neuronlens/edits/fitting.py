@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from neuronlens.activations.subsets import with_labels
-from neuronlens.config.parts import build, nodes, widths
+from neuronlens.config.knobs import names, widths
+from neuronlens.config.nodes import part
 from neuronlens.config.schema import Config
 from neuronlens.errors import ActivationError
+from neuronlens.ranges.base import RangeEstimator, WidthEstimator
 from neuronlens.records import ActivationRanges, ActivationSet, NeuronRanking
+from neuronlens.saliency.base import Ranker
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,18 @@ class Fitted:
         activations: the samples they were fitted on.
         rankings: by saliency name.
         ranges: by (range name, tau); tau is None for a range without one.
-        failed: name of a ranking or range that the data refused -> the reason, for the results (TRAPS 10).
+        failed: `failure` of a ranking or range that the data refused -> the reason, for the results (TRAPS 10).
     """
 
     activations: ActivationSet
     rankings: Mapping[str, NeuronRanking]
     ranges: Mapping[tuple[str, float | None], ActivationRanges]
     failed: Mapping[str, str] = field(default_factory=dict)
+
+
+def failure(group: str, name: str) -> str:
+    """Return the key of `Fitted.failed` for an option: a ranker and a range may have one name."""
+    return f"{group}.{name}"
 
 
 def fit_site(config: Config, activations: ActivationSet) -> Fitted:
@@ -42,11 +49,12 @@ def fit_site(config: Config, activations: ActivationSet) -> Fitted:
 def rank(config: Config, activations: ActivationSet) -> tuple[dict[str, NeuronRanking], dict[str, str]]:
     """Return the rankings that the run's grids name, and the reasons of those that the data refused."""
     rankings, failed = {}, {}
-    for name, node in nodes(config, "saliency").items():
+    for name in names(config, "saliency"):
+        ranker: Ranker = part(config, "saliency", name)
         try:
-            rankings[name] = build(node, "saliency").rank(activations)
+            rankings[name] = ranker.rank(activations)
         except ActivationError as error:
-            failed[name] = str(error)
+            failed[failure("saliency", name)] = str(error)
     return rankings, failed
 
 
@@ -54,23 +62,24 @@ def fit_ranges(
     config: Config, activations: ActivationSet
 ) -> tuple[dict[tuple[str, float | None], ActivationRanges], dict[str, str]]:
     """Return the ranges that the run's grids name at their widths, and the reasons of those that the data refused."""
-    ranges, failed = {}, {}
-    for name, node in nodes(config, "range").items():
+    ranges: dict[tuple[str, float | None], ActivationRanges] = {}
+    failed = {}
+    for name in names(config, "range"):
         try:
-            for fitted in _fit_range(node, activations, widths(config, node)):
-                ranges[name, fitted.tau] = fitted
+            ranges |= {(name, tau): fitted for tau, fitted in _fit_range(config, name, activations)}
         except ActivationError as error:
-            failed[name] = str(error)
+            failed[failure("range", name)] = str(error)
     return ranges, failed
 
 
-def _fit_range(node: Mapping[str, Any], activations: ActivationSet, taus: list[float | None]) -> list[ActivationRanges]:
-    estimator = build(node, "range")
-    if taus == [None]:
-        return [estimator.fit(activations)]
-    if hasattr(estimator, "fit_widths"):
-        return estimator.fit_widths(activations, taus)
-    return [build(node, "range", tau=tau).fit(activations) for tau in taus]
+def _fit_range(config: Config, name: str, activations: ActivationSet) -> list[tuple[float | None, ActivationRanges]]:
+    """Return one range per width, all widths from one fit."""
+    taus = [tau for tau in widths(config, name) if tau is not None]
+    if not taus:
+        estimator: RangeEstimator = part(config, "range", name)
+        return [(None, estimator.fit(activations))]
+    wide: WidthEstimator = part(config, "range", name)
+    return list(zip(taus, wide.fit_widths(activations, taus), strict=True))
 
 
 def shuffled_labels(activations: ActivationSet, seed: int) -> ActivationSet:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from neuronlens.edits.base import EditBatch
 from neuronlens.errors import ShapeError
 
 
 @dataclass(frozen=True)
-class GatedEdit:
+class GatedEdit(EditBatch):
     """Edits of several cells at one site. Numbers float32 at least; every cell has the same neurons and intervals.
 
     Attributes:
         lower, upper: `[cell, interval, neuron]`, bounds included; (+inf, -inf) leaves a neuron alone.
         scale, shift: `[cell, neuron]`, the target T(x) = scale * x + shift.
         strength: `[cell]`; 0 leaves everything alone, 1 reaches the target.
-        distance: `[cell]` bool, the cells whose scale shrinks with the distance from the interval's centre
-            (`dampen_distance`); None where none does.
+        distance: `[cell]` bool, the cells whose scale shrinks towards the interval's centre (`Affine.by_distance`); None
+            where none does.
     """
 
     lower: Tensor
@@ -32,6 +34,26 @@ class GatedEdit:
     def __call__(self, hidden: Tensor, mask: Tensor | None = None, *, allowed: Tensor | None = None) -> Tensor:
         """Return the edited hidden states: see `apply_gated`."""
         return apply_gated(hidden, self, mask, allowed=allowed)
+
+    @classmethod
+    def stack(cls, batches: Sequence[GatedEdit]) -> GatedEdit:
+        """Return several batches as one, fewer intervals filled up with empty ones."""
+        never = [torch.zeros(len(batch.strength), dtype=torch.bool) for batch in batches]
+        flags = [no if batch.distance is None else batch.distance for batch, no in zip(batches, never, strict=True)]
+        distance = torch.cat(flags)
+        return cls(
+            lower=padded([batch.lower for batch in batches], torch.inf),
+            upper=padded([batch.upper for batch in batches], -torch.inf),
+            scale=torch.cat([batch.scale for batch in batches]),
+            shift=torch.cat([batch.shift for batch in batches]),
+            strength=torch.cat([batch.strength for batch in batches]),
+            distance=distance if distance.any() else None,
+        )
+
+    @property
+    def cells(self) -> int:
+        """How many cells there are."""
+        return len(self.strength)
 
     def to(self, device: torch.device | str) -> GatedEdit:
         """Return the edit on `device`."""
@@ -56,10 +78,12 @@ def apply_gated(
         edit: what to do per cell.
         mask: positions that may change `[sample, position]`; None for all.
         allowed: a further gate `[cell, sample, position]`, one decision for all neurons; None for open.
+
     Returns:
         A new tensor `[cell, sample, position, neuron]` of `hidden`'s dtype. A value outside every interval, at a closed
         position or in a cell of strength 0 keeps its bits. A result past the dtype's range is its largest number, so
         that finite values stay finite (TRAPS 7).
+
     Raises:
         ShapeError: neuron, cell, sample or position counts differ.
     """
@@ -94,6 +118,7 @@ def distance_share(values: Tensor, edit: GatedEdit) -> Tensor:
 
     Args:
         values: `[cell or 1, sample, position, neuron]`, float32 at least.
+
     Returns:
         `[cell, sample, position, neuron]` in [0, 1]; 1 for a value outside every interval.
     """
@@ -133,3 +158,10 @@ def open_positions(
     if mask is None or allowed is None:
         return allowed if mask is None else mask[None]
     return allowed & mask[None]
+
+
+def padded(tensors: Sequence[Tensor], fill: float) -> Tensor:
+    """Return `[cell, row, neuron]` tensors as one, those of fewer rows filled up with rows of `fill`."""
+    rows = max(tensor.shape[1] for tensor in tensors)
+    grown = [torch.nn.functional.pad(t, (0, 0, 0, rows - t.shape[1]), value=fill) for t in tensors]
+    return torch.cat(grown)

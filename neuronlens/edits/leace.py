@@ -6,16 +6,47 @@ pseudo-inverse, and U an orthonormal basis of the column space of W Sigma_xz, r(
 
 from __future__ import annotations
 
-import numpy as np
-from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covariance
+from typing import Annotated
 
+import numpy as np
+
+from neuronlens.config.rules import OneOf
 from neuronlens.config.schema import COVARIANCES
-from neuronlens.edits.projections import Projection, identity
+from neuronlens.edits.base import Edit, Projection, identity
 from neuronlens.errors import ActivationError, ConfigError, ShapeError, unknown
-from neuronlens.records import FloatArray, IntArray
+from neuronlens.records import ActivationSet, FloatArray, IntArray
 
 CORRELATION_FLOOR = 1e-9
 """A whitened cross-covariance below this, relative to the concept's own deviation, is float64 rounding."""
+
+
+class Leace(Edit):
+    """Least-squares concept erasure of one concept against the rest."""
+
+    mixes_neurons = True
+
+    def __init__(self, *, covariance: Annotated[str, OneOf(COVARIANCES)] = "ledoit_wolf") -> None:
+        """Estimate the covariance so: see `LeaceFitter`.
+
+        Raises:
+            ConfigError: an unknown covariance.
+        """
+        if covariance not in COVARIANCES:
+            raise ConfigError(unknown("covariance", covariance, COVARIANCES))
+        self.covariance = covariance
+        self._whitened: tuple[ActivationSet, LeaceFitter] | None = None
+
+    def target(self, activations: ActivationSet, concept: int) -> Projection:
+        """Return the erasure; the identity, with the reason, where no neuron varies with the concept.
+
+        The whitening is kept for the next concept of the same activations.
+
+        Raises:
+            ActivationError: fewer than two samples, or no neuron that varies.
+        """
+        if self._whitened is None or self._whitened[0] is not activations:
+            self._whitened = activations, LeaceFitter(activations.values, covariance=self.covariance)
+        return self._whitened[1].erase(activations.labels == concept)
 
 
 class LeaceFitter:
@@ -30,6 +61,7 @@ class LeaceFitter:
                 neurons the empirical one is singular and its erasure fits the samples' noise: shrink it. The
                 erasure is exact on the fitted samples either way; which change counts as smallest differs.
             tolerance: eigenvalues below this share of the largest count as 0, and their directions are left alone.
+
         Raises:
             ActivationError: fewer than two samples, or no neuron that varies (covariance of rank 0).
             ConfigError: an unknown covariance, or a tolerance outside [0, 1).
@@ -40,6 +72,8 @@ class LeaceFitter:
             raise ConfigError(f"tolerance is {tolerance}, expected a number in [0, 1).")
         if len(values) < 2:
             raise ActivationError(f"{len(values)} samples to fit a covariance on, expected at least 2.")
+        from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covariance
+
         wide = values.astype(np.float64)
         self.mean: FloatArray = wide.mean(axis=0)
         self._centred = wide - self.mean
@@ -65,8 +99,10 @@ class LeaceFitter:
         Args:
             labels: bool or integer `[sample]`, of the samples fitted on. k values give a projection of rank k - 1 at
                 most. They are read as a one-hot indicator, so their order and numbers play no part.
+
         Returns:
             The projection; the identity, with the reason, where the labels are constant or no neuron varies with them.
+
         Raises:
             ShapeError: samples and labels differ in number.
         """

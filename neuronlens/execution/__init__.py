@@ -1,0 +1,1 @@
+"""How stages run: the trainer, the console, progress and timings."""

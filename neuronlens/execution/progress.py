@@ -1,4 +1,4 @@
-"""Says how far a run is: live bars with rates on a terminal, plain lines in a pipe, nothing where it is quiet."""
+"""Shows how far a run is: live bars with rates on a terminal, plain lines in a pipe, nothing where it is quiet."""
 
 from __future__ import annotations
 
@@ -14,26 +14,45 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 PLAIN_EVERY_S = 60.0
-"""Seconds between two lines of a stage that is still at it, where no bar can be drawn."""
+"""Seconds between two lines of a stage that is still running, where no bar can be drawn."""
 Advance = Callable[[float], None]
 _current: ContextVar[ProgressLines | None] = ContextVar("neuronlens_progress", default=None)
 
 
-def spoken_rate(rate: float, unit: str) -> str:
-    """Return a rate as people read it, in whichever direction has the larger number.
+def singular(units: str) -> str:
+    """Return the word for one of some units.
 
-    >>> spoken_rate(1234.5, "samples"), spoken_rate(8.14, "steps"), spoken_rate(0.05, "cells")
-    ('1,234 samples/s', '8.1 steps/s', '20 s per 1 cells')
+    >>> singular("cells"), singular("batches")
+    ('cell', 'batch')
+    """
+    return units.removesuffix("es") if units.endswith("ches") else units.removesuffix("s")
+
+
+def amount_text(amount: float, units: str) -> str:
+    """Return a number of units.
+
+    >>> amount_text(1.0, "cells"), amount_text(1234.0, "samples")
+    ('1 cell', '1,234 samples')
+    """
+    number = f"{amount:,.0f}"
+    return f"{number} {singular(units) if number == '1' else units}"
+
+
+def rate_text(rate: float, unit: str) -> str:
+    """Return a rate, as units per second or as seconds per unit, whichever has the larger number.
+
+    >>> rate_text(1234.5, "samples"), rate_text(8.14, "steps"), rate_text(0.05, "cells")
+    ('1,234 samples/s', '8.1 steps/s', '20 s per cell')
     """
     if 0 < rate < 0.1:
-        return f"{1 / rate:,.0f} s per 1 {unit}"
+        return f"{1 / rate:,.0f} s per {singular(unit)}"
     return f"{rate:,.0f} {unit}/s" if rate >= 100 else f"{rate:.1f} {unit}/s"
 
 
-def spoken_seconds(seconds: float) -> str:
-    """Return a time that is left.
+def duration_text(seconds: float) -> str:
+    """Return a time in hours, minutes and seconds.
 
-    >>> spoken_seconds(9.4), spoken_seconds(3700)
+    >>> duration_text(9.4), duration_text(3700)
     ('0:00:09', '1:01:40')
     """
     return str(timedelta(seconds=max(0, int(seconds))))
@@ -48,22 +67,22 @@ class _Bar(BarColumn):
 
 
 class _Counted(ProgressColumn):
-    """How much of a task is done, how fast, and how long the rest takes; the time so far where nothing is counted."""
+    """How much of a task is done, how fast, and how long the rest takes; the time since its start where nothing is counted."""
 
     def render(self, task: Task) -> Text:
         """Return the text right of a bar."""
         if task.total is None:
-            return Text(spoken_seconds(task.elapsed or 0), style="dim")
-        told = f"{task.completed:,.0f}/{task.total:,.0f} {task.fields['unit']}"
+            return Text(duration_text(task.elapsed or 0), style="dim")
+        shown = f"{task.completed:,.0f}/{task.total:,.0f} {task.fields['unit']}"
         if task.speed:
-            told += f"  {spoken_rate(task.speed, task.fields['unit'])}"
+            shown += f"  {rate_text(task.speed, task.fields['unit'])}"
         if task.time_remaining is not None:
-            told += f"  {spoken_seconds(task.time_remaining)} left"
-        return Text(told)
+            shown += f"  {duration_text(task.time_remaining)} left"
+        return Text(shown)
 
 
 class ProgressLines:
-    """The lines of one run about itself, on stderr: one per stage, and bars while it runs where someone watches."""
+    """What a run prints about itself on stderr: one line per stage, and bars while it runs where someone watches."""
 
     def __init__(
         self,
@@ -77,7 +96,7 @@ class ProgressLines:
 
         Args:
             bars: draw them where the console is a terminal.
-            prefix: put before every line, to tell the jobs of a multirun apart.
+            prefix: put before every line, to know the jobs of a multirun by.
             clock: gives seconds.
         """
         self.console, self.prefix, self.clock = console, prefix, clock
@@ -85,7 +104,7 @@ class ProgressLines:
         self._drawn: Progress | None = None
         self._counts: dict[str, list[float]] = {}
 
-    def say(self, text: str, style: str | None = None) -> None:
+    def print_line(self, text: str, style: str | None = None) -> None:
         """Print a line under the prefix; never wrapped, so that a log has one line for it."""
         self.console.print(Text(self.prefix + text, style=style or ""), soft_wrap=True)
 
@@ -106,19 +125,19 @@ class ProgressLines:
         finally:
             self._drawn = None
             _current.reset(token)
-        self.say(f"{name:<20} {self.clock() - started:7.1f} s{self._counted()}")
+        self.print_line(f"{name:<20} {self.clock() - started:7.1f} s{self._counted()}")
 
     def _counted(self) -> str:
-        """Return what the stage counted, unit by unit, with the rate over the time it was at it."""
-        told = [
-            f"{amount:,.0f} {unit}" + (f", {spoken_rate(amount / seconds, unit)}" if seconds > 0 else "")
+        """Return how much the stage counted of each unit, with the rate over the time that it took."""
+        parts = [
+            amount_text(amount, unit) + (f", {rate_text(amount / seconds, unit)}" if seconds > 0 else "")
             for unit, (amount, seconds) in self._counts.items()
         ]
-        return "  " + "; ".join(told) if told else ""
+        return "  " + "; ".join(parts) if parts else ""
 
     @contextmanager
     def counting(self, what: str, total: float, unit: str) -> Iterator[Advance]:
-        """Count up to `total` units of a stage's work; gives what is called with each amount that was done."""
+        """Count up to `total` units of a stage's work; gives a function to call with each amount that is done."""
         started = last = self.clock()
         done = 0.0
         task = None
@@ -133,8 +152,8 @@ class ProgressLines:
                 self._drawn.advance(task, amount)
             elif now - last >= PLAIN_EVERY_S and done > 0:
                 last, rate = now, done / (now - started)
-                left = spoken_seconds((total - done) / rate)
-                self.say(f"  {what}: {done:,.0f}/{total:,.0f} {unit}, {spoken_rate(rate, unit)}, {left} left")
+                left = duration_text((total - done) / rate)
+                self.print_line(f"  {what}: {done:,.0f}/{total:,.0f} {unit}, {rate_text(rate, unit)}, {left} left")
 
         try:
             yield advance
@@ -148,7 +167,7 @@ class ProgressLines:
 
 @contextmanager
 def counting(what: str, total: float, unit: str) -> Iterator[Advance]:
-    """Count work under the stage that is running in this context; outside of one nothing is told."""
+    """Count work under the stage that is running in this context; outside of one nothing is shown."""
     lines = _current.get()
     if lines is None:
         yield lambda amount: None

@@ -1,4 +1,4 @@
-"""Times the stages of a run and says on the console what is going on and what came of it."""
+"""Times the stages of a run, and prints on the console which one runs and what came of it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ logging.getLogger("neuronlens").addHandler(
 
 
 class Stages:
-    """Times the stages and says on the console what is going on: stages on stderr, what came of them on stdout."""
+    """Times the stages and prints them: the stages on stderr, what came of them on stdout."""
 
     def __init__(self, *, bars: bool = True, quiet: bool = False, job: Job | None = None) -> None:
         """Start the clock.
 
         Args:
             bars: draw progress bars where stderr is a terminal.
-            quiet: say nothing but warnings.
+            quiet: print nothing but warnings.
             job: of a multirun: its lines carry its number.
         """
         self.job = job
-        alone = current_process().name == "MainProcess"  # bars of several processes would overwrite one another
+        alone = current_process().name == "MainProcess"  # bars of several processes would overwrite each other
         watched = sys.stderr.isatty()  # colours can be forced on a log; bars there would be noise
         self.results, self.warnings = wide_console(quiet=quiet), Console(stderr=True)
         prefix = f"#{job.number} " if job is not None else ""
@@ -45,11 +45,11 @@ class Stages:
         self.started = time.perf_counter()
         self._followers: list[Callable[[str, float], None]] = []
         if job is not None:
-            self.lines.say(" ".join(job.overrides), style="bold")
+            self.lines.print_line(" ".join(job.overrides), style="bold")
 
-    def follow(self, told: Callable[[str, float], None]) -> None:
-        """Call `told` with the name and seconds of every stage as it ends."""
-        self._followers.append(told)
+    def follow(self, follower: Callable[[str, float], None]) -> None:
+        """Call `follower` with the name and seconds of every stage as it ends."""
+        self._followers.append(follower)
 
     @property
     def timings(self) -> Mapping[str, float]:
@@ -65,8 +65,8 @@ class Stages:
             yield
             self.seconds[name] = time.perf_counter() - started
         log.info("%s: %.1f s", name, self.seconds[name])
-        for told in self._followers:
-            told(name, self.seconds[name])
+        for follower in self._followers:
+            follower(name, self.seconds[name])
 
     @contextmanager
     def logged(self) -> Iterator[None]:
@@ -81,7 +81,7 @@ class Stages:
             raise
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """Say on the console, even a quiet one, and in the log what the reader of the results must know."""
+        """Print on the console, even a quiet one, and log what the reader of the results must know."""
         for warning in warnings:
             log.warning("%s", warning)
             self.warnings.print(Text(self.lines.prefix + warning, style="yellow"), soft_wrap=True)

@@ -11,26 +11,26 @@ from typing import Any, Protocol, runtime_checkable
 import pytorch_lightning as pl
 import torch
 
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.errors import ConfigError
 from neuronlens.execution.progress import Advance, counting
 
 
 @runtime_checkable
 class CountsWork(Protocol):
-    """A module that says what its batches are worth; of others the batches are counted."""
+    """A module that knows how many units of work its batches are; of others the batches are counted."""
 
     unit: str
 
     def work(self) -> float:
-        """Return how many units all batches make together."""
+        """Return how many units all batches are together."""
 
     def work_of(self, batch: Any) -> float:
-        """Return how many units one batch makes."""
+        """Return how many units one batch is."""
 
 
 class StageProgress(pl.Callback):
-    """Tells the run's progress what a trainer has done, batch by batch."""
+    """Counts in the run's progress what a trainer has done, batch by batch."""
 
     def __init__(self, stage: str) -> None:
         """Count under the name `stage`."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuronlens.config.schema import RECORD_POSITIONS, TOKEN_POSITIONS
 from neuronlens.errors import SiteError, unknown
 from neuronlens.hooks.blocks import blocks_of, tensor_in
 from neuronlens.hooks.forwards import Forward, Running, kept_through_checkpoints, refuse_unread_end
@@ -56,6 +57,7 @@ def capture(model: nn.Module, sites: Iterable[Site]) -> Iterator[Recorded]:
 
     Yields:
         A mapping that holds, after a forward, `[sample, position, neuron]` per site: the latest forward's.
+
     Raises:
         SiteError: a site matches nothing, or its hook never fired though the model ran.
     """
@@ -105,6 +107,7 @@ def edited(
         prompt: which positions are prompt `[sample, position]` bool, for one cell; for plain forwards.
         attended: which positions are no pads `[sample, position]` bool, for one cell, where the forward's own attention
             mask does not say: one of four dimensions, or none.
+
     Raises:
         SiteError: a site matches nothing, or its hook never fired though the model ran (TRAPS 13); the masks do not fit
             the forward, or do not tell pads from tokens; the position to be edited is a pad, or one that the head skips.
@@ -164,15 +167,23 @@ def with_hidden(output: Any, hidden: Tensor) -> Any:
 
 
 def read_positions(hidden: Tensor, attention_mask: Tensor, position: str) -> Tensor:
-    """Return one vector per sample `[sample, neuron]`: at `cls`, at `last`, or the `mean` or `max` over attended tokens."""
+    """Return one vector per sample `[sample, neuron]`: at `cls`, at `last`, or the `mean` or `max` over attended tokens.
+
+    Args:
+        position: one of `schema.RECORD_POSITIONS`, `live_mean` resolved by `recorded_position`.
+
+    Raises:
+        SiteError: another word.
+    """
     attended = attention_mask != 0
     if position == "mean":
         weights = attended.to(torch.float32)[..., None]
         return ((hidden.float() * weights).sum(1) / weights.sum(1)).to(hidden.dtype)
     if position == "max":
         return hidden.masked_fill(~attended[..., None], -torch.inf).amax(1)
-    if position not in ("cls", "last"):
-        raise SiteError(unknown("record position", position, ["cls", "last", "mean", "max"]))
+    if position not in TOKEN_POSITIONS:
+        known = [name for name in RECORD_POSITIONS if name != "live_mean"]
+        raise SiteError(unknown("record position", position, known))
     rows = torch.arange(hidden.shape[0], device=hidden.device)
     return hidden[rows, read_index(attended, position)]
 

@@ -116,6 +116,7 @@ class Running(threading.local):
     """
 
     def __init__(self) -> None:
+        """Start outside of any forward."""
         self.forward: Forward | None = None
         self.shapes: dict[int, tuple[int, int]] = {}
         self.again = False
@@ -127,6 +128,7 @@ def kept_through_checkpoints(blocks: Sequence[nn.Module], running: Running, *, n
 
     Args:
         needed: whether what runs again must be edited again: outside the block it could not be.
+
     Raises:
         SiteError: on such a run outside the block.
     """

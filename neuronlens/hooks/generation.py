@@ -58,6 +58,7 @@ class GenerateCall:
             mask: the attention mask of one forward of the call; a 4D one says nothing about pads.
             rows: of that forward: a sample has one row per beam or returned sequence, side by side.
             total: columns up to the end of that forward.
+
         Raises:
             SiteError: the call left its mask out and the forward's does not cover the prompt.
         """

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuronlens.config.schema import EDIT_POSITIONS, TOKEN_POSITIONS
 from neuronlens.errors import SiteError, unknown
 from neuronlens.hooks.takes import additive, mask_form
 
-EDITED = ("all", "prompt", "generated", "cls", "last")
-"""Where an edit may be made; the last two are the record positions that are one position."""
+EDITED = (*(name for name in EDIT_POSITIONS if name != "record"), *TOKEN_POSITIONS)
+"""Where an edit may be made; in the place of `record` stand the record positions that are one position."""
 
 
 def prompt_mask(inputs: Mapping[str, Tensor]) -> Tensor:
@@ -40,6 +41,7 @@ def edit_mask(attended: Tensor, prompt: Tensor, positions: str) -> Tensor:
         attended: tokens that are no pads.
         prompt: those of them that belong to the prompt; the others are generated.
         positions: `all`, `prompt`, `generated`, or one record position, `cls` or `last`.
+
     Raises:
         SiteError: an unknown word.
     """
@@ -66,6 +68,7 @@ def position_mask(
     Args:
         hidden: `[sample, position, neuron]`.
         prompt: which positions are prompt `[sample, position]`; None for all.
+
     Raises:
         SiteError: a mask covers other samples, or fewer positions.
     """

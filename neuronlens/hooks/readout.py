@@ -70,7 +70,31 @@ def log_probability_of(logits: Tensor, target: Tensor) -> Tensor:
         logits: `[row, word]`; not modified.
         target: token ids `[row, option]`.
     """
-    rows = max(1, MOST_AT_ONCE.get(logits.device.type, 1 << 26) // logits.shape[-1])
     wide = torch.promote_types(logits.dtype, torch.float32)
-    pieces = zip(logits.split(rows), target.split(rows), strict=True)
+    pieces = zip(*_in_pieces(logits, target), strict=True)
     return torch.cat([piece.to(wide).log_softmax(-1).gather(-1, some) for piece, some in pieces])
+
+
+def log_probability_of_others(logits: Tensor, target: Tensor) -> Tensor:
+    """Return log p that each row's next word is none of its targets `[row]`, in float32 at least.
+
+    log sigmoid(logsumexp of the others - logsumexp of the targets); log(1 - sum of p) would cancel where that sum is
+    near 1 (TRAPS 49). The lowest finite number where there is no other word.
+
+    Args:
+        logits: `[row, word]`; not modified.
+        target: token ids `[row, option]`, each once.
+    """
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    parts = []
+    for piece, some in zip(*_in_pieces(logits, target), strict=True):
+        row = piece.to(wide)
+        others = row.scatter(-1, some, -torch.inf).logsumexp(-1)
+        parts.append(torch.nn.functional.logsigmoid(others - row.gather(-1, some).logsumexp(-1)))
+    return torch.cat(parts).clamp(min=torch.finfo(wide).min)
+
+
+def _in_pieces(logits: Tensor, target: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return both in pieces of as many rows as may be normalised at once."""
+    rows = max(1, MOST_AT_ONCE.get(logits.device.type, 1 << 26) // logits.shape[-1])
+    return logits.split(rows), target.split(rows)

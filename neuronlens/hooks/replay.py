@@ -106,6 +106,7 @@ def replaying(
         layer: -1 starts at the embeddings; of `states` only the number of cells counts then.
         inputs: the tokenised samples `[sample, position]` the states were computed from.
         states: `[cell, sample, position, neuron]`; the cells run as extra rows of one forward.
+
     Yields:
         The inputs with the cells' rows one after the other `[cell x sample, position]`.
     """

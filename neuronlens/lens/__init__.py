@@ -1,0 +1,1 @@
+"""What a run learned, for use in a running model."""

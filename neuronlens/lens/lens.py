@@ -11,23 +11,27 @@ from typing import Any
 
 from torch import nn
 
-from neuronlens.config.compose import narrowed, restore
-from neuronlens.config.fingerprint import plain
+from neuronlens.config.compose import narrowed
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import Config, PromptExample
-from neuronlens.edits.build import Edit, EditBuilder
-from neuronlens.edits.fitting import Fitted, fit_ranges, rank
-from neuronlens.errors import ActivationError, ConfigError, ModelError, OutputError, SiteError, unknown
+from neuronlens.config.schema import TOKEN_POSITIONS, Config
+from neuronlens.config.schema_data import PromptExample
+from neuronlens.edits.base import EditBatch
+from neuronlens.edits.build import EditBuilder
+from neuronlens.edits.fitting import Fitted, failure, fit_ranges, rank
+from neuronlens.errors import ActivationError, ConfigError, ModelError, OutputError, unknown
 from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.masks import EDITED
 from neuronlens.hooks.reads import position_read
-from neuronlens.hooks.resolver import blocks_of, resolve_layer, width_at
-from neuronlens.models.causal import prompted, trained_to_write
-from neuronlens.models.load import load_causal, load_model, locate
+from neuronlens.lens.shape import check_shape
+from neuronlens.lens.sites import asked_sites
+from neuronlens.models.load import Stage, load
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.source import locate
 from neuronlens.records import ActivationSet, Knobs, Site
 from neuronlens.results.folder import RunFolder
+from neuronlens.results.manifest import Manifest, Prompt
 from neuronlens.storage.cache import Store
+from neuronlens.storage.files import json_types
 
 
 class ConceptLens:
@@ -57,7 +61,7 @@ class ConceptLens:
         """Take what was fitted per site, and the shape of the model it was fitted on.
 
         Args:
-            select: activations of the select split, which the joint gate's threshold needs.
+            select: activations of the select split, on which a gate may choose its threshold.
             examples: shown in a language model's prompt.
         """
         self.config, self.model_folder, self.examples = config, model_folder, tuple(examples)
@@ -76,18 +80,20 @@ class ConceptLens:
             ConfigError: its config does not hold in this version.
         """
         folder = RunFolder(Path(run_folder))
-        manifest = folder.read_record("manifest.json")
+        manifest = folder.read_manifest()
         fitted, select = folder.restore_fitted()
-        try:
-            shape = {name: manifest[name] for name in ("model_type", "layer_count", "model_folder")}
-            config = restore(manifest["config"])
-        except KeyError as error:
-            raise OutputError(
-                f"The manifest of '{run_folder}' has no {error}. Next: neuronlens run, once more."
-            ) from error
-        shape["model_folder"] = _found_from(folder.path, shape["model_folder"])
-        examples = [PromptExample(**example) for example in manifest.get("prompt", {}).get("examples", [])]
-        return cls(config, fitted, select=select, examples=examples, **shape)
+        if manifest.model_type is None or manifest.layer_count is None:
+            absent = "model_type" if manifest.model_type is None else "layer_count"
+            raise OutputError(f"The manifest of '{run_folder}' has no '{absent}'. Next: neuronlens run, once more.")
+        return cls(
+            manifest.config,
+            fitted,
+            select=select,
+            model_type=manifest.model_type,
+            layer_count=manifest.layer_count,
+            model_folder=_found_from(folder.path, manifest.model_folder),
+            examples=manifest.prompt.examples if manifest.prompt is not None else (),
+        )
 
     def save(self, folder: Path | str) -> None:
         """Write the lens alone: what `load` reads, and none of a run's results.
@@ -99,15 +105,23 @@ class ConceptLens:
         target.write_fitted(self._fitted, self._select)
         place = self.model_folder
         place = str(Path(place).resolve()) if place is not None and Path(place).is_dir() else place
-        shape = {"model_type": self._model_type, "layer_count": self._layer_count, "model_folder": place}
-        shape["prompt"] = {"examples": plain(self.examples)}
-        target.write_record("manifest.json", {"config": plain(self.config), "concepts": self.concepts, **shape})
+        manifest = Manifest(
+            stored_config=json_types(self.config),
+            seed=self.config.seed,
+            concepts=self.concepts,
+            model_type=self._model_type,
+            layer_count=self._layer_count,
+            model_folder=place,
+            prompt=Prompt(examples=self.examples) if self.examples else None,
+        )
+        target.write_manifest(manifest)
 
     def load_model(self, folder: Path | str | None = None) -> LoadedModel:
         """Return the model that the lens was fitted on with its tokenizer, by the package's own loader.
 
         Args:
             folder: where it is now, if it has moved.
+
         Raises:
             ModelError: it is not there, or its labels are not the lens's concepts.
         """
@@ -118,12 +132,9 @@ class ConceptLens:
                 raise ModelError(f"The model folder '{place}' is not here. Next: lens.load_model(<folder>).")
             wanted = replace(wanted, path=place, gguf=None)
         source = locate(wanted, Store(Path(self.config.paths.cache_dir)))
-        if wanted.head == "seq_cls":
-            return load_model(wanted, source, self.concepts)[0]
-        if wanted.finetune.blocks is not None:
-            return trained_to_write(wanted, source, self.concepts)
-        model = load_causal(wanted, source)
-        return prompted(wanted, source, *model, self.config.dataset.prompt, self.concepts, self.examples)
+        prompt = replace(self.config.dataset.prompt, examples=list(self.examples))
+        stage: Stage = "ready" if wanted.finetune.blocks is None else "trained"
+        return load(wanted, source, self.concepts, stage=stage, prompt=prompt)
 
     @contextmanager
     def erase(
@@ -148,6 +159,7 @@ class ConceptLens:
         Args:
             positions: where: `record`, the position the run recorded, or what `nl.edited` takes; the run's
                 `edit_positions` by default. See `edit` for the rest.
+
         Raises:
             ModelError: the model is not shaped as the one that the lens was fitted on.
             NeuronLensError: as `edit` does.
@@ -165,7 +177,8 @@ class ConceptLens:
             layer=layer,
             site=site,
         )
-        self._check(model, edits)
+        widths = {site: self._fitted[site].activations.values.shape[1] for site in edits}
+        check_shape(model, model_type=self._model_type, layer_count=self._layer_count, widths=widths)
         where = self._position(model, positions or self.config.intervention.edit_positions)
         with edited(model, edits, positions=where):
             yield model
@@ -184,13 +197,14 @@ class ConceptLens:
         range: str | None = None,
         layer: int | Sequence[int] | None = None,
         site: Site | str | None = None,
-    ) -> dict[Site, Edit]:
+    ) -> dict[Site, EditBatch]:
         """Return the edits of one cell by site, float32, on the CPU: what `nl.edited` takes.
 
         Args:
             tau, gate, edit, strength, top_fraction, top_count, saliency, range: the knobs of a cell; None for the run's.
             layer: which layers, negatives from the end, edited at once. None for all that the run edited at once.
             site: one site instead, as a `Site` or in its written form `resid_post.5`.
+
         Raises:
             ConfigError: an unknown concept or knob, a value out of its range, or one that plays no part in this cell.
             SiteError: a site that was not fitted.
@@ -198,7 +212,7 @@ class ConceptLens:
         """
         if concept not in self.concepts:
             raise ConfigError(unknown("concept", str(concept), self.concepts))
-        sites = self._sites(layer, site)
+        sites = asked_sites(self.sites, layer, site, mode=self.config.layers.mode, layer_count=self._layer_count)
         given = {"tau": tau, "gate": gate, "edit": edit, "strength": strength, "top_fraction": top_fraction}
         given |= {"top_count": top_count, "saliency": saliency, "range": range}
         own, knobs = self._cell({name: value for name, value in given.items() if value is not None})
@@ -227,41 +241,17 @@ class ConceptLens:
                 )
         return own, knobs
 
-    def _sites(self, layer: int | Sequence[int] | None, site: Site | str | None) -> tuple[Site, ...]:
-        if layer is not None and site is not None:
-            raise ConfigError("Give one of layer and site.")
-        if layer is None and site is None:
-            mode = self.config.layers.mode
-            if len(self.sites) > 1 and mode != "together":
-                how = (
-                    "each on its own" if mode == "each" else "one under the other's edits, which a folder does not hold"
-                )
-                raise ConfigError(
-                    f"The run fitted {', '.join(map(str, self.sites))} {how}. Next: layer={self.sites[-1].layer}, "
-                    "or layer=[...] for several at once."
-                )
-            return self.sites
-        if layer is not None:
-            numbers = layer if isinstance(layer, Sequence) else [layer]
-            asked = [str(self.sites[0]._replace(layer=resolve_layer(n, self._layer_count))) for n in numbers]
-        else:
-            asked = [str(site)]
-        known = {str(place): place for place in self.sites}
-        for name in asked:
-            if name not in known:
-                raise SiteError(
-                    unknown("site", name, known, "a run that fits it: neuronlens run layers.select=<layer>.")
-                )
-        return tuple(place for name, place in known.items() if name in asked)
-
     def _complete(self, own: Config, knobs: Knobs, sites: Sequence[Site]) -> None:
         """Fit what a cell needs and the run did not sweep."""
         for site in sites:
             found = self._fitted[site]
-            if knobs.saliency is not None and knobs.saliency not in {**found.rankings, **found.failed}:
+            name = knobs.saliency
+            if name is not None and name not in found.rankings and failure("saliency", name) not in found.failed:
                 rankings, failed = rank(own, found.activations)
                 found = replace(found, rankings={**found.rankings, **rankings}, failed={**found.failed, **failed})
-            if knobs.range not in (None, *found.failed) and (knobs.range, knobs.tau) not in found.ranges:
+            name = knobs.range
+            known = name is None or failure("range", name) in found.failed or (name, knobs.tau) in found.ranges
+            if not known:
                 ranges, failed = fit_ranges(own, found.activations)
                 found = replace(found, ranges={**found.ranges, **ranges}, failed={**found.failed, **failed})
             if found is not self._fitted[site]:
@@ -273,11 +263,9 @@ class ConceptLens:
             config = self.config
             by_layer = {"none": {place.layer: found for place, found in self._fitted.items()}}
             self._builders[site] = EditBuilder(
+                config,
                 {"none": self._fitted[site]},
                 select=self._select.get(site),
-                beta=config.intervention.beta,
-                covariance=config.intervention.covariance,
-                seed=config.seed,
                 ranked_with=by_layer if config.intervention.scope == "model" else None,
             )
         return self._builders[site]
@@ -288,26 +276,9 @@ class ConceptLens:
                 raise ConfigError(unknown("edit position", positions, ["record", *EDITED]))
             return positions
         record = self.config.model.record_position or position_read(model)
-        if record not in ("cls", "last"):
+        if record not in TOKEN_POSITIONS:
             raise ConfigError(f"The run recorded '{record}', which is not one position. Next: positions='all'.")
         return record
-
-    def _check(self, model: nn.Module, edits: Mapping[Site, Edit]) -> None:
-        """Refuse a model of another family, depth or width than the one that the lens was fitted on."""
-        kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
-        fitted = {site: self._fitted[site].activations.values.shape[1] for site in edits}
-        wanted = (
-            f"{self._model_type} of {self._layer_count} layers, {', '.join(f'{n} at {s}' for s, n in fitted.items())}"
-        )
-        got = str(kind)
-        if kind == self._model_type:
-            got += f" of {len(blocks_of(model))} layers"
-            if len(blocks_of(model)) == self._layer_count:
-                found = {site: width_at(model, site) or width for site, width in fitted.items()}
-                if found == fitted:
-                    return
-                got += f", {', '.join(f'{n} at {s}' for s, n in found.items())}"
-        raise ModelError(f"The lens was fitted on a {wanted} neurons; this model is a {got}. Next: lens.load_model().")
 
 
 def _found_from(run_folder: Path, model_folder: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Ranges and laws on samples they were not fitted on: a row per (site, concept, salient neuron)."""
+"""Ranges and their Gaussians on samples they were not fitted on: a row per (site, concept, salient neuron)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.edits.fitting import Fitted
-from neuronlens.ranges.diagnostics import bhattacharyya, firing
-from neuronlens.ranges.normality import describe, normal_cdf
+from neuronlens.ranges.diagnostics.firing import bhattacharyya, firing
+from neuronlens.ranges.diagnostics.normality import describe, normal_cdf
 from neuronlens.records import ActivationSet, Site
 from neuronlens.saliency.overlap import jaccard
+
+FITTED_BY = ["site", "saliency", "range", "tau"]
+"""What tells the ranges of a run apart in these tables."""
 
 
 def diagnose(
@@ -22,6 +25,7 @@ def diagnose(
     Args:
         held_out: activations of samples that no ranking or range was fitted on.
         top_fraction: how many neurons count as salient.
+
     Returns:
         Per (site, saliency, range, tau, concept, neuron): place in the ranking, held-out `skewness`, `excess_kurtosis`,
         Kolmogorov-Smirnov `ks_statistic` and `ks_p` against the Gaussian fitted on the fit split, `firing_concept` (the
@@ -32,7 +36,7 @@ def diagnose(
     for site, found in fitted.items():
         test = held_out[site]
         statistics = found.activations.statistics
-        law = describe(test, normal_cdf(statistics))
+        shape = describe(test, normal_cdf(statistics))
         with np.errstate(invalid="ignore"):
             similar = bhattacharyya(statistics)
         similar[np.arange(len(similar)), np.arange(len(similar))] = np.nan
@@ -46,22 +50,16 @@ def diagnose(
                 fired = firing(test.values, test.labels, ranges.lower, ranges.upper)
                 for concept, name in enumerate(test.concepts):
                     chosen = ranking.order[concept, :count]
-                    columns = {key: values[concept, chosen] for key, values in law.items()}
+                    columns = {key: values[concept, chosen] for key, values in shape.items()}
                     columns |= {
                         "firing_concept": fired.coverage[concept, chosen],
                         "purity": fired.purity[concept, chosen],
                     }
                     columns |= {"firing_rest": fired.rest[concept, chosen], "overlap": others[concept, chosen]}
-                    identity = {
-                        "site": str(site),
-                        "saliency": saliency,
-                        "range": range_name,
-                        "tau": tau,
-                        "concept": name,
-                    }
+                    identity = dict(zip(FITTED_BY, (str(site), saliency, range_name, tau), strict=True))
                     n = int((test.labels == concept).sum())
                     frame = pd.DataFrame({"neuron": chosen, "place": np.arange(count), "n": n, **columns})
-                    neurons.append(frame.assign(**identity))
+                    neurons.append(frame.assign(**identity, concept=name))
     tables = [frame for frame in neurons if len(frame)]
     return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), pd.concat(overlaps, ignore_index=True)
 

@@ -7,32 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuronlens.measures.intervals import interval, resample_counts
+from neuronlens.measures.columns import MEASURES, RESULTS
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import BoolArray, FloatArray, IntArray
 from neuronlens.sweep.evaluator import Outcomes
-
-MEASURES = (
-    "concept_accuracy",
-    "concept_confidence",
-    "complement_accuracy",
-    "complement_confidence",
-    "base_concept_accuracy",
-    "base_concept_confidence",
-    "base_complement_accuracy",
-    "base_complement_confidence",
-    "concept_accuracy_drop",
-    "concept_confidence_drop",
-    "complement_accuracy_drop",
-    "complement_confidence_drop",
-    "selectivity",
-    "kl",
-    "flip_rate",
-)
 
 
 @dataclass(frozen=True)
 class BaseOutcomes:
-    """What the unedited model said: gold probability and correctness `[sample]`, evaluated once per (model, data)."""
+    """The unedited model's gold probability and correctness `[sample]`, evaluated once per (model, data)."""
 
     gold: FloatArray
     correct: BoolArray
@@ -45,14 +28,7 @@ class BaseOutcomes:
 
 
 def measure(
-    outcomes: Outcomes,
-    cells: IntArray,
-    base: BaseOutcomes,
-    in_concept: BoolArray,
-    *,
-    level: float,
-    resamples: int,
-    seed: int,
+    outcomes: Outcomes, cells: IntArray, base: BaseOutcomes, in_concept: BoolArray, bootstrap: Bootstrap
 ) -> dict[str, FloatArray]:
     """Return every measure of some cells of one concept, and its interval's bounds.
 
@@ -61,28 +37,26 @@ def measure(
     Args:
         cells: which rows of `outcomes`.
         in_concept: which samples carry the concept `[sample]`.
-        resamples: 0 leaves the intervals NaN.
+
     Returns:
         `[cell]` per measure, `<measure>_low` and `<measure>_high`; NaN where a side has no sample.
     """
     points = _measures(outcomes, cells, base, in_concept, None)
+    draws = _measures(outcomes, cells, base, in_concept, bootstrap)
     found = {name: points[name][0] for name in MEASURES}
-    if not resamples:
-        return found | {f"{name}_{end}": np.full(len(cells), np.nan) for name in MEASURES for end in ("low", "high")}
-    draws = _measures(outcomes, cells, base, in_concept, (resamples, seed))
     for name in MEASURES:
-        found[f"{name}_low"], found[f"{name}_high"] = interval(draws[name], level)
+        found |= dict(zip(RESULTS[name].ends, bootstrap.bounds(draws[name]), strict=True))
     return found
 
 
 def _measures(
-    outcomes: Outcomes, cells: IntArray, base: BaseOutcomes, in_concept: BoolArray, draw: tuple[int, int] | None
+    outcomes: Outcomes, cells: IntArray, base: BaseOutcomes, in_concept: BoolArray, bootstrap: Bootstrap | None
 ) -> Mapping[str, FloatArray]:
-    """Return `[resample, cell]` per measure; one row, the plain means, where `draw` is None."""
+    """Return `[resample, cell]` per measure; one row, the plain means, where `bootstrap` is None."""
     found: dict[str, FloatArray] = {}
     for side, chosen in (("concept", in_concept), ("complement", ~in_concept)):
         samples = np.flatnonzero(chosen)
-        weights = _weights(len(samples), draw)
+        weights = None if bootstrap is None else bootstrap.counts(len(samples))
         edited = np.ix_(cells, samples)
         accuracy, confidence = _mean(weights, outcomes.correct[edited]), _mean(weights, outcomes.gold[edited])
         base_accuracy = np.broadcast_to(_mean(weights, base.correct[None, samples]), accuracy.shape)
@@ -100,12 +74,6 @@ def _measures(
             found["flip_rate"] = _mean(weights, outcomes.flipped[edited])
     found["selectivity"] = found["concept_accuracy_drop"] - found["complement_accuracy_drop"]
     return found
-
-
-def _weights(samples: int, draw: tuple[int, int] | None) -> FloatArray | None:
-    if draw is None:
-        return None
-    return resample_counts(samples, *draw) if samples else np.zeros((draw[0], 0), dtype=np.float32)
 
 
 def _mean(weights: FloatArray | None, values: FloatArray | BoolArray) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,12 @@ import pandas as pd
 
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema import Config
-from neuronlens.measures.metrics import MEASURES, BaseOutcomes, measure
-from neuronlens.records import Cell, ConceptDataset, IntArray
+from neuronlens.measures.columns import RESULTS
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.measures.metrics import BaseOutcomes, measure
+from neuronlens.records import Cell, ConceptDataset, IntArray, Knobs
 from neuronlens.sweep.evaluator import Outcomes
 from neuronlens.sweep.runner import SiteSweep
-
-KNOBS = (
-    *("run_id", "model", "dataset", "layer", "site", "saliency", "top_fraction", "range", "tau", "gate", "edit"),
-    *("strength", "edit_positions", "concept", "seed", "n_concept", "n_complement"),
-)
-COLUMNS = (
-    *KNOBS,
-    *MEASURES,
-    *(f"{name}_{end}" for name in MEASURES for end in ("low", "high")),
-    *("layers", "control", "n_neurons", "skipped", "cell_id"),
-)
 
 
 def result_rows(
@@ -37,8 +28,9 @@ def result_rows(
     base: BaseOutcomes,
     labels: IntArray,
     fingerprints: Mapping[str, str],
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Return one row per (cell x concept) in the columns of SPEC section 8, the unedited model first.
+    """Return one row per (cell x concept) in the columns of `measures.columns`, the unedited model first.
 
     A skipped cell has its reason in `skipped` and null measures; knobs that play no part are null. Where several layers
     are edited at once, `layer` is the highest and `layers` names all. Measures of a cell, the unedited model's among them,
@@ -48,8 +40,6 @@ def result_rows(
         labels: of the split the outcomes are on.
         fingerprints: of the model, the data and how ranking and ranges are fitted; with a cell's knobs they make its id.
     """
-    options: dict[str, Any] = {"resamples": config.evaluation.bootstrap, "seed": config.seed}
-    options["level"] = config.evaluation.level
     positions = config.intervention.edit_positions
     shared = {"run_id": run_id, "model": config.model.name, "dataset": data.name, "seed": config.seed}
     nothing = np.zeros((1, len(labels)))
@@ -58,7 +48,7 @@ def result_rows(
     for concept, name in enumerate(data.concepts):
         member = labels == concept
         sizes = {"concept": name, "n_concept": int(member.sum()), "n_complement": int((~member).sum())}
-        found = measure(unedited, np.array([0]), base, member, **options)
+        found = measure(unedited, np.array([0]), base, member, bootstrap)
         identity = {"edit": "none", "cell_id": fingerprint([fingerprints, "none", name])}
         rows.append(shared | sizes | identity | {key: value[0] for key, value in found.items()})
     for sweep in sweeps:
@@ -69,7 +59,7 @@ def result_rows(
             sizes = {"concept": name, "n_concept": int(member.sum()), "n_complement": int((~member).sum())}
             done = [cell for cell in sweep.cells if cell[1] == concept]
             index = np.array([places[cell] for cell in done], dtype=int)
-            found = measure(sweep.outcomes, index, own_base, member, **options) if done else {}
+            found = measure(sweep.outcomes, index, own_base, member, bootstrap) if done else {}
             for cell in (*done, *(cell for cell in sweep.skipped if cell[1] == concept)):
                 row = shared | sizes | knob_columns(sweep, cell) | {"edit_positions": positions}
                 row["cell_id"] = cell_id(sweep, cell, name, positions, fingerprints)
@@ -78,7 +68,8 @@ def result_rows(
                     at = int(np.flatnonzero(index == places[cell])[0])
                     row |= {key: value[at] for key, value in found.items()}
                 rows.append(row)
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"layer": "Int64", "n_neurons": "Int64"})
+    columns = RESULTS.in_file
+    return pd.DataFrame(rows, columns=columns).astype(RESULTS.dtypes(columns))
 
 
 def cell_id(sweep: SiteSweep, cell: Cell, concept: str, positions: str, fingerprints: Mapping[str, str]) -> str:
@@ -89,22 +80,15 @@ def cell_id(sweep: SiteSweep, cell: Cell, concept: str, positions: str, fingerpr
 
 def knob_columns(sweep: SiteSweep, cell: Cell) -> dict[str, Any]:
     """Return the columns that say what a cell does, its concept and edit positions apart."""
-    knobs = cell[0]
-    return {
+    where = {
         "layer": sweep.sites[-1].layer,
         "layers": "+".join(str(site.layer) for site in sweep.sites)
         + (" incremental" if sweep.mode == "incremental" else ""),
         "site": sweep.sites[0].name,
-        "saliency": knobs.saliency,
-        "top_fraction": knobs.top_fraction,
-        "range": knobs.range,
-        "tau": knobs.tau,
-        "gate": knobs.gate,
-        "edit": knobs.edit,
-        "strength": knobs.strength,
-        "control": knobs.control,
         "n_neurons": sweep.n_neurons[cell],
     }
+    declared = RESULTS.keys(kind="knob")
+    return where | {field.name: getattr(cell[0], field.name) for field in fields(Knobs) if field.name in declared}
 
 
 def on_select(sweeps: Sequence[SiteSweep]) -> list[SiteSweep]:

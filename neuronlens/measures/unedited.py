@@ -12,12 +12,13 @@ from scipy import stats
 from neuronlens.activations.subsets import only_correct
 from neuronlens.sweep.runner import Splits
 
-LEVEL = 0.95
-"""Of the interval that tells a concept's accuracy from guessing."""
 
+def count_correct(splits: Splits, concepts: Sequence[str], level: float) -> pd.DataFrame:
+    """Return one row per (split, concept) that was run to the head: n, correct, accuracy and its Wilson interval.
 
-def count_correct(splits: Splits, concepts: Sequence[str]) -> pd.DataFrame:
-    """Return one row per (split, concept) that was run to the head: n, correct, accuracy and its Wilson interval."""
+    Args:
+        level: of the interval, in (0, 1). It takes no resamples, so it is there where the bootstrap is off too.
+    """
     rows: list[dict[str, Any]] = []
     for name, split in (("fit", splits.fit), ("select", splits.select), ("test", splits.test)):
         if split is None or split.prediction is None:
@@ -26,7 +27,7 @@ def count_correct(splits: Splits, concepts: Sequence[str]) -> pd.DataFrame:
         for number, concept in enumerate(concepts):
             own = labels == number
             n, right = int(own.sum()), int((split.prediction[own] == number).sum())
-            low, high = (np.nan, np.nan) if not n else stats.binomtest(right, n).proportion_ci(LEVEL, method="wilson")
+            low, high = (np.nan, np.nan) if not n else stats.binomtest(right, n).proportion_ci(level, method="wilson")
             accuracy = right / n if n else np.nan
             rows.append(
                 {"split": name, "concept": concept, "n": n, "correct": right, "accuracy": accuracy}
@@ -36,7 +37,7 @@ def count_correct(splits: Splits, concepts: Sequence[str]) -> pd.DataFrame:
 
 
 def near_chance(counts: pd.DataFrame) -> list[str]:
-    """Return a warning for the concepts whose accuracy on the test split cannot be told from guessing, with the figures.
+    """Return a warning for the concepts whose accuracy on the test split may be that of guessing, with the figures.
 
     Guessing is 1 / number of concepts; what an edit erases of such a concept says nothing.
     """

@@ -1,52 +1,76 @@
-"""A causal language model under a prompt: the head that reads its labels, and the record of both."""
+"""Causal language models: asked for a label by a prompt, or trained to answer with one token per concept."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import AddedToken
+from transformers import AutoModelForCausalLM
 
-from neuronlens.config.schema import DatasetConfig, ModelConfig, PromptConfig, PromptExample
-from neuronlens.models.heads.heads import Generation, Head, LabelScores
-from neuronlens.models.load import ModelSource, load_causal, wrap
-from neuronlens.models.loaded import LoadedModel
-from neuronlens.models.prompts import PromptBuilder, draw_examples
-from neuronlens.records import ConceptDataset
+from neuronlens.config.schema import ModelConfig
+from neuronlens.config.schema_data import PromptConfig, PromptExample
+from neuronlens.errors import ModelError
+from neuronlens.models.checkpoint import read_checkpoint, read_tokenizer, refuse_missing
+from neuronlens.models.loaded import LoadedModel, loaded_model
+from neuronlens.models.prompts.builder import PromptBuilder
+from neuronlens.models.source import ModelSource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SEPARATOR = "<sep>"
 """Between a text and its label in the published setting; one token where a template holds it."""
 
 
-def load_prompted(
-    config: ModelConfig, source: ModelSource, data: ConceptDataset, dataset: DatasetConfig
-) -> LoadedModel:
-    """Return a causal model that is asked for the concepts of a dataset by its configured prompt.
+def load_causal(config: ModelConfig, source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return a causal language model in eval mode and its tokenizer, which pads on the left.
+
+    The model's generation settings stay as they came.
 
     Raises:
-        ModelError: unreadable, no causal model, weights missing, or labels that the head cannot tell apart.
-        DataError: no examples to show, or a prompt that does not fit.
+        ModelError: an encoder, unreadable, weights missing from the checkpoint (TRAPS 15; an output matrix tied to the
+            embeddings is not missing), a tokenizer without any token to pad with, or one of more tokens than the model.
     """
-    model, tokenizer = load_causal(config, source)
-    examples = draw_examples(data, dataset)
-    return prompted(config, source, model, tokenizer, dataset.prompt, data.concepts, examples)
+    if source.is_encoder:
+        raise ModelError(
+            f"Model '{config.name}' is a {source.model_type}, an encoder, and head '{config.head}' needs a causal language "
+            "model. Next: model.head=seq_cls, or a decoder such as model=smollm2."
+        )
+    model, missing = read_checkpoint(config, source, AutoModelForCausalLM)
+    refuse_missing(config, missing, "a checkpoint saved with its language-model head.")
+    tokenizer = read_tokenizer(config, source, model)
+    tokenizer.padding_side = "left"  # generation continues at the right end
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"The tokenizer of model '{config.name}' has {len(tokenizer)} tokens and the model {rows} embeddings, expected "
+            "as many at least. Next: the tokenizer that belongs to the checkpoint, saved in its folder."
+        )
+    return model, tokenizer
 
 
 def prompted(
     config: ModelConfig,
     source: ModelSource,
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     prompt: PromptConfig,
-    concepts: tuple[str, ...],
-    examples: tuple[PromptExample, ...] = (),
+    concepts: Sequence[str],
+    examples: Sequence[PromptExample] = (),
 ) -> LoadedModel:
-    """Return the record of a loaded causal model with its prompt and the head that reads the concepts' labels."""
+    """Return the record of a loaded causal model with its prompt and the head that reads the concepts' labels.
+
+    Raises:
+        ModelError: labels that the tokenizer or the head cannot tell apart.
+        DataError: a prompt that does not fit.
+    """
     builder = PromptBuilder(prompt, concepts, tokenizer, config.max_length, examples)
-    return wrap(model, tokenizer, config, source, head_of(config, builder, model), builder)
+    return loaded_model(config, source, model, tokenizer, concepts, builder)
 
 
-def with_label_tokens(config: ModelConfig, source: ModelSource, concepts: tuple[str, ...]) -> LoadedModel:
+def untrained_writer(config: ModelConfig, source: ModelSource, concepts: Sequence[str]) -> LoadedModel:
     """Return a causal model whose vocabulary has one new token per concept, and `<sep>`, to be trained.
 
     New rows of the embeddings start at the mean of the old ones: nothing random, so nothing to seed.
@@ -64,17 +88,24 @@ def with_label_tokens(config: ModelConfig, source: ModelSource, concepts: tuple[
     with torch.no_grad():
         for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
             embedding.weight[known : len(tokenizer)] = embedding.weight[:known].mean(0)
-    return _trained(config, source, model, tokenizer, concepts)
+    return _asked_as_trained(config, source, model, tokenizer, concepts)
 
 
-def trained_to_write(config: ModelConfig, source: ModelSource, concepts: tuple[str, ...]) -> LoadedModel:
-    """Return a fine-tuned causal model from its folder, under the template it was trained on."""
-    model, tokenizer = load_causal(config, source)
-    return _trained(config, source, model, tokenizer, concepts)
+def trained_writer(config: ModelConfig, source: ModelSource, concepts: Sequence[str]) -> LoadedModel:
+    """Return a fine-tuned causal model from its folder, under the template that it was trained on.
+
+    Raises:
+        ModelError: as for `load_causal`.
+    """
+    return _asked_as_trained(config, source, *load_causal(config, source), concepts)
 
 
-def _trained(
-    config: ModelConfig, source: ModelSource, model: Any, tokenizer: Any, concepts: tuple[str, ...]
+def _asked_as_trained(
+    config: ModelConfig,
+    source: ModelSource,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    concepts: Sequence[str],
 ) -> LoadedModel:
     labels = {concept: label_token(concept) for concept in concepts}
     prompt = PromptConfig(template=config.finetune.template, labels=labels)
@@ -82,25 +113,9 @@ def _trained(
 
 
 def label_token(concept: str) -> str:
-    """Return the word that a fine-tuned language model says for a concept.
+    """Return the word that a fine-tuned language model writes for a concept.
 
     >>> label_token("sci.space")
     '<sci.space>'
     """
     return f"<{concept}>"
-
-
-def head_of(config: ModelConfig, builder: PromptBuilder, model: Any) -> Head:
-    """Return the configured head over the builder's labels.
-
-    Raises:
-        ModelError: labels that share their first token, where that token alone is read (TRAPS 16).
-    """
-    vocabulary = int(model.get_output_embeddings().weight.shape[0])
-    if config.head == "label_token" or config.confidence == "first_token":
-        builder.first_tokens()
-    name = "label_token" if config.head == "label_token" else "label_logprob"
-    scores = LabelScores(name, builder.labels(), vocabulary, config.confidence)
-    if config.head != "generation":
-        return scores
-    return Generation(scores, builder.tokenizer, builder.label_texts, config.parse, config.max_new_tokens)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,78 +12,37 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import FinetuneConfig, ModelConfig, TrainerConfig
+from neuronlens.config.schema import FinetuneConfig, ModelConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.errors import ModelError
 from neuronlens.execution.trainer import make_trainer
-from neuronlens.hooks.contexts import capture
 from neuronlens.hooks.masks import scored_index
 from neuronlens.hooks.readout import reading
-from neuronlens.hooks.replay import forward, run_body, starting_from
+from neuronlens.hooks.replay import forward, starting_from
 from neuronlens.hooks.resolver import blocks_of
-from neuronlens.models.batches import Batch, text_batches
-from neuronlens.models.causal import trained_to_write, with_label_tokens
-from neuronlens.models.load import ModelSource, load_model, load_untrained
+from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
-from neuronlens.records import ConceptDataset, Site
+from neuronlens.models.prefix import prefix_samples, stack_samples
+from neuronlens.models.source import ModelSource
+from neuronlens.records import ConceptDataset
 from neuronlens.storage.cache import Store
 from neuronlens.storage.spill import StateBudget, state_budget
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PrefixSample:
-    """One training example: its tokens, the frozen prefix's output for them, and its concept."""
-
-    inputs: dict[str, Tensor]
-    state: Tensor
-    label: int
-
-
-def stack_samples(samples: Sequence[PrefixSample], pad_id: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Return inputs `[sample, position]`, states `[sample, position, neuron]` and labels, padded to the longest."""
-    pad = torch.nn.utils.rnn.pad_sequence
-    fill = {"input_ids": pad_id}
-    inputs = {
-        name: pad([sample.inputs[name] for sample in samples], batch_first=True, padding_value=fill.get(name, 0))
-        for name in samples[0].inputs
-    }
-    states = pad([sample.state for sample in samples], batch_first=True)
-    return inputs, states, torch.tensor([sample.label for sample in samples])
-
-
-class PrefixStates(pl.LightningModule):
-    """Runs batches as deep as one block and keeps its output: what everything above starts from in every epoch."""
-
-    unit = "samples"
-
-    def __init__(self, model: Any, layer: int, samples: int, budget: StateBudget) -> None:
-        """Prepare to keep the states of `samples` texts at block `layer`, within the budget."""
-        super().__init__()
-        self.model, self.layer, self.samples, self.budget = model, layer, samples, budget
-        self.parts: list[tuple[Batch, Tensor]] = []
-
-    def work(self) -> float:
-        """Return how many samples there are."""
-        return float(self.samples)
-
-    def work_of(self, batch: Batch) -> float:
-        """Return how many samples a batch holds."""
-        return float(len(batch.rows))
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep one batch and its states `[sample, position, neuron]`."""
-        site = Site(self.layer)
-        with capture(self.model, [site]) as recorded:
-            run_body(self.model, batch.inputs, deepest=self.layer)
-        self.parts.append((batch.to("cpu"), self.budget.keep(recorded[site])))
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class TopBlocks(pl.LightningModule):
     """The head and the top blocks of a model, trained by AdamW on cross-entropy; everything below stays as it is."""
 
     def __init__(
-        self, model: Any, config: FinetuneConfig, *, prefix_layer: int, steps: int, rows: nn.Linear | None = None
+        self,
+        model: PreTrainedModel,
+        config: FinetuneConfig,
+        *,
+        prefix_layer: int,
+        steps: int,
+        rows: nn.Linear | None = None,
     ) -> None:
         """Train what stands above block `prefix_layer` for `steps` optimiser steps.
 
@@ -133,8 +90,8 @@ def finetuned(
 ) -> LoadedModel:
     """Return the model trained on the dataset's train split, from the cache where it was trained before.
 
-    An encoder, or a decoder under head `seq_cls`, gets a classification head. A language model learns to say one new
-    token per concept after `finetune.template`. The trained model is kept by `save_pretrained`, so that plain
+    A model under a classification head gets a fresh one. A prompted language model learns to write one new token per
+    concept after `finetune.template`. The trained model is kept by `save_pretrained`, so that plain
     transformers loads it, with `id2label` (or the labels' tokens) and the tokenizer.
 
     Raises:
@@ -146,12 +103,7 @@ def finetuned(
             f"model.finetune.blocks is {tune.blocks}; '{config.name}' has {source.layer_count} blocks and trains at most "
             f"{source.layer_count - 1}, from the stored states below them."
         )
-    writes = config.head != "seq_cls"
-    plain = replace(config, record_position=None)
-    if writes:
-        untrained = with_label_tokens(plain, source, data.concepts)
-    else:
-        untrained = load_untrained(plain, source, data.concepts, tune.seed)
+    untrained = load(replace(config, record_position=None), source, data.concepts, stage="untrained")
     key = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
     if not store.has("finetuned", key):
         _train(untrained, tune, data, trainer, state_budget(trainer, store))
@@ -166,9 +118,7 @@ def finetuned(
             untrained.tokenizer.save_pretrained(folder)
     folder = store.folder("finetuned", key)
     trained = replace(source, location=str(folder), folder=str(folder), identity={"finetuned": key})
-    if writes:
-        return trained_to_write(config, trained, data.concepts)
-    return load_model(config, trained, data.concepts)[0]
+    return load(config, trained, data.concepts, stage="trained")
 
 
 def _blocks(tune: FinetuneConfig) -> int:
@@ -190,7 +140,8 @@ def _label_rows(loaded: LoadedModel) -> tuple[Tensor, nn.Linear] | None:
 def _train(
     loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig, budget: StateBudget
 ) -> None:
-    samples = _prefix_samples(loaded, tune, data, trainer, budget)
+    prefix_layer = len(blocks_of(loaded.model)) - _blocks(tune) - 1
+    samples = prefix_samples(loaded, prefix_layer, data, trainer, budget)
     loader: DataLoader[Any] = DataLoader(
         samples,  # type: ignore[arg-type]
         tune.batch_size,
@@ -198,7 +149,6 @@ def _train(
         generator=torch.Generator().manual_seed(tune.seed),
         collate_fn=partial(stack_samples, pad_id=loaded.tokenizer.pad_token_id),
     )
-    prefix_layer = len(blocks_of(loaded.model)) - _blocks(tune) - 1
     labels = _label_rows(loaded)
     module = TopBlocks(
         loaded.model,
@@ -216,29 +166,3 @@ def _train(
     if labels is not None:
         with torch.no_grad():
             loaded.model.get_output_embeddings().weight[labels[0]] = labels[1].weight.cpu()
-
-
-def _prefix_samples(
-    loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig, budget: StateBudget
-) -> list[PrefixSample]:
-    rows = data.rows("train")
-    prefix_layer = len(blocks_of(loaded.model)) - _blocks(tune) - 1
-    module = PrefixStates(loaded.model, prefix_layer, len(rows), budget)
-    batches = text_batches(loaded, [data.texts[row] for row in rows])
-    make_trainer(trainer, "states of the frozen prefix").predict(module, datamodule=batches, return_predictions=False)
-    samples = []
-    for batch, states in module.parts:
-        samples += _unpadded(batch, states, data.labels[rows])
-    return samples
-
-
-def _unpadded(batch: Batch, states: Tensor, labels: Any) -> list[PrefixSample]:
-    """Return a batch's samples without their pads, which stand on one side: views, so that no state is held twice."""
-    samples = []
-    for place, row in enumerate(batch.rows):
-        inputs = {name: tensor[place].cpu() for name, tensor in batch.inputs.items()}
-        attended = inputs["attention_mask"].nonzero()[:, 0]
-        real = slice(int(attended[0]), int(attended[-1]) + 1)
-        cut = {name: tensor[real] for name, tensor in inputs.items()}
-        samples.append(PrefixSample(cut, states[place, real], int(labels[row])))
-    return samples

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gguf
 import torch
 import transformers
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from neuronlens.config.extras import to_install
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.errors import ModelError
 from neuronlens.storage.cache import Store
@@ -34,12 +34,17 @@ def dequantised(file: Path, identity: Mapping[str, Any], store: Store) -> tuple[
         file: the `.gguf` file.
         identity: what tells this file from others: its checksum, or its wheel's and its place there.
         store: kept there as stage `dequantised`; the transformers version that read it is part of the fingerprint.
+
     Raises:
-        ModelError: not a GGUF file, or of an architecture or quantisation that transformers cannot read.
+        ModelError: the extra `gguf` is not installed; not a GGUF file, or of an architecture or quantisation that
+            transformers cannot read.
     """
     known = {**identity, "transformers": transformers.__version__, "reading": READING}
     key = fingerprint(known)
     if not store.has("dequantised", key):
+        absent = to_install(f"'{file}'", "gguf")
+        if absent:
+            raise ModelError(f"{absent}.")
         log.info("Dequantising %s; it is done once and takes a while", file.name)
         model, tokenizer = _read(file)
         with store.writing("dequantised", key, {"source": known, "dtype": "float32"}) as folder:
@@ -86,6 +91,8 @@ def _without_strangers(tokenizer: Any, rows: int) -> Any:
 
 def _splitting(file: Path) -> str | None:
     """Return the name that the file gives its way of splitting text before merges, where it gives one."""
+    import gguf
+
     entry = gguf.GGUFReader(file).get_field("tokenizer.ggml.pre")
     return str(entry.contents()) if entry is not None else None
 

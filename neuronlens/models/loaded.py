@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+from neuronlens.config.fingerprint import fingerprint
+from neuronlens.config.heads import head_option
+from neuronlens.config.parts import build
+from neuronlens.config.schema import ModelConfig
+from neuronlens.hooks.reads import position_read
+from neuronlens.models.heads.base import Head, Labels
+from neuronlens.models.source import ModelSource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from neuronlens.models.prompts.builder import PromptBuilder
 
 
 @dataclass(frozen=True)
@@ -12,27 +26,84 @@ class LoadedModel:
     """A transformers model with its tokenizer and task head, ready to predict.
 
     Attributes:
-        model: a `PreTrainedModel` in eval mode.
+        model: in eval mode.
         head: how a prediction is read off.
         record_position: one of `schema.RECORD_POSITIONS`.
         folder: where `save_pretrained` put a fine-tuned model, or where it was loaded from; None for a hub id.
         fingerprint: of weights, tokenizer, prompt and options.
-        prompt: makes prompts of texts for a language model (models/prompts.py); None where the text alone is read.
+        prompt: makes prompts of texts for a language model; None where the text alone is read.
+        concepts: in the order of the head's log-probabilities.
     """
 
     name: str
-    model: Any
-    tokenizer: Any
-    head: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    head: Head
     record_position: str
     max_length: int
     batch_size: int
     fingerprint: str
     folder: str | None = None
-    prompt: Any = None
+    prompt: PromptBuilder | None = None
+    concepts: tuple[str, ...] = ()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text as the model reads it, prompt included, at most `max_length` of them."""
         if self.prompt is not None:
             return self.prompt.encode(texts)
-        return self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+        found: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+        return found
+
+
+def loaded_model(
+    config: ModelConfig,
+    source: ModelSource,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    concepts: Sequence[str],
+    prompt: PromptBuilder | None = None,
+) -> LoadedModel:
+    """Return the record of a model in eval mode with its configured head and its fingerprint.
+
+    Args:
+        concepts: in the order of the model's logits, or of the prompt's labels.
+        prompt: of a language model.
+
+    Raises:
+        ConfigError: the head's option names no class, or a parameter that it does not take.
+        ModelError: labels that share their first token, where the head reads that token alone (TRAPS 16).
+    """
+    option = head_option(config)
+    labels = Labels(position_read(model))
+    if prompt is not None:
+        vocabulary = int(model.get_output_embeddings().weight.shape[0])
+        labels = Labels(labels.reads, prompt.labels(), prompt.label_texts, vocabulary, tokenizer)
+    head: Head = build({"_target_": option.target, **option.parameters}, where="model.head", labels=labels)
+    if prompt is not None and head.by_first_token:
+        prompt.first_tokens()
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    words = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    identity = {
+        "model": source.identity,
+        "tokenizer": fingerprint(words),
+        **option.identity,
+        "dtype": config.dtype,
+        "attention": model.config._attn_implementation,
+        "max_length": config.max_length,
+        "record_position": config.record_position or head.reads,
+    }
+    if prompt is not None:
+        identity["prompt"] = prompt.fingerprint
+    return LoadedModel(
+        name=config.name,
+        model=model.eval(),
+        tokenizer=tokenizer,
+        head=head,
+        record_position=config.record_position or head.reads,
+        max_length=config.max_length,
+        batch_size=config.batch_size,
+        fingerprint=fingerprint(identity),
+        folder=source.folder,
+        prompt=prompt,
+        concepts=tuple(concepts),
+    )

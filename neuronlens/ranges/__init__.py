@@ -1,0 +1,1 @@
+"""The intervals of activation that speak for a concept, an estimator per file."""

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
+from neuronlens.config.rules import TAU
 from neuronlens.errors import ConfigError
+from neuronlens.ranges.base import WidthEstimator
+from neuronlens.ranges.diagnostics.normality import describe, normal_cdf
 from neuronlens.ranges.intervals import EMPTY, WHOLE
-from neuronlens.ranges.normality import describe, normal_cdf
 from neuronlens.records import ActivationRanges, ActivationSet
 
 
-class GaussianRange:
+class GaussianRange(WidthEstimator):
     """Fits mu and sigma (ddof 0) over a concept's samples; the range is [mu - tau sigma, mu + tau sigma].
 
     tau = 2.5 covers 98.76 % of a normal law; tau = inf is the whole neuron whatever sigma (TRAPS 6); sigma = 0 is the
     point [mu, mu].
     """
 
-    def __init__(self, *, tau: float = 2.5) -> None:
+    def __init__(self, *, tau: Annotated[float, TAU] = 2.5) -> None:
         """Fit ranges of half-width `tau` standard deviations.
 
         Raises:
@@ -30,12 +33,8 @@ class GaussianRange:
             raise ConfigError(f"range.tau is {tau}, expected a number >= 0 (inf is the whole neuron).")
         self.tau = float(tau)
 
-    def fit(self, activations: ActivationSet) -> ActivationRanges:
-        """Return one interval per (concept, neuron); a concept with fewer than two samples is skipped."""
-        return self.fit_widths(activations, [self.tau])[0]
-
     def fit_widths(self, activations: ActivationSet, taus: Sequence[float]) -> list[ActivationRanges]:
-        """Return the ranges of several widths from one fit."""
+        """Return one interval per (concept, neuron) and width; a concept with fewer than two samples is skipped."""
         statistics = activations.statistics
         skipped = {
             int(concept): f"{count} samples to fit a range on, expected at least 2"

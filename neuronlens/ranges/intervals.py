@@ -42,6 +42,7 @@ def merge(lower: FloatArray, upper: FloatArray) -> Intervals:
 
     Args:
         lower, upper: `[..., interval, neuron]`; not modified.
+
     Returns:
         The bounds, float64 `[..., fewer intervals, neuron]`.
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 
+from neuronlens.config.rules import between
 from neuronlens.errors import ConfigError
+from neuronlens.ranges.base import RangeEstimator
+from neuronlens.ranges.diagnostics.normality import describe, normal_cdf
 from neuronlens.ranges.intervals import EMPTY
-from neuronlens.ranges.normality import describe, normal_cdf
 from neuronlens.records import ActivationRanges, ActivationSet
 
 MIN_SAMPLES = 2
 
 
-class QuantileRange:
+class QuantileRange(RangeEstimator):
     """The range is [Q(q), Q(1 - q)], Q the quantile of a concept's samples, interpolated linearly (numpy's default).
 
     It holds a share 1 - 2 q of the samples it was fitted on, whatever their law; q = 0 is their full span.
     """
 
-    def __init__(self, *, q: float = 0.01) -> None:
+    def __init__(self, *, q: Annotated[float, between(0, 0.5, "[)", noun="a share")] = 0.01) -> None:
         """Fit ranges that leave out a share `q` of the samples at either end.
 
         Raises:

@@ -1,0 +1,1 @@
+"""Results for readers: tables, figures, one page, comparisons and claims."""

@@ -1,4 +1,4 @@
-"""What a run says on the console when it is done."""
+"""What a run prints on the console when it is done."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from rich.console import RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import Job, ResultTable
-from neuronlens.report.tables import console_table, headline, methods_table, verdict
+from neuronlens.report.render.console import to_console
+from neuronlens.report.tables.comparison import headline, headline_table, verdict
+from neuronlens.report.tables.methods import best_methods_table
 
 MOST_COMPARED = 12
 """Comparisons of range with neuron masks that the console still lists; past that it shows the best methods."""
@@ -20,7 +23,9 @@ WORTH_OPENING = (
 )
 
 
-def conclusion(table: ResultTable, tau: float | None, job: Job | None = None) -> list[RenderableType]:
+def conclusion(
+    table: ResultTable, tau: float | None, bootstrap: Bootstrap, job: Job | None = None
+) -> list[RenderableType]:
     """Return the unedited model's figures, the comparison at matched erasure and its verdict, ready to print."""
     base = table.base
     shown: list[RenderableType] = [Text()]
@@ -33,9 +38,9 @@ def conclusion(table: ResultTable, tau: float | None, job: Job | None = None) ->
         )
     )
     if len(headline(table, tau)) > MOST_COMPARED:
-        shown.append(methods_table(table))
+        shown.append(to_console(best_methods_table(table.methods, bootstrap)))
     elif len(table.comparison):
-        shown += [console_table(table, tau), Text(verdict(table, tau) + "\n")]
+        shown += [to_console(headline_table(table, tau, bootstrap)), Text(verdict(table, tau) + "\n")]
     return shown
 
 

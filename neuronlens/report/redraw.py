@@ -5,30 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuronlens.execution.console import wide_console
-from neuronlens.report.figures import draw
-from neuronlens.report.page.write import write_page
-from neuronlens.report.tables import console_table, markdown, summarise, verdict
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.report.drawing import draw_run
+from neuronlens.report.render.console import to_console
+from neuronlens.report.tables.comparison import headline_table, verdict
+from neuronlens.report.tables.document import markdown
+from neuronlens.report.tables.summary import summarise
 from neuronlens.results.folder import RunFolder
 
 
 def redraw(path: Path) -> None:
     """Write `table.md`, `summary.json`, `report.html` and the figures of a run folder again, and print its comparison.
 
+    The tau of the verdict and the intervals are those of the run's own config. Without the extra `report` the page and
+    the figures are left out, with the sentence that says so.
+
     Raises:
         OutputError: not the folder of a finished run.
     """
     folder = RunFolder(path)
-    table, manifest = folder.read_results(), folder.read_record("manifest.json")
-    config = manifest["config"]
+    manifest, table = folder.read_manifest(), folder.read_results()
+    config = manifest.known_config
     folder.claim()
-    tau = config["range"].get("tau")
-    tau = None if tau is None else float(tau)  # an infinite one is text in JSON
-    folder.write_text("table.md", markdown(table, tau))
-    folder.write_record("summary.json", summarise(table, tau, int(table.base["concepts"])))
-    drawn = draw(folder, table, level=config["evaluation"]["level"], seed=config["seed"])
-    page = write_page(folder, table, manifest)
+    bootstrap, tau = Bootstrap.of(config), config.headline_tau
+    folder.write_text("table.md", markdown(table, tau, bootstrap))
+    folder.write_summary(summarise(table, tau, bootstrap))
+    drawn, left_out = draw_run(folder, table, manifest, bootstrap)
     console = wide_console()
-    console.print(console_table(table, tau))
+    if manifest.unknown_settings:
+        left = ", ".join(manifest.unknown_settings)
+        console.print(f"This version of neuronlens does not know these settings of the run: {left}.", markup=False)
+    console.print(to_console(headline_table(table, tau, bootstrap)))
     console.print(verdict(table, tau))
-    for written in (page, path / "table.md", *drawn):
-        console.print(str(written), soft_wrap=True)
+    for written in (*drawn[:1], path / "table.md", *drawn[1:], *left_out):
+        console.print(str(written), soft_wrap=True, markup=False)

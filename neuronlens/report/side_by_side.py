@@ -8,8 +8,9 @@ from pathlib import Path
 
 from neuronlens.execution.console import wide_console
 from neuronlens.report.claims.claims import write_claims
-from neuronlens.report.compare.compare import compare, console_tables, write_comparison
+from neuronlens.report.compare.compare import compare
 from neuronlens.report.compare.runs import read_runs
+from neuronlens.report.compare.write import console_tables, write_comparison
 
 HOME = Path("outputs") / "compare"
 
@@ -19,8 +20,10 @@ def put_side_by_side(paths: Sequence[Path], output: Path | None = None) -> list[
 
     Args:
         output: the folder to write; `outputs/compare/<date_time>` where it is None.
+
     Returns:
         The files written: compare and claims, each as .md, .csv and .tex.
+
     Raises:
         NeuronLensError: a folder given twice.
         OutputError: not the folder of a finished run, or `output` cannot be written.

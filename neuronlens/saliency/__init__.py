@@ -1,0 +1,1 @@
+"""Rankings of neurons, a ranker per file."""

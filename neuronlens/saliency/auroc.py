@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from neuronlens.errors import ShapeError
 from neuronlens.records import ActivationSet, FloatArray, IntArray, NeuronRanking
+from neuronlens.saliency.base import Ranker
 
 CHUNK_VALUES = 1 << 21
 """Values ranked at a time; ranking holds about ten float64 arrays of that size (160 MiB)."""
@@ -23,14 +23,18 @@ def auroc(values: FloatArray, labels: IntArray, concepts: int) -> FloatArray:
         values: `[sample, neuron]`, finite; not modified.
         labels: concept index `[sample]`.
         concepts: how many concepts there are.
+
     Returns:
         `[concept, neuron]` float64 in [0, 1]; NaN for a concept that has no sample, or all of them.
+
     Raises:
         ShapeError: samples and labels differ in number.
 
     >>> auroc(np.array([[1.0], [2.0], [2.0], [3.0]]), np.array([0, 0, 1, 1]), 2).tolist()
     [[0.125], [0.875]]
     """
+    from scipy.stats import rankdata  # here, so that a config is checked without SciPy
+
     samples, neurons = values.shape
     if samples != len(labels):
         raise ShapeError(f"{samples} rows of activations, {len(labels)} labels.")
@@ -47,7 +51,7 @@ def auroc(values: FloatArray, labels: IntArray, concepts: int) -> FloatArray:
     return np.divide(wins, pairs, out=np.full_like(wins, np.nan), where=pairs > 0)
 
 
-class AurocSaliency:
+class AurocSaliency(Ranker):
     """Scores a neuron by abs(AUROC(c against the rest) - 0.5) * 2 (SPEC section 2, `auroc`; AurA, Suau et al. 2024)."""
 
     def rank(self, activations: ActivationSet) -> NeuronRanking:

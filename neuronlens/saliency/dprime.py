@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neuronlens.records import ActivationSet, ConceptStatistics, FloatArray, NeuronRanking
+from neuronlens.saliency.base import Ranker
 
 VARIANCE_FLOOR = 1e-8
 """Added to the mean variance, in squared units of the activations: a constant neuron scores 0 and not 0 / 0."""
@@ -20,7 +21,7 @@ def sensitivity(statistics: ConceptStatistics) -> FloatArray:
     return np.abs(statistics.mean - statistics.complement_mean) / spread
 
 
-class DprimeSaliency:
+class DprimeSaliency(Ranker):
     """Scores a neuron by the distance of the means in units of the pooled deviation (SPEC section 2, `dprime`)."""
 
     def rank(self, activations: ActivationSet) -> NeuronRanking:

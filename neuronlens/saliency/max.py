@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from neuronlens.records import ActivationSet, NeuronRanking
+from neuronlens.saliency.base import Ranker
 
 
-class MaxSaliency:
+class MaxSaliency(Ranker):
     """Scores a neuron for a concept by the mean of abs(x) over the concept's samples (SPEC section 2, `max`)."""
 
     def rank(self, activations: ActivationSet) -> NeuronRanking:

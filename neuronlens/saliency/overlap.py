@@ -12,6 +12,7 @@ def jaccard(selected: BoolArray) -> FloatArray:
 
     Args:
         selected: which neurons are salient `[concept, neuron]`.
+
     Returns:
         `[concept, concept]` float64, symmetric, in [0, 1]; NaN where both sets are empty.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from typing import Annotated
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
+from neuronlens.config.rules import SEED, at_least, more_than
 from neuronlens.errors import ConfigError
 from neuronlens.records import ActivationSet, FloatArray, IntArray, NeuronRanking
+from neuronlens.saliency.base import Ranker
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +47,14 @@ def probe_weights(
         values: `[sample, neuron]`, standardised; not modified.
         labels: concept index `[sample]`.
         tol: largest change of a weight in an epoch, relative to the largest weight, at which the solver stops.
+
     Returns:
         `[concept, neuron]` float64; NaN for a concept that has no sample, or all of them. Where the solver stops at
         `max_iter` epochs first, the weights it has, and a warning in the log.
     """
+    from sklearn.exceptions import ConvergenceWarning  # here, so that a config is checked without scikit-learn
+    from sklearn.linear_model import LogisticRegression
+
     weights = np.full((concepts, values.shape[1]), np.nan)
     present = np.unique(labels)
     if len(present) < 2:
@@ -65,7 +70,7 @@ def probe_weights(
         random_state=seed,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told in the log instead, below
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the log says it instead, below
         model.fit(values, labels)
     if model.n_iter_.max() >= max_iter:
         log.warning(
@@ -77,7 +82,7 @@ def probe_weights(
     return weights
 
 
-class ProbeSaliency:
+class ProbeSaliency(Ranker):
     """Scores a neuron by abs(W_cj) of a linear probe on standardised activations (SPEC section 2, `probe`).
 
     Source: Dalvi et al. 2019; NeuroX' linear_probe, which adds l2 times the *norm* of W where this adds half its square.
@@ -86,12 +91,12 @@ class ProbeSaliency:
     def __init__(
         self,
         *,
-        l1: float = 1e-3,
-        l2: float = 1e-3,
+        l1: Annotated[float, at_least(0, noun="a number")] = 1e-3,
+        l2: Annotated[float, at_least(0, noun="a number")] = 1e-3,
         scaled_by_std: bool = False,
-        max_iter: int = 200,
-        tol: float = 1e-3,
-        seed: int = 0,
+        max_iter: Annotated[int, at_least(1, most=1_000_000)] = 200,
+        tol: Annotated[float, more_than(0, noun="a number")] = 1e-3,
+        seed: Annotated[int, SEED] = 0,
     ) -> None:
         """Fit with weights `l1` and `l2` of the two penalties, on the scale of the mean loss per sample in nats.
 
@@ -100,6 +105,7 @@ class ProbeSaliency:
             max_iter: epochs of the solver (SAGA) at most.
             tol: relative change of the weights at which it stops.
             seed: of the order in which it visits the samples.
+
         Raises:
             ConfigError: a penalty is negative, or max_iter or tol is not positive.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neuronlens.records import ActivationSet, FloatArray, NeuronRanking
+from neuronlens.saliency.base import Ranker
 
 
 def mean_distances(means: FloatArray) -> FloatArray:
@@ -12,6 +13,7 @@ def mean_distances(means: FloatArray) -> FloatArray:
 
     Args:
         means: `[concept, neuron]`; a NaN row is a concept without samples, and adds nothing to the others.
+
     Returns:
         `[concept, neuron]` float64; NaN for a concept without samples, or with nothing to compare it to.
 
@@ -26,7 +28,7 @@ def mean_distances(means: FloatArray) -> FloatArray:
     return scores
 
 
-class ProbelessSaliency:
+class ProbelessSaliency(Ranker):
     """Scores a neuron by the sum over c' != c of abs(mu_cj - mu_c'j) (SPEC section 2, `probeless`).
 
     Source: Antverg & Belinkov 2022; NeuroX' probeless ranking.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from typing import Annotated
 
 import numpy as np
 
+from neuronlens.config.rules import SEED
 from neuronlens.errors import ConfigError
 from neuronlens.records import ActivationSet, FloatArray, NeuronRanking, Site
+from neuronlens.saliency.base import Ranker
 
 
 def uniform_scores(concepts: int, neurons: int, *, site: Site, seed: int) -> FloatArray:
@@ -22,10 +25,10 @@ def uniform_scores(concepts: int, neurons: int, *, site: Site, seed: int) -> Flo
     return np.random.default_rng(entropy).random((concepts, neurons))
 
 
-class RandomSaliency:
+class RandomSaliency(Ranker):
     """Scores neurons by lot (SPEC section 2, `random`)."""
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: Annotated[int, SEED] = 0) -> None:
         """Draw with `seed`; 0 is a seed like any other.
 
         Raises:

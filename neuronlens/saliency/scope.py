@@ -21,8 +21,10 @@ def rank_together(
 
     Args:
         rankings: one per layer, of the same ranker and concepts; layers may differ in width.
+
     Returns:
         `[concept, neuron]` per layer, in ascending order of layers.
+
     Raises:
         ActivationError: no layers, a count above the number of neurons, or neither or both of the knobs given.
         ShapeError: the rankings name different concepts.

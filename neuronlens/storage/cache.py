@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from neuronlens.errors import OutputError
-from neuronlens.storage.files import StoredArrays, read_tensors, write_json, write_tensors
+from neuronlens.storage.files import StoredArrays, write_json, write_tensors
 
 
 class Store:
@@ -51,10 +51,8 @@ class Store:
         Raises:
             OutputError: kept, but not readable.
         """
-        if not self.has(stage, key):
-            return None
-        folder = self.folder(stage, key)
-        return read_tensors(folder / "arrays.safetensors"), json.loads((folder / "manifest.json").read_text())
+        found = self.opened(stage, key)
+        return None if found is None else (dict(found[0]), found[1])
 
     def opened(self, stage: str, key: str) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]] | None:
         """Return the same as `load`, each array read when it is asked for.

@@ -62,12 +62,18 @@ class StoredArrays(Mapping[str, NDArray[Any]]):
     """A safetensors file's arrays by name, each read when it is asked for."""
 
     def __init__(self, path: Path) -> None:
+        """Open the file.
+
+        Raises:
+            OutputError: missing, or not a whole safetensors file.
+        """
         self.path = path
         with _readable(path):
             self.file: Any = safe_open(path, framework="numpy")
             self.names = list(self.file.keys())
 
     def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return one array, read from the file."""
         if name not in self.names:
             raise KeyError(name)
         with _readable(self.path):
@@ -75,9 +81,11 @@ class StoredArrays(Mapping[str, NDArray[Any]]):
             return found
 
     def __iter__(self) -> Iterator[str]:
+        """Give the arrays' names."""
         return iter(self.names)
 
     def __len__(self) -> int:
+        """Return how many arrays there are."""
         return len(self.names)
 
 
@@ -91,14 +99,22 @@ def _readable(path: Path) -> Iterator[None]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON with sorted keys, atomically; dataclasses and arrays are unfolded."""
-    text = json.dumps(_without_nan(plain(content)), indent=2, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(json_types(content), indent=2, sort_keys=True, ensure_ascii=False)
     write_atomically(path, (text + "\n").encode())
 
 
-def _without_nan(value: Any) -> Any:
-    """Return JSON types with null for NaN, which JSON has no word for; infinity (a tau) is written as text."""
+def json_types(content: Any) -> Any:
+    """Return `content` as it can stand in JSON, which has no word for NaN (null here) and infinity (text here).
+
+    >>> json_types({"tau": (2.5, float("inf"), float("nan"))})
+    {'tau': [2.5, 'inf', None]}
+    """
+    return _finite(plain(content))
+
+
+def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    return [_without_nan(entry) for entry in value] if isinstance(value, list) else value
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list) else value

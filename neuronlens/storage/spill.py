@@ -10,7 +10,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.errors import OutputError
 from neuronlens.storage.cache import Store
 
@@ -22,7 +22,7 @@ SEGMENT_BYTES = GIB
 
 
 class StateBudget:
-    """What memory is left for stored states, and the file that takes the others.
+    """How much memory stored states may take, and the file that takes those beyond it.
 
     The file has no name: the operating system takes it back when the last tensor in it is gone, or the process is,
     however that ends, so no run leaves one behind or finds another's. What is read from it is held in memory as long as
@@ -36,7 +36,7 @@ class StateBudget:
         """Allow `most_bytes` in memory; the file is made in `folder` when it is first needed.
 
         Args:
-            folder: on a disk, where it shall spare memory; None for the system's folder for temporary files.
+            folder: on a disk, or the file takes memory after all; None for the system's folder for temporary files.
         """
         self.most_bytes, self.folder = most_bytes, folder
         self.in_memory = self.in_file = 0

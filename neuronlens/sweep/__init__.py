@@ -1,0 +1,1 @@
+"""Cells evaluated over stored states."""

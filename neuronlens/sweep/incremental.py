@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-import torch
 
 from neuronlens.activations.states import StoredStates
 from neuronlens.activations.subsets import with_labels
-from neuronlens.config.schema import TrainerConfig
-from neuronlens.edits.build import Edit, EditBuilder
-from neuronlens.edits.gated import GatedEdit
-from neuronlens.edits.gates.joint import DetectedEdit, Detector
-from neuronlens.edits.projections import ProjectionEdit
+from neuronlens.config.schema_run import TrainerConfig
+from neuronlens.edits.base import EditBatch
+from neuronlens.edits.build import EditBuilder
+from neuronlens.edits.detected import stacked
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
+from neuronlens.hooks.replay import run_body
 from neuronlens.hooks.resolver import recorded_position
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import ActivationSet, Cell, FloatArray, Site
-from neuronlens.sweep.evaluator import BuildsEdits, SweepEvaluator, WorkItem
+from neuronlens.sweep.evaluator import BuildsEdits, CellForwards, WorkItem
+from neuronlens.sweep.strategies.choose import edited_positions
+from neuronlens.sweep.strategies.rows import Rows
 
 
 class PerCellBuilder:
@@ -33,83 +33,59 @@ class PerCellBuilder:
         """Take the cells' builders."""
         self.builders = dict(builders)
 
-    def batch(self, cells: Sequence[Cell]) -> Edit:
+    def batch(self, cells: Sequence[Cell]) -> EditBatch:
         """Return the edits of several cells of one kind."""
-        return concatenate([self.builders[cell].batch([cell]) for cell in cells])
+        return stacked([self.builders[cell].batch([cell]) for cell in cells])
+
+    def mixes_neurons(self, cell: Cell) -> bool:
+        """Return which kind a cell's edit is of."""
+        return self.builders[cell].mixes_neurons(cell)
 
     def skip_reason(self, cell: Cell) -> str | None:
         """Return why this cell cannot be evaluated, or None."""
         return self.builders[cell].skip_reason(cell)
 
 
-def concatenate(edits: Sequence[Edit]) -> Edit:
-    """Return several batches of one kind as one; fewer intervals or ranks are filled up with empty ones."""
-    if any(isinstance(edit, DetectedEdit) for edit in edits):
-        inner = [edit.edit if isinstance(edit, DetectedEdit) else edit for edit in edits]
-        together = concatenate(inner)
-        assert not isinstance(together, DetectedEdit)
-        found = [edit.detector if isinstance(edit, DetectedEdit) else None for edit in edits]
-        neurons = next(detector.linear.shape[1] for detector in found if detector is not None)
-        whole = Detector.stack([None], neurons)
-        detectors = [detector or whole for detector in found]
-        joined = (torch.cat([getattr(d, name) for d in detectors]) for name in ("quadratic", "linear", "offset"))
-        return DetectedEdit(together, Detector(*joined))
-    if isinstance(edits[0], ProjectionEdit):
-        return ProjectionEdit(
-            torch.cat([edit.bias for edit in edits]),  # type: ignore[union-attr]
-            _padded([edit.read for edit in edits], 0.0),  # type: ignore[union-attr]
-            _padded([edit.write for edit in edits], 0.0),  # type: ignore[union-attr]
-            torch.cat([edit.strength for edit in edits]),  # type: ignore[union-attr]
+class EditedActivations(CellForwards):
+    """Keeps a later site's activations under every cell's edits at earlier sites, made on the trainer's device."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        states: StoredStates,
+        builders: Mapping[Site, BuildsEdits],
+        cells: Sequence[Cell],
+        plain: ActivationSet,
+        *,
+        edit_positions: str,
+        tokens_per_forward: int,
+    ) -> None:
+        """Prepare to record `plain`'s site.
+
+        Raises:
+            ConfigError: as `SweepEvaluator` does.
+        """
+        positions = edited_positions(loaded, states.layer, edit_positions)
+        # Activations are read at the prompt, whatever follows it; where no states are stored the whole model runs.
+        layer = states.layer if loaded.head.replays else -1
+        rows = Rows(loaded, layer, positions, tokens_per_forward)
+        super().__init__(loaded.model, states, builders, cells, rows.share)
+        self.rows, self.site = rows, plain.site
+        self.record_position = recorded_position(
+            loaded.model, plain.site, loaded.record_position, reads=loaded.head.reads
         )
-    gated = [edit for edit in edits if isinstance(edit, GatedEdit)]
-    never = [torch.zeros(len(edit.strength), dtype=torch.bool) for edit in gated]
-    distance = torch.cat(
-        [no if edit.distance is None else edit.distance for edit, no in zip(gated, never, strict=True)]
-    )
-    return GatedEdit(
-        lower=_padded([edit.lower for edit in gated], torch.inf),
-        upper=_padded([edit.upper for edit in gated], -torch.inf),
-        scale=torch.cat([edit.scale for edit in gated]),
-        shift=torch.cat([edit.shift for edit in gated]),
-        strength=torch.cat([edit.strength for edit in gated]),
-        distance=distance if distance.any() else None,
-    )
-
-
-def _padded(tensors: Sequence[torch.Tensor], fill: float) -> torch.Tensor:
-    width = max(tensor.shape[1] for tensor in tensors)
-    grown = [torch.nn.functional.pad(t, (0, 0, 0, width - t.shape[1]), value=fill) for t in tensors]
-    return torch.cat(grown)
-
-
-class EditedActivations(SweepEvaluator):
-    """Runs cells as a sweep does, on the trainer's device, and keeps what a later site says instead of the predictions."""
-
-    def __init__(self, loaded: LoadedModel, states: StoredStates, plain: ActivationSet, **options: Any) -> None:
-        """Prepare to record `plain`'s site; `options` are `SweepEvaluator`'s."""
-        samples, concepts = len(plain.labels), len(plain.concepts)
-        super().__init__(
-            loaded,
-            states,
-            labels=plain.labels,
-            base_log_probabilities=np.zeros((samples, concepts), dtype=np.float32),
-            base_prediction=np.zeros(samples, dtype=np.int64),
-            **options,
-        )
-        self.branches = False  # activations are read at the prompt, whatever follows it
-        self.site = plain.site
-        self.position = recorded_position(loaded.model, plain.site, loaded.record_position, reads=loaded.head.reads)
         self.values = np.empty((len(self.cells), *plain.values.shape), dtype=np.float32)
 
-    def predict_step(self, item: WorkItem, batch_idx: int) -> None:
-        """Keep one item's activations."""
-        cells = [self.cells[place] for place in item.cells]
-        edits = {site: builder.batch(cells).to(item.states.device) for site, builder in self.builders.items()}
-        with capture(self.model, [self.site]) as recorded:
-            self.read_rows(len(cells), edits, item.batch, item.states)
-        mask = prompt_mask(item.batch.inputs).repeat(len(cells), 1)
-        vectors = read_positions(recorded[self.site], mask, self.position).float().cpu()
-        self.values[np.ix_(np.asarray(item.cells), item.batch.rows)] = vectors.unflatten(0, (len(cells), -1)).numpy()
+    def keep(self, item: WorkItem, edits: Mapping[Site, EditBatch]) -> None:
+        """Run one item's cells as deep as the site and keep its activations."""
+        cells = len(item.cells)
+        with (
+            capture(self.model, [self.site]) as recorded,
+            self.rows.running(cells, edits, item.batch, item.states) as rows,
+        ):
+            run_body(self.model, rows, deepest=self.site.layer)
+        vectors = read_positions(recorded[self.site], prompt_mask(rows), self.record_position).float().cpu()
+        self.values[np.ix_(np.asarray(item.cells), item.batch.rows)] = vectors.unflatten(0, (cells, -1)).numpy()
 
 
 def activations_under(
@@ -135,9 +111,9 @@ def activations_under(
     recorder = EditedActivations(
         loaded,
         states,
+        builders,
+        cells,
         plain,
-        builders=builders,
-        cells=cells,
         edit_positions=edit_positions,
         tokens_per_forward=tokens_per_forward,
     )

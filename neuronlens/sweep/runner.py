@@ -9,8 +9,9 @@ import numpy as np
 
 from neuronlens.activations.extract import Extraction
 from neuronlens.activations.subsets import only_correct
+from neuronlens.config.knobs import everywhere
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import Config, SweepConfig, everywhere
+from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted, fit_site, shuffled_labels
 from neuronlens.errors import ActivationError
@@ -123,11 +124,9 @@ def first_samples(labels: IntArray, limit: int | None) -> IntArray:
 def _builder(config: Config, site: Site, splits: Splits, fits: Mapping[str, Mapping[Site, Fitted]]) -> EditBuilder:
     by_layer = {control: {other.layer: found for other, found in group.items()} for control, group in fits.items()}
     return EditBuilder(
+        config,
         {control: group[site] for control, group in fits.items()},
         select=splits.select.activations[site] if splits.select is not None else None,
-        beta=config.intervention.beta,
-        covariance=config.intervention.covariance,
-        seed=config.seed,
         ranked_with=by_layer if config.intervention.scope == "model" else None,
     )
 
@@ -197,13 +196,7 @@ def _fit_incrementally(
                 own = _own_config(config, cell[0])
                 fitted = {site: fit_site(own, only_correct(fit_values) if correct else fit_values)}
                 fits = {control: group[site] for control, group in _with_controls(own, fitted).items()}
-                found[cell] = EditBuilder(
-                    fits,
-                    select=select[0] if select else None,
-                    beta=config.intervention.beta,
-                    covariance=config.intervention.covariance,
-                    seed=config.seed,
-                )
+                found[cell] = EditBuilder(own, fits, select=select[0] if select else None)
         return found, refused
 
     return fit_in_order(sites, cells, first, fit)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from neuronlens.config.compose import dataset_name
-from neuronlens.config.parts import option_of
+from neuronlens.config.nodes import option_of
 from neuronlens.config.schema import Config
 from neuronlens.records import Job
 from neuronlens.tracking.scalars import Step

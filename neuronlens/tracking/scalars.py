@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,64 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.config.parts import option_of
+from neuronlens.config.nodes import option_of
 from neuronlens.config.schema import Config
-from neuronlens.measures.matched import COLLATERAL, METHOD, curves
+from neuronlens.measures import naming
+from neuronlens.measures.columns import COLLATERAL, COST, ERASED, METHOD, TRADEOFF
+from neuronlens.measures.matched import curves
 from neuronlens.records import ResultTable
 
-MEASURES = (
-    *("concept_accuracy_drop", "concept_confidence_drop", "complement_accuracy_drop", "complement_confidence_drop"),
-    *("selectivity", "kl"),
-)
-ERASED, COST = "concept_accuracy_drop", "complement_confidence_drop"
-"""The axes of the trade-off: what is wanted, and what it costs the other concepts."""
 HEADLINE_LEVEL = 0.5
-"""Share of a concept erased at which headlines are told: the swept level nearest to it, the higher of two."""
-SPOKEN = {"complement_accuracy_drop": "accuracy", "complement_confidence_drop": "confidence", "kl": "kl"}
-
-
-def word(text: str) -> str:
-    """Return text as one word of a metric's name: letters, digits and underscores, the only ones that W&B sorts by.
-
-    >>> word("resid_post.5"), word("tau2.5"), word("x-1"), word("tau inf")
-    ('resid_post_5', 'tau2_5', 'xminus1', 'tau_inf')
-    """
-    return re.sub(r"[^0-9A-Za-z]+", "_", text.replace("-", "minus")).strip("_")
-
-
-def place_of(row: Mapping[str, Any]) -> str:
-    """Return where an edit is made: `resid_post_5`."""
-    return word(f"{row['site']}.{row['layers']}")
-
-
-def method_of(row: Mapping[str, Any]) -> str:
-    """Return a method's name: every knob that is its own, in a fixed order.
-
-    >>> knobs = {"gate": "range", "edit": "zero", "range": "gaussian", "tau": 2.5, "saliency": "max", "strength": 1.0}
-    >>> method_of(knobs | {"control": None, "top_fraction": None, "n_neurons": None})
-    'range_zero_gaussian_tau2_5_max'
-    """
-    parts = [row["gate"], row["edit"]]
-    if pd.notna(row["range"]):
-        parts.append(row["range"])
-    if pd.notna(row["tau"]):
-        parts.append(f"tau{row['tau']:g}")
-    if pd.notna(row["saliency"]):
-        parts.append(row["saliency"])
-    if pd.notna(row["strength"]) and row["strength"] != 1:
-        parts.append(f"x{row['strength']:g}")
-    if pd.notna(row["top_fraction"]):
-        parts.append(f"top{row['top_fraction']:g}")
-    elif pd.notna(row["n_neurons"]) and pd.notna(row["saliency"]):
-        parts.append(f"{row['n_neurons']:g}neurons")
-    if pd.notna(row["control"]):
-        parts.append(row["control"])
-    return word("_".join(map(str, parts)))
-
-
-def level_of(row: Mapping[str, Any]) -> str:
-    """Return an erasure level: `erased_60` where 60 % of a concept's base accuracy is gone."""
-    return word(f"erased_{100 * row['level']:g}")
+"""Share of a concept erased at which the headline is read: the swept level nearest to it, the higher of two."""
 
 
 def headline_row(comparison: pd.DataFrame, config: Config) -> dict[str, Any] | None:
@@ -82,13 +32,13 @@ def headline_row(comparison: pd.DataFrame, config: Config) -> dict[str, Any] | N
     rows = comparison[comparison["control"].isna()]
     if rows.empty:
         return None
-    wanted: dict[str, Any] = {"range": option_of(config, "range"), "tau": config.range.get("tau")}
+    wanted: dict[str, Any] = {"range": option_of(config, "range"), "tau": config.headline_tau}
     wanted |= {"saliency": option_of(config, "saliency"), "edit": config.intervention.edit}
     wanted["strength"] = config.intervention.strength
     for knob, value in wanted.items():
-        kept, told = rows[rows[knob] == value], rows[knob].dropna()
-        if kept.empty and len(told):
-            kept = rows[rows[knob] == told.iloc[0]]
+        kept, swept = rows[rows[knob] == value], rows[knob].dropna()
+        if kept.empty and len(swept):
+            kept = rows[rows[knob] == swept.iloc[0]]
         rows = kept if len(kept) else rows  # nobody has the knob
     rows = rows[rows["layers"] == rows["layers"].iloc[-1]]
     distance = (rows["level"] - HEADLINE_LEVEL).abs().round(9)
@@ -108,19 +58,24 @@ def flat(table: ResultTable, config: Config) -> dict[str, float]:
     row = headline_row(table.comparison, config)
     if row is not None:
         found["headline/erased"] = row["level"]
-        for measure, spoken in SPOKEN.items():
-            found[f"headline/{spoken}_difference"] = row[f"{measure}_difference"]
+        for measure in COLLATERAL:
+            word = naming.measure(measure, short=True).lower()
+            found[f"headline/{word}_difference"] = row[f"{measure}_difference"]
         found["headline/range_collateral"] = row[f"{COST}_range"]
         found["headline/neuron_collateral"] = row[f"{COST}_neuron"]
         found["headline/wins"] = row[f"{COST}_wins"] / row["n_concepts"] if row["n_concepts"] else math.nan
         found["headline/reached"] = row["n_concepts"]
     for compared in table.comparison.to_dict("records"):
-        key = f"matched/{place_of(compared)}/{method_of(compared)}/{level_of(compared)}"
+        key = f"matched/{_key(compared)}"
         found |= {f"{key}/{measure}_difference": compared[f"{measure}_difference"] for measure in COLLATERAL}
     for method in table.methods.to_dict("records"):
-        key = f"methods/{place_of(method)}/{method_of(method)}/{level_of(method)}"
+        key = f"methods/{_key(method)}"
         found |= {f"{key}/{measure}": method[measure] for measure in COLLATERAL}
     return {name: float(value) for name, value in found.items() if pd.notna(value) and math.isfinite(value)}
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    return f"{naming.place_key(row)}/{naming.method_key(row)}/{naming.level_key(row['level'])}"
 
 
 def tradeoff(rows: pd.DataFrame) -> pd.DataFrame:
@@ -128,19 +83,20 @@ def tradeoff(rows: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         rows: the results table.
+
     Returns:
         One row per (method x dose) with `place`, `method`, `axis` (`neurons` or `strength`), `dose`, the means of
-        `MEASURES` and `frontier`: among the methods of a place, controls left out, none erases as much at a lower cost.
+        `TRADEOFF` and `frontier`: among the methods of a place, controls left out, none erases as much at a lower cost.
     """
     edited = curves(rows)
     found = []
     for key, group in edited.groupby([*METHOD, "dose"], dropna=False, sort=False):
         knobs = dict(zip([*METHOD, "dose"], key, strict=True))
-        row = {"place": place_of(knobs), "method": method_of(knobs), "control": knobs["control"]}
+        row = {"place": naming.place_key(knobs), "method": naming.method_key(knobs), "control": knobs["control"]}
         row["axis"] = "neurons" if pd.isna(knobs["n_neurons"]) else "strength"
         row |= {"dose": float(knobs["dose"]), "concepts": len(group)}
-        found.append(row | {measure: float(group[measure].mean()) for measure in MEASURES})
-    columns = ["place", "method", "control", "axis", "dose", "concepts", *MEASURES]
+        found.append(row | {measure: float(group[measure].mean()) for measure in TRADEOFF})
+    columns = ["place", "method", "control", "axis", "dose", "concepts", *TRADEOFF]
     means = pd.DataFrame(found, columns=columns).sort_values(["place", "method", "dose"], ignore_index=True)
     means["frontier"] = False
     for _, group in means[means["control"].isna()].groupby("place"):
@@ -178,7 +134,7 @@ def steps_along_the_dose(means: pd.DataFrame) -> Iterator[Step]:
         values = {
             f"by_{axis}/{row['place']}/{row['method']}/{measure}": float(row[measure])
             for row in group.to_dict("records")
-            for measure in MEASURES
+            for measure in TRADEOFF
             if math.isfinite(row[measure])
         }
         yield Step(str(axis), float(dose), values)

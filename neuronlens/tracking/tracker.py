@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from neuronlens.config.compose import dataset_name
+from neuronlens.config.extras import to_install
 from neuronlens.config.schema import Config
+from neuronlens.measures.naming import word
 from neuronlens.records import Job, ResultTable
 from neuronlens.results.folder import RunFolder
+from neuronlens.results.manifest import Manifest
 from neuronlens.tracking.destination import Bundle, Destination, Warn, labels_of
-from neuronlens.tracking.scalars import Step, flat, steps_along_the_dose, tradeoff, word
+from neuronlens.tracking.scalars import Step, flat, steps_along_the_dose, tradeoff
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ class Tracker:
 
     def __enter__(self) -> Tracker:
         """Start every place; one that does not start is left out."""
-        for kind in dict.fromkeys(self.config.logger.kind.split("+")):
+        for kind in self._kinds():
             try:
                 destination = self._make(kind)
                 destination.start()
@@ -52,6 +55,16 @@ class Tracker:
             else:
                 self._followed.append((kind, destination))
         return self
+
+    def _kinds(self) -> list[str]:
+        """Return the places by name, each once; `auto` is wandb where it is installed, and none where it is not."""
+        kinds = self.config.logger.kind.split("+")
+        if "auto" in kinds:
+            absent = to_install("Nobody follows this run beside its folder: W&B", "wandb")
+            if absent and len(kinds) == 1:
+                self.warn([f"{absent}, or logger=csv."])
+            kinds = [kind if kind != "auto" else "wandb" for kind in kinds if kind != "auto" or not absent]
+        return list(dict.fromkeys(kinds))
 
     def _make(self, kind: str) -> Destination:
         """Return a place by its name; its library is imported only here."""
@@ -84,16 +97,16 @@ class Tracker:
         self._stage += 1
         self._tell(lambda place: place.log_step(step))
 
-    def log_results(self, table: ResultTable, manifest: Mapping[str, Any]) -> None:
+    def log_results(self, table: ResultTable, manifest: Manifest) -> None:
         """Record what came of the run: numbers, tables, charts, figures and files, all read from the finished folder."""
         if not self._followed:
             return
         try:
             self._log_all(table, manifest)
         except Exception as error:  # whatever is wrong here, the run has its results
-            self._lost(self.config.logger.kind, "was not told all results", error)
+            self._lost(self.config.logger.kind, "did not get all results", error)
 
-    def _log_all(self, table: ResultTable, manifest: Mapping[str, Any]) -> None:
+    def _log_all(self, table: ResultTable, manifest: Manifest) -> None:
         values, means = flat(table, self.config), tradeoff(table.rows)
         named = {"results": table.rows, "comparison": table.comparison, "methods": table.methods}
         if table.general is not None:
@@ -107,9 +120,10 @@ class Tracker:
         bundles = self._bundles(manifest)
         self._tell(lambda place: place.log_files(bundles))
 
-    def _bundles(self, manifest: Mapping[str, Any]) -> list[Bundle]:
+    def _bundles(self, manifest: Manifest) -> list[Bundle]:
         """Return the files worth keeping, with what they were made from."""
-        made_from = {key: manifest[key] for key in ("run_id", "fingerprints", "git_revision", "model_type", "concepts")}
+        recorded = ("run_id", "fingerprints", "git_revision", "model_type", "concepts")
+        made_from: dict[str, Any] = {name: getattr(manifest, name) for name in recorded}
         dataset = dataset_name(self.config.dataset.name, self.config.dataset.path)
         made_from |= {"model": self.config.model.name, "dataset": dataset}
         made_from |= {"layers": str(self.config.layers.select), "site": self.config.layers.site}

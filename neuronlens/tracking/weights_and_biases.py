@@ -1,8 +1,7 @@
-"""Sends a run to Weights & Biases; offline unless told otherwise, so that no key and no network are needed."""
+"""Sends a run to Weights & Biases; offline unless the config asks otherwise, so that no key and no network are needed."""
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shlex
@@ -15,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.config.fingerprint import plain
 from neuronlens.config.schema import Config
+from neuronlens.measures.columns import COST, ERASED
+from neuronlens.storage.files import json_types
 from neuronlens.tracking.destination import Bundle, Labels, Warn
-from neuronlens.tracking.scalars import COST, ERASED, Step
+from neuronlens.tracking.scalars import Step
 
 AXES = {"stage": "timing", "neurons": "by_neurons", "strength": "by_strength"}
 """Which metrics are drawn over which axis."""
@@ -44,13 +44,13 @@ class WeightsAndBiases:
                 raise
             self._init("offline")
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            told = f"W&B could not be reached ({reason}). The run is recorded offline."
-            self.warn([f"{told} Next: wandb login, then {self._sync()}"])
+            found = f"W&B could not be reached ({reason}). The run is recorded offline."
+            self.warn([f"{found} Next: wandb login, then {self._sync()}"])
         taken = dict(self.run.config.items())  # under a sweep agent, what it chose
-        self.run.config.update(dict(_beside(taken, _readable(plain(self.config)))), allow_val_change=True)
+        self.run.config.update(dict(_beside(taken, json_types(self.config))), allow_val_change=True)
         for axis, prefix in AXES.items():
             self.run.define_metric(axis)
-            along = {} if axis == "stage" else {"summary": "none"}  # a curve's last point says nothing about a run
+            along = {} if axis == "stage" else {"summary": "none"}  # the last point of a curve is no figure of a run
             self.run.define_metric(f"{prefix}/*", step_metric=axis, **along)
 
     def _init(self, mode: str) -> None:
@@ -134,7 +134,7 @@ class WeightsAndBiases:
         with self._own_staging():
             for bundle in bundles:
                 name = re.sub(r"[^\w.-]+", "-", f"{bundle.name}-{self.config.model.name}-{bundle.about['dataset']}")
-                about = {**_readable(plain(bundle.about)), "rests_on": {}}
+                about = {**json_types(bundle.about), "rests_on": {}}
                 artifact = wandb.Artifact(name[:128], type=bundle.name, metadata=about)
                 for file in bundle.files:
                     artifact.add_file(str(self.folder / file), name=file, policy="immutable", skip_cache=True)
@@ -173,15 +173,6 @@ def _environment(**wanted: str | None) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
-
-
-def _readable(value: Any) -> Any:
-    """Return JSON types with non-finite numbers as text: JSON has none."""
-    if isinstance(value, dict):
-        return {key: _readable(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_readable(entry) for entry in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _beside(taken: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

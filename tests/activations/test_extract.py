@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from neuronlens.activations.extract import ActivationExtractor, extract
 from neuronlens.activations.moments import ConceptMoments, statistics_of
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.replay import replay
 from neuronlens.models.batches import text_batches
-from neuronlens.models.heads.heads import SequenceClassification
+from neuronlens.models.heads.base import Labels
+from neuronlens.models.heads.seq_cls import SequenceClassification
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import ConceptDataset, Site
 from neuronlens.storage.cache import Store
@@ -32,7 +33,7 @@ def loaded(family: str, **changes: object) -> LoadedModel:
     return LoadedModel(
         model=tiny_model(family),
         tokenizer=tiny_tokenizer(),
-        head=SequenceClassification(reads),
+        head=SequenceClassification(Labels(reads)),
         **(record | changes),  # type: ignore[arg-type]
     )
 

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from neuronlens.config.compose import compose
+from neuronlens.config.compose import compose, register
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.parts import build, config_dir, option_names
+from neuronlens.config.groups import config_dir, option_names
+from neuronlens.config.knobs import swept
+from neuronlens.config.parts import build
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import swept
 from neuronlens.errors import ConfigError
 
 GROUPS = ("model", "dataset", "layers", "saliency", "range", "intervention", "evaluation", "sweep", "trainer", "logger")
@@ -54,7 +56,8 @@ def test_every_experiment_composes_and_its_grid_holds(name: str) -> None:
 def test_every_source_of_questions_composes(name: str) -> None:
     path = ["evaluation.general.questions.path=."] if name == "local" else []
     asked = compose([f"evaluation/questions={name}", *path]).evaluation.general.questions
-    assert asked.wheel or asked.hub
+    source = next(source for source in ("path", "wheel", "hub") if getattr(asked, source))  # the first one set counts
+    assert source == {"local": "path", "mmlu": "hub", "mmlu_wheel": "wheel"}[name]
     assert (asked.file is not None) == (name == "mmlu_wheel")
 
 
@@ -96,7 +99,7 @@ def test_every_group_has_options() -> None:
         ("evaluation/documents=wikipdia", "Did you mean 'wikipedia'"),
         ("evaluation.general.documents.limit=0", "at least 1"),
         ("evaluation.general.documents.max_length=1", "at least 2 tokens"),
-        ("evaluation.general.questions.shots=-1", ">= 0"),
+        ("evaluation.general.questions.shots=-1", "at least 0"),
         ("evaluation.general.questions.edit_positions=generated", "Available: all, record"),
         ("evaluation.general.concepts=[]", "empty list"),
         ("evaluation.general={perplexity:true,tau:[7]}", "values that the sweep has"),
@@ -168,3 +171,14 @@ def test_the_config_folder_is_found_and_shipped() -> None:
 def test_a_dataset_path_names_the_dataset() -> None:
     assert compose(["dataset.path=somewhere/emotions"]).run_name == "minilm-emotions"
     assert compose([]).run_name == "minilm-newsgroups20"
+
+
+@pytest.mark.parametrize("lost", ["dataset_name", "reference_confidence", "reference_fit_on"])
+def test_every_resolver_is_registered_whichever_is_there_already(lost: str) -> None:
+    """A program that cleared, or brought, one of them gets the others."""
+    register()
+    OmegaConf.clear_resolver(lost)
+    config = compose(["preset=reference", "model=smollm2", "dataset=local", "dataset.path=/data/made_up"])
+    assert OmegaConf.has_resolver(lost)
+    assert (config.model.confidence, config.evaluation.fit_on) == ("first_token", "correct")
+    assert config.run_name.endswith("made_up")

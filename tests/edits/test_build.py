@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from neuronlens.activations.moments import statistics_of
-from neuronlens.config.schema import EDITS, PROJECTIONS
-from neuronlens.edits import transports
-from neuronlens.edits.build import TARGETS, EditBuilder
+from neuronlens.config.groups import option_names
+from neuronlens.config.nodes import part
+from neuronlens.config.schema import Config
+from neuronlens.edits.base import Affine, Edit, Projection
+from neuronlens.edits.build import EditBuilder
+from neuronlens.edits.dampening import Aura, Dampen
+from neuronlens.edits.detected import DetectedEdit
 from neuronlens.edits.fitting import Fitted, shuffled_labels
 from neuronlens.edits.gated import GatedEdit
-from neuronlens.edits.gates.joint import DetectedEdit
-from neuronlens.edits.projections import ProjectionEdit
+from neuronlens.edits.projected import ProjectionEdit
+from neuronlens.edits.transports import GaussianTransport, LinearTransport, MeanShift
 from neuronlens.errors import ActivationError, ConfigError
 from neuronlens.ranges.gaussian import GaussianRange
 from neuronlens.records import ActivationSet, Knobs, NeuronRanking, Site
 from neuronlens.saliency.max import MaxSaliency
 
-KNOBS = Knobs("max", 0.5, None, range="gaussian", tau=1.0, gate="range", edit="zero", strength=1.0)
+MIXING = ("leace", "directional_ablation")
+KNOBS = Knobs(saliency="max", top_fraction=0.5, range="gaussian", tau=1.0, gate="range", edit="zero", strength=1.0)
 
 
 def activations(values: np.ndarray, labels: np.ndarray, concepts: int = 2) -> ActivationSet:
@@ -43,11 +47,18 @@ def built(generator: np.random.Generator) -> tuple[ActivationSet, EditBuilder]:
     found = activations(generator.normal(size=(40, 6)) + labels[:, None], labels)
     shuffled = fitted(shuffled_labels(found, 0), 1.0)
     fits = {"none": fitted(found, 1.0, float("inf")), "shuffled_labels": shuffled}
-    return found, EditBuilder(fits, select=found)
+    return found, EditBuilder(Config(), fits, select=found)
 
 
-def test_every_named_edit_has_a_target() -> None:
-    assert set(TARGETS) | set(PROJECTIONS) == set(EDITS)
+@pytest.mark.parametrize("name", option_names("edit"))
+def test_every_edit_gives_the_kind_of_target_that_it_declares(
+    name: str, built: tuple[ActivationSet, EditBuilder]
+) -> None:
+    found, builder = built
+    edit: Edit = part(Config(), "edit", name)
+    assert isinstance(edit.target(found, 1), Projection if edit.mixes_neurons else Affine)
+    assert builder.mixes_neurons((replace(KNOBS, edit=name), 0)) == edit.mixes_neurons
+    assert edit.mixes_neurons == (name in MIXING)
 
 
 def test_trap_8_every_replacement_is_used(built: tuple[ActivationSet, EditBuilder]) -> None:
@@ -87,7 +98,7 @@ def test_trap_6_infinite_tau_with_a_dead_neuron_is_the_neuron_mask() -> None:
     point = GaussianRange(tau=2.0).fit(found)
     assert (point.lower == 0).all()
     assert (point.upper == 0).all()
-    builder = EditBuilder({"none": fitted(found, float("inf"))})
+    builder = EditBuilder(Config(), {"none": fitted(found, float("inf"))})
     infinite = builder.batch([(replace(KNOBS, tau=float("inf"), top_fraction=1.0), 0)])
     neuron = builder.batch([(replace(KNOBS, gate="neuron", top_fraction=1.0), 0)])
     assert (infinite.lower == neuron.lower).all()
@@ -97,7 +108,7 @@ def test_trap_6_infinite_tau_with_a_dead_neuron_is_the_neuron_mask() -> None:
 def test_trap_10_a_concept_with_one_or_no_sample_is_skipped_with_a_reason(generator: np.random.Generator) -> None:
     labels = np.array([0] * 8 + [1])
     found = activations(generator.normal(size=(9, 4)), labels, concepts=3)
-    builder = EditBuilder({"none": fitted(found, 1.0)})
+    builder = EditBuilder(Config(), {"none": fitted(found, 1.0)})
     assert builder.skip_reason((KNOBS, 0)) is None
     for concept, count in ((1, 1), (2, 0)):
         for gate in ("range", "neuron"):
@@ -138,19 +149,20 @@ def _gated(builder: EditBuilder, knobs: Knobs, concept: int = 0) -> GatedEdit:
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        ("dampen", lambda found: transports.dampen(found.statistics, 1, beta=0.125)),
-        ("aura", lambda found: transports.aura(found, 1)),
-        ("mean_shift", lambda found: transports.mean_shift(found.statistics, 1)),
-        ("gaussian_transport", lambda found: transports.gaussian_transport(found.statistics, 1)),
-        ("linear_transport", lambda found: transports.linear_transport(found, 1)),
+        ("dampen", Dampen(beta=0.125)),
+        ("aura", Aura()),
+        ("mean_shift", MeanShift()),
+        ("gaussian_transport", GaussianTransport()),
+        ("linear_transport", LinearTransport()),
     ],
 )
 def test_trap_8_every_target_reaches_the_kernel(
-    edit: str, expected: Any, built: tuple[ActivationSet, EditBuilder]
+    edit: str, expected: Edit, built: tuple[ActivationSet, EditBuilder]
 ) -> None:
     found, builder = built
     batch = _gated(builder, replace(KNOBS, edit=edit), 1)
-    for ours, theirs in zip((batch.scale[0], batch.shift[0]), expected(found), strict=True):
+    target = expected.target(found, 1)
+    for ours, theirs in zip((batch.scale[0], batch.shift[0]), (target.scale, target.shift), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
     assert batch.distance is None
     assert _gated(builder, replace(KNOBS, edit="dampen_distance")).distance is not None
@@ -189,7 +201,7 @@ def test_controls_change_what_they_say_and_nothing_else(built: tuple[ActivationS
 def test_projections_and_joint_gates_are_built(built: tuple[ActivationSet, EditBuilder]) -> None:
     _, builder = built
     free = replace(KNOBS, gate="neuron", range=None, tau=None, saliency=None, top_fraction=None)
-    for edit in PROJECTIONS:
+    for edit in MIXING:
         assert isinstance(builder.batch([(replace(free, edit=edit), 0)]), ProjectionEdit)
         assert builder.edited_neurons((replace(free, edit=edit), 0)) == 6
     joint = replace(KNOBS, gate="joint", range=None, tau=None)
@@ -207,13 +219,16 @@ def test_the_scope_of_a_ranking_may_be_all_layers(generator: np.random.Generator
     for layer in (0, 1):
         found = activations(generator.normal(scale=1 + 5 * layer, size=(40, 6)), labels)
         layers[layer] = fitted(replace(found, site=Site(layer)), 1.0)
-    counts = [EditBuilder({"none": layers[at]}, ranked_with={"none": layers}).selected(KNOBS)[0].sum() for at in (0, 1)]
+    counts = [
+        EditBuilder(Config(), {"none": layers[at]}, ranked_with={"none": layers}).selected(KNOBS)[0].sum()
+        for at in (0, 1)
+    ]
     assert counts == [0, 6], "the larger layer's neurons outrank the smaller's"
 
 
 def test_a_singular_covariance_and_coinciding_means_are_skipped_with_a_reason() -> None:
     found = activations(np.ones((10, 4)), np.arange(10) % 2)
-    builder = EditBuilder({"none": fitted(found, 1.0)})
+    builder = EditBuilder(Config(), {"none": fitted(found, 1.0)})
     free = replace(KNOBS, gate="neuron", range=None, tau=None)
     assert "rank 0" in str(builder.skip_reason((replace(free, edit="leace"), 0)))
     assert "coincide" in str(builder.skip_reason((replace(free, edit="directional_ablation"), 0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,24 @@ from sklearn.covariance import LedoitWolf, ShrunkCovariance
 from sklearn.linear_model import LogisticRegression
 
 from neuronlens.activations.moments import statistics_of
-from neuronlens.edits.leace import COVARIANCES, LeaceFitter
-from neuronlens.edits.projections import Projection, ProjectionEdit, directional_ablation, identity
+from neuronlens.edits.base import Projection, identity
+from neuronlens.edits.leace import COVARIANCES, Leace, LeaceFitter
+from neuronlens.edits.projected import ProjectionEdit
+from neuronlens.edits.projections import DirectionalAblation
 from neuronlens.errors import ActivationError, ConfigError, ShapeError
-from neuronlens.records import ConceptStatistics
+from neuronlens.records import ActivationSet, ConceptStatistics, Site
 
 
 def leace(values: np.ndarray, labels: np.ndarray, **options: Any) -> Projection:
     """Return the erasure of one labelling."""
     return LeaceFitter(values, **options).erase(labels)
+
+
+def made(values: np.ndarray, labels: np.ndarray, concepts: int = 4) -> ActivationSet:
+    """Return an activation set of these values."""
+    moments = statistics_of(values, labels, concepts)
+    names, ids = tuple(f"c{index}" for index in range(concepts)), tuple(map(str, range(len(labels))))
+    return ActivationSet(Site(0), values, labels, names, ids, moments, "test")
 
 
 def mixture(count: int = 400, neurons: int = 12, concepts: int = 4, seed: int = 0):
@@ -90,7 +100,7 @@ def test_no_other_erasure_that_works_changes_less():
     values, labels = mixture()
     wide = values.astype(np.float64)
     cost = ((leace(values, labels == 1)(wide) - wide) ** 2).sum()
-    blunt = directional_ablation(statistics_of(values, (labels == 1).astype(np.int64), 2), 1)
+    blunt = DirectionalAblation().target(made(values, (labels == 1).astype(np.int64), 2), 1)
     direction = blunt.read[0]
     orthogonal = np.outer((wide - wide.mean(0)) @ direction, direction)
     left = wide - orthogonal  # the orthogonal projection about the mean erases as well, and costs more
@@ -134,6 +144,28 @@ def test_what_cannot_be_erased_is_the_identity_with_a_reason_or_an_error():
         LeaceFitter(values, tolerance=-1)
 
 
+def test_the_edit_erases_one_concept_of_the_activations_it_is_given_and_whitens_them_once(monkeypatch):
+    fits = []
+    monkeypatch.setattr(LeaceFitter, "__init__", _counted(LeaceFitter.__init__, fits))
+    values, labels = mixture(60)
+    first, second = made(values, labels), made(values + 1, labels)
+    edit = Leace(covariance="shrunk")
+    for activations, concept in ((first, 0), (first, 3), (second, 1), (second, 0)):
+        expected = leace(activations.values, labels == concept, covariance="shrunk")
+        assert np.array_equal(edit.target(activations, concept).read, expected.read)
+    assert len(fits) == 2 + 4, "one for each set of activations, and the test's own"
+    with pytest.raises(ConfigError, match="Did you mean 'ledoit_wolf'"):
+        Leace(covariance="ledoit")
+
+
+def _counted(function, calls):
+    def counted(*arguments, **options):
+        calls.append(arguments)
+        return function(*arguments, **options)
+
+    return counted
+
+
 def test_labels_may_bear_any_numbers_and_the_tolerance_drops_directions():
     values, labels = mixture()
     fitter = LeaceFitter(values)
@@ -145,12 +177,12 @@ def test_labels_may_bear_any_numbers_and_the_tolerance_drops_directions():
 
 def test_directional_ablation_removes_the_component_through_the_origin():
     values, labels = mixture()
-    statistics = statistics_of(values, labels, 4)
+    activations = made(values, labels)
     wide = values.astype(np.float64)
     for concept in range(4):
         direction = wide[labels == concept].mean(0) - wide[labels != concept].mean(0)
         direction /= np.linalg.norm(direction)
-        projection = directional_ablation(statistics, concept)
+        projection = DirectionalAblation().target(activations, concept)
         assert projection(wide) == pytest.approx(wide - np.outer(wide @ direction, direction), abs=1e-8)
         assert projection(wide) @ direction == pytest.approx(np.zeros(len(wide)), abs=1e-8)
 
@@ -160,26 +192,25 @@ def test_no_direction_is_the_identity_with_a_reason_and_no_samples_an_error():
     mean = values[:2].astype(np.float64)
     mean[1] = mean[0] * (1 + 1e-14)  # apart by a rounding error, which is no direction
     statistics = ConceptStatistics(np.array([5, 5]), mean, np.ones_like(mean), np.abs(mean))
-    found = directional_ablation(statistics, 0)
+    found = DirectionalAblation().target(replace(made(values, np.arange(10) % 2, 2), statistics=statistics), 0)
     assert "coincide" in found.reason
     assert np.array_equal(found(values), values)
     with pytest.raises(ActivationError, match="0 of the others"):
-        directional_ablation(statistics_of(values, np.zeros(10, dtype=int), 2), 0)
+        DirectionalAblation().target(made(values, np.zeros(10, dtype=int), 2), 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_the_batched_edit_is_its_formula_per_cell(dtype):
     values, labels = mixture(60)
-    statistics = statistics_of(values, labels, 4)
     projections = [
         leace(values, labels),
-        directional_ablation(statistics, 2),
+        DirectionalAblation().target(made(values, labels), 2),
         identity(12, "for the test"),
         leace(values, labels == 1),
         leace(values, labels),
     ]
     strengths = [1.0, 0.5, 1.0, 1.5, 0.0]
-    edit = ProjectionEdit.stack(projections, strengths).to("cpu")
+    edit = ProjectionEdit.of(projections, strengths).to("cpu")
     hidden = torch.from_numpy(values).view(1, 20, 3, 12).to(dtype)
     mask = torch.rand(20, 3) < 0.7
     allowed = torch.rand(5, 20, 3) < 0.7
@@ -210,11 +241,11 @@ def test_the_batched_edit_is_its_formula_per_cell(dtype):
 )
 def test_finite_in_finite_out_and_strength_0_keeps_every_bit(array, dtype, strength):
     values, labels = mixture(60)
-    projections = [leace(values, labels), directional_ablation(statistics_of(values, labels, 4), 0)]
+    projections = [leace(values, labels), DirectionalAblation().target(made(values, labels), 0)]
     limit = torch.finfo(dtype).max
     hidden = torch.from_numpy(array).clamp(-limit, limit).to(dtype)
     before = hidden.clone()
-    result = ProjectionEdit.stack(projections, [strength, 0.0])(hidden)
+    result = ProjectionEdit.of(projections, [strength, 0.0])(hidden)
     assert torch.isfinite(result).all()
     assert torch.equal(hidden.view(torch.uint8), before.view(torch.uint8))
     assert torch.equal(result[1].view(torch.uint8), hidden[0].view(torch.uint8))
@@ -222,7 +253,7 @@ def test_finite_in_finite_out_and_strength_0_keeps_every_bit(array, dtype, stren
 
 def test_what_is_left_alone_keeps_its_bits_even_where_the_sums_overflow():
     values, labels = mixture(60)
-    edit = ProjectionEdit.stack([leace(values, labels), identity(12, "for the test")], [0.0, 1.0])
+    edit = ProjectionEdit.of([leace(values, labels), identity(12, "for the test")], [0.0, 1.0])
     hidden = torch.full((1, 1, 2, 12), 3e38)
     hidden[0, 0, 1, 3] = torch.inf
     hidden[0, 0, 1, 4] = -0.0
@@ -231,11 +262,11 @@ def test_what_is_left_alone_keeps_its_bits_even_where_the_sums_overflow():
 
 def test_batches_that_do_not_fit_are_refused():
     with pytest.raises(ShapeError, match="0 projections"):
-        ProjectionEdit.stack([], [])
+        ProjectionEdit.of([], [])
     with pytest.raises(ShapeError, match=r"\[2, 3\] neurons"):
-        ProjectionEdit.stack([identity(2, "a"), identity(3, "b")], [1.0, 1.0])
+        ProjectionEdit.of([identity(2, "a"), identity(3, "b")], [1.0, 1.0])
     with pytest.raises(ShapeError, match="1 strengths"):
-        ProjectionEdit.stack([identity(2, "a"), identity(2, "b")], [1.0])
-    edit = ProjectionEdit.stack([identity(2, "a")], [1.0])
+        ProjectionEdit.of([identity(2, "a"), identity(2, "b")], [1.0])
+    edit = ProjectionEdit.of([identity(2, "a")], [1.0])
     with pytest.raises(ShapeError, match="1 cells and 2 neurons"):
         edit(torch.zeros(1, 1, 1, 3))

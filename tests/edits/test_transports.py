@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LinearRegression
-from sklearn.metrics import roc_auc_score
 
 from neuronlens.edits import transports
+from neuronlens.edits.contrast import missing_samples
+from neuronlens.edits.dampening import Aura
 from neuronlens.edits.gated import GatedEdit
-from neuronlens.edits.transports import (
-    aura,
-    dampen,
-    gaussian_transport,
-    linear_transport,
-    mean_shift,
-    missing_samples,
-)
-from neuronlens.errors import ActivationError, ConfigError
+from neuronlens.edits.transports import GaussianTransport, LinearTransport, MeanShift
+from neuronlens.errors import ActivationError
 from neuronlens.records import ActivationSet
 
 CONTRASTS = {
-    "mean_shift": lambda activations, concept: mean_shift(activations.statistics, concept),
-    "gaussian_transport": lambda activations, concept: gaussian_transport(activations.statistics, concept),
-    "linear_transport": linear_transport,
-    "aura": aura,
+    "mean_shift": MeanShift(),
+    "gaussian_transport": GaussianTransport(),
+    "linear_transport": LinearTransport(),
+    "aura": Aura(),
 }
 
 
-@pytest.fixture(scope="module")
-def skewed(make_activations) -> ActivationSet:
-    """Three concepts of 40, 70 and 90 samples, five neurons of different laws; neuron 4 is constant."""
-    random = np.random.default_rng(3)
-    labels = random.permutation(np.repeat([0, 1, 2], [40, 70, 90]))
-    values = random.gamma(2.0, size=(200, 5)) * (1 + labels[:, None]) + 3 * (labels[:, None] == 1)
-    values[:, 4] = 0.3
-    return make_activations(values, labels, 3)
+def numbers(edit: Any, activations: ActivationSet, concept: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return scale and shift of an edit's target, which is the same in every interval."""
+    target = edit.target(activations, concept)
+    assert not target.by_distance
+    return target.scale, target.shift
 
 
 def sides(activations: ActivationSet, concept: int):
@@ -47,9 +40,9 @@ def sides(activations: ActivationSet, concept: int):
 @pytest.mark.parametrize("concept", [0, 1, 2])
 def test_mean_shift_and_gaussian_transport_are_their_formulas(skewed, concept):
     here, there = sides(skewed, concept)
-    scale, shift = mean_shift(skewed.statistics, concept)
+    scale, shift = numbers(MeanShift(), skewed, concept)
     assert here * scale + shift == pytest.approx(here - (here.mean(0) - there.mean(0)), rel=1e-9)
-    scale, shift = gaussian_transport(skewed.statistics, concept)
+    scale, shift = numbers(GaussianTransport(), skewed, concept)
     expected = there.std(0)[:4] / here.std(0)[:4] * (here - here.mean(0))[:, :4] + there.mean(0)[:4]
     assert (here * scale + shift)[:, :4] == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert (scale[4], shift[4]) == (1, 0)
@@ -62,19 +55,19 @@ def test_a_deviation_below_the_floor_on_either_side_is_the_identity(make_activat
         [np.r_[wave * 9e-5, wave], np.r_[wave, wave * 9e-5], np.r_[wave * 1.1e-4, wave], np.r_[wave, wave * 1.1e-4]], 1
     )
     activations = make_activations(values, labels, 2)
-    scale, shift = gaussian_transport(activations.statistics, 0)
+    scale, shift = numbers(GaussianTransport(), activations, 0)
     assert scale[:2].tolist() == [1, 1]
     assert shift[:2].tolist() == [0, 0]
     assert scale[2:] == pytest.approx([1 / 1.1e-4, 1.1e-4], rel=1e-5)
     # The linear map has no division by the target's deviation: only a constant source is left alone.
-    assert linear_transport(activations, 0)[0] == pytest.approx([1, 9e-5, 1 / 1.1e-4, 1.1e-4], rel=1e-5)
+    assert numbers(LinearTransport(), activations, 0)[0] == pytest.approx([1, 9e-5, 1 / 1.1e-4, 1.1e-4], rel=1e-5)
 
 
 def test_linear_transport_is_least_squares_on_sorted_pairs_for_equal_counts(make_activations):
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1], 30)
     activations = make_activations(random.gamma(1.5, size=(60, 4)) + labels[:, None], labels, 2)
-    scale, shift = linear_transport(activations, 0)
+    scale, shift = numbers(LinearTransport(), activations, 0)
     here, there = (np.sort(side, axis=0) for side in sides(activations, 0))
     for neuron in range(4):
         fit = LinearRegression().fit(here[:, [neuron]], there[:, neuron])
@@ -84,7 +77,7 @@ def test_linear_transport_is_least_squares_on_sorted_pairs_for_equal_counts(make
 
 @pytest.mark.parametrize("concept", [0, 1, 2])
 def test_linear_transport_of_unequal_counts_is_least_squares_on_repeated_samples(skewed, concept, monkeypatch):
-    scale, shift = linear_transport(skewed, concept)
+    scale, shift = numbers(LinearTransport(), skewed, concept)
     here, there = sides(skewed, concept)
     # Every sample repeated until both sides have the same number is the same coupling, made of equal pieces.
     paired = [np.sort(side, 0).repeat(np.lcm(len(here), len(there)) // len(side), axis=0) for side in (here, there)]
@@ -94,33 +87,7 @@ def test_linear_transport_of_unequal_counts_is_least_squares_on_repeated_samples
         assert shift[neuron] == pytest.approx(fit.intercept_, rel=1e-9, abs=1e-9)
     assert (scale[4], shift[4]) == (1, 0)
     monkeypatch.setattr(transports, "CHUNK_VALUES", 300)  # one neuron at a time
-    assert linear_transport(skewed, concept)[0] == pytest.approx(scale, rel=1e-12)
-
-
-@pytest.mark.parametrize("concept", [0, 1, 2])
-def test_aura_is_its_formula_with_scikit_learns_auroc(skewed, concept):
-    scale, shift = aura(skewed, concept)
-    area = np.array([roc_auc_score(skewed.labels == concept, column) for column in skewed.values.T])
-    assert scale == pytest.approx(np.where(area > 0.5, 1 - 2 * (area - 0.5), 1), abs=1e-12)
-    assert not shift.any()
-    assert (scale >= 0).all()
-    assert (scale <= 1).all()
-
-
-def test_aura_dampens_experts_and_leaves_the_others(make_activations):
-    labels = np.repeat([0, 1], 50)
-    values = np.random.default_rng(0).normal(size=(100, 1)) + 3 * labels[:, None]
-    activations = make_activations(values, labels, 2)
-    assert aura(activations, 1)[0][0] < 0.1
-    assert aura(activations, 0)[0][0] == 1
-
-
-def test_dampen_is_beta_x_and_refuses_a_beta_that_does_nothing(skewed):
-    assert [number.tolist() for number in dampen(skewed.statistics, 0)] == [[0.125] * 5, [0.0] * 5]
-    assert dampen(skewed.statistics, 0, beta=0.0)[0].tolist() == [0.0] * 5
-    for beta in (1.0, -0.1, float("nan")):
-        with pytest.raises(ConfigError, match="beta is"):
-            dampen(skewed.statistics, 0, beta=beta)
+    assert numbers(LinearTransport(), skewed, concept)[0] == pytest.approx(scale, rel=1e-12)
 
 
 @pytest.mark.parametrize("edit", ["mean_shift", "gaussian_transport", "linear_transport"])
@@ -133,7 +100,7 @@ def test_transports_move_fresh_samples_to_the_others_moments(make_activations, e
         labels = np.repeat([0, 1, 2], count)
         return make_activations(random.normal(size=(3 * count, 6)) * spread[labels] + centre[labels], labels, 3)
 
-    scale, shift = CONTRASTS[edit](draw(2000), concept)
+    scale, shift = numbers(CONTRASTS[edit], draw(2000), concept)
     here, there = sides(draw(2000), concept)
     moved = here * scale + shift
     # Five standard errors of both samples' means, and a generous one of their deviations.
@@ -155,7 +122,7 @@ def test_no_samples_on_either_side_is_an_error_with_the_counts(make_activations,
     for concept, text in ((1, "6 samples of the concept and 0 of the others"), (0, "0 samples of the concept")):
         assert text in missing_samples(one_sided.statistics, concept)
         with pytest.raises(ActivationError, match=text):
-            CONTRASTS[edit](one_sided, concept)
+            numbers(CONTRASTS[edit], one_sided, concept)
 
 
 @pytest.mark.parametrize("edit", CONTRASTS)
@@ -167,12 +134,12 @@ def test_targets_are_finite_and_edit_finitely_whatever_the_activations_size(make
     values[:, 0] = size
     activations = make_activations(values, labels, 3)
     for concept in range(3):
-        scale, shift = CONTRASTS[edit](activations, concept)
+        scale, shift = numbers(CONTRASTS[edit], activations, concept)
         assert np.isfinite(scale).all()
         assert np.isfinite(shift).all()
         bound = torch.full((1, 1, 4), torch.inf)
-        numbers = (torch.from_numpy(number.astype(np.float32))[None] for number in (scale, shift))
-        result = GatedEdit(-bound, bound, *numbers, torch.ones(1))(torch.from_numpy(activations.values)[None, :, None])
+        parts = (torch.from_numpy(number.astype(np.float32))[None] for number in (scale, shift))
+        result = GatedEdit(-bound, bound, *parts, torch.ones(1))(torch.from_numpy(activations.values)[None, :, None])
         assert torch.isfinite(result).all()
         expected = activations.values * scale + shift
         assert result[0, :, 0].numpy() == pytest.approx(expected, rel=1e-4, abs=1e-5 * size)

@@ -1,8 +1,7 @@
-"""What a run says while it goes on: bars where someone watches, plain lines in a pipe, nothing but warnings where quiet."""
+"""What a run prints from its start to its end: on a terminal, in a pipe, and where it is quiet."""
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import pty
@@ -13,13 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from neuronlens.config.compose import compose
-from neuronlens.execution import progress
-from neuronlens.execution.progress import PLAIN_EVERY_S, ProgressLines, counting, spoken_rate
 from neuronlens.execution.stages import Stages
 from neuronlens.execution.trainer import make_trainer
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.pipeline import run
 from neuronlens.records import Job, ResultTable
 from neuronlens.report.conclusion import conclusion, worth_opening
@@ -27,92 +24,6 @@ from neuronlens.results.folder import RunFolder
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\r]")
 CODE = "from neuronlens.cli import main; main()"
-
-
-class Clock:
-    """A clock that stands still unless it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-
-def _lines(
-    *, terminal: bool = False, quiet: bool = False, prefix: str = ""
-) -> tuple[ProgressLines, io.StringIO, Clock]:
-    written, clock = io.StringIO(), Clock()
-    console = Console(file=written, force_terminal=terminal, width=100, quiet=quiet)
-    return ProgressLines(console, prefix=prefix, clock=clock), written, clock
-
-
-def test_a_stage_is_one_line_with_its_time_and_the_rates_of_what_it_counted() -> None:
-    lines, written, clock = _lines()
-    with lines.stage("sweep"):
-        for _ in range(2):
-            with counting("sweep at resid_post.5", 40, "cells") as advance:
-                clock.now += 2.0
-                advance(30)
-                clock.now += 2.0
-                advance(10)
-        clock.now += 1.0
-    assert written.getvalue() == "sweep                    9.0 s  80 cells, 10.0 cells/s\n"
-
-
-def test_a_long_stage_says_how_far_it_is_every_minute_where_no_bar_can_be_drawn() -> None:
-    lines, written, clock = _lines(prefix="#1 ")
-    with lines.stage("sweep"), counting("sweep at mlp_out.3", 400, "cells") as advance:
-        for _ in range(4):
-            clock.now += PLAIN_EVERY_S / 2
-            advance(50)
-    said = written.getvalue().splitlines()
-    assert said[0] == "#1   sweep at mlp_out.3: 100/400 cells, 1.7 cells/s, 0:03:00 left"
-    assert said[1].startswith("#1   sweep at mlp_out.3: 200/400 cells, 1.7 cells/s, 0:02:00 left")
-    assert len(said) == 3
-    assert all(line.startswith("#1 ") for line in said)
-
-
-def test_counting_outside_a_stage_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with counting("nobody asked", 3, "cells") as advance:
-        advance(3)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_a_terminal_sees_bars_and_is_left_with_the_lines_alone() -> None:
-    lines, written, clock = _lines(terminal=True)
-    with lines.stage("sweep"), counting("sweep at resid_post.5", 40, "cells") as advance:
-        clock.now += 1.0
-        advance(20)
-        assert lines._drawn is not None
-        lines._drawn.refresh()
-    text = written.getvalue()
-    assert "\x1b[" in text  # the control characters that a pipe must not see
-    assert "20/40 cells" in text
-    assert text.rstrip("\n").splitlines()[-1].endswith("20 cells, 20.0 cells/s")
-    assert "\x1b[?25h" in text  # the cursor is back
-
-
-def test_bars_are_gone_even_where_the_stage_fails() -> None:
-    lines, written, _ = _lines(terminal=True)
-    with pytest.raises(ValueError), lines.stage("sweep"):
-        raise ValueError
-    assert written.getvalue().count("\x1b[?25h") == 1
-    assert progress._current.get() is None
-    assert "sweep   " not in written.getvalue().splitlines()[-1]
-
-
-def test_no_bars_and_quiet() -> None:
-    written = io.StringIO()
-    console = Console(file=written, force_terminal=True, width=100)
-    with ProgressLines(console, bars=False).stage("sweep"):
-        pass
-    assert "⠋" not in written.getvalue()
-    quiet, nothing, _ = _lines(terminal=True, quiet=True)
-    with quiet.stage("sweep"), counting("x", 2, "cells") as advance:
-        advance(2)
-    assert nothing.getvalue() == ""
 
 
 def test_colours_forced_on_a_log_bring_no_bars(
@@ -124,11 +35,6 @@ def test_colours_forced_on_a_log_bring_no_bars(
     with stages("sweep"):
         pass
     assert "\x1b[?25l" not in capsys.readouterr().err
-
-
-def test_rates_are_read_in_the_direction_with_the_larger_number() -> None:
-    assert spoken_rate(0.01, "documents") == "100 s per 1 documents"
-    assert spoken_rate(2.0, "documents") == "2.0 documents/s"
 
 
 def test_lightning_draws_no_bar_of_its_own() -> None:
@@ -149,7 +55,7 @@ def test_every_forward_of_a_run_is_counted_once(
     assert said["sweep"].startswith(f"  {cells} cells")
 
 
-def test_quiet_says_warnings_alone_and_the_folder_is_the_same(
+def test_quiet_prints_warnings_alone_and_the_folder_is_the_same(
     tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a script that sets up no logging
@@ -167,7 +73,7 @@ def test_quiet_says_warnings_alone_and_the_folder_is_the_same(
 def _conclude(
     stages: Stages, table: ResultTable, folder: Path, notes: Mapping[str, str], job: Job | None = None
 ) -> None:
-    stages.show(*conclusion(table, 2.5, job))
+    stages.show(*conclusion(table, 2.5, Bootstrap(0.95, 0, 0), job))
     stages.show_paths(worth_opening(folder) | dict(notes))
 
 

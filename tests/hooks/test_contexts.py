@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from neuronlens.config.schema import EDIT_POSITIONS, RECORD_POSITIONS, TOKEN_POSITIONS
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import SiteError
 from neuronlens.hooks.contexts import capture, edited, hidden_of, read_positions, with_hidden
+from neuronlens.hooks.masks import EDITED
 from neuronlens.hooks.replay import only_up_to
 from neuronlens.records import Site
 from tests.conftest import FAMILY_NAMES, tiny_inputs, tiny_model
@@ -179,3 +181,14 @@ def test_an_unknown_edit_position_is_refused() -> None:
         edited(tiny_model("bert"), {}, positions="first"),
     ):
         pass
+
+
+def test_the_record_positions_of_the_config_are_those_that_are_read() -> None:
+    hidden, mask = torch.arange(12.0).view(1, 4, 3), torch.tensor([[1, 1, 1, 0]])
+    expected = {"cls": [0.0, 1, 2], "last": [6.0, 7, 8], "mean": [3.0, 4, 5], "max": [6.0, 7, 8]}
+    assert {*expected, "live_mean"} == set(RECORD_POSITIONS), "live_mean becomes mean or the head's own position"
+    for position, values in expected.items():
+        assert read_positions(hidden, mask, position)[0].tolist() == values
+    with pytest.raises(SiteError, match=r"'lst'\. Did you mean 'last'\? Available: cls, last, max, mean\."):
+        read_positions(hidden, mask, "lst")
+    assert set(EDITED) == {*EDIT_POSITIONS, *TOKEN_POSITIONS} - {"record"}

@@ -24,7 +24,10 @@ BLOCKS: dict[str, Callable[[Any], Any]] = {  # by hand: what hooks/blocks.py fin
     "distilbert": lambda m: m.distilbert.transformer.layer,
     "gpt2": lambda m: m.transformer.h,
     "gpt_neox": lambda m: m.gpt_neox.layers,
-    **{name: (lambda m: m.model.layers) for name in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2")},
+    **{
+        name: (lambda m: m.model.layers)
+        for name in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
+    },
 }
 LAYERS = [(family, layer) for family in FAMILY_NAMES for layer in range(3)]
 

@@ -43,7 +43,7 @@ ONE_CELL = ["sweep.top_fraction=null", "sweep.tau=null", "sweep.gate=null", "swe
 
 def _run(overrides: list[str], folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:  # figures take most of a tiny run's time, and none is looked at here
-        patch.setattr("neuronlens.pipeline.draw", lambda *arguments, **named: [])
+        patch.setattr("neuronlens.report.figures.draw", lambda *arguments, **named: [])
         run(compose(overrides), folder)
     return folder
 
@@ -326,9 +326,12 @@ def test_misuse_is_told(single: Path, options: dict[str, Any], error: type[Neuro
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda: tiny_model("llama"), "a bert of 3 layers, 16 at resid_post.2 neurons; this model is a llama. Next"),
+        (
+            lambda: tiny_model("llama"),
+            "fitted on a bert of 3 layers with 16 neurons at resid_post.2; this model is a llama. Next",
+        ),
         (lambda: _bert(num_hidden_layers=4), "this model is a bert of 4 layers. Next: lens.load_model"),
-        (lambda: _bert(hidden_size=20), "this model is a bert of 3 layers, 20 at resid_post.2. Next"),
+        (lambda: _bert(hidden_size=20), "this model is a bert of 3 layers with 20 neurons at resid_post.2. Next"),
         (lambda: torch.nn.Linear(2, 2), "this model is a Linear. Next"),
     ],
 )

@@ -1,167 +1,91 @@
-"""Matched erasure and its paired comparison, against cases worked out by hand."""
+"""Intervals over concepts and over pairs of them, against loops that take one resample at a time."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from neuronlens.measures.intervals import mean_interval, resample_counts
-from neuronlens.measures.matched import (
-    at_erasure,
-    compare_gates,
-    curves,
-    matched_erasure,
-    operating_points,
-    rank_methods,
-)
-from neuronlens.records import ResultTable
-from neuronlens.report.tables import verdict
+from neuronlens.config.compose import compose
+from neuronlens.measures.intervals import Bootstrap
+
+BOOTSTRAP = Bootstrap(0.9, 300, 3)
 
 
-def _rows(
-    curves: dict[tuple[str, float | None], list[tuple[float, float]]], concept: str, base: float = 0.8
-) -> pd.DataFrame:
-    rows = []
-    for (gate, tau), points in curves.items():
-        for count, (drop, cost) in enumerate(points, 1):
-            row = {
-                "layer": 5,
-                "layers": "5",
-                "control": None,
-                "top_fraction": 0.1 * count,
-                "site": "resid_post",
-                "saliency": "max",
-                "gate": gate,
-                "tau": tau,
-                "edit": "zero",
-            }
-            row |= {"range": "gaussian" if gate == "range" else None, "edit_positions": "record", "strength": 1.0}
-            row |= {"n_neurons": count, "concept": concept, "skipped": None, "base_concept_accuracy": base}
-            row |= {"concept_accuracy_drop": drop, "complement_accuracy_drop": cost}
-            rows.append(row | {"complement_confidence_drop": 2 * cost, "kl": 3 * cost})
-    return pd.DataFrame(rows)
+def test_it_is_the_percentile_bootstrap_of_the_mean(generator: np.random.Generator) -> None:
+    values = generator.normal(size=9)
+    means = [np.mean(np.repeat(values, count.astype(int))) for count in BOOTSTRAP.counts(9)]
+    expected = (values.mean(), *np.percentile(means, [5, 95]))
+    assert BOOTSTRAP.of_concepts(values) == pytest.approx(expected, abs=1e-6)
 
 
-def test_collateral_is_read_where_the_curve_first_reaches_the_drop() -> None:
-    drops, cost = np.array([0.1, 0.5, 0.3, 0.7]), np.array([[0.01], [0.05], [0.2], [0.3]])
-    assert at_erasure(drops, cost, 0.05)[0] == pytest.approx(0.005)  # from the unedited model at (0, 0)
-    assert at_erasure(drops, cost, 0.3)[0] == pytest.approx(0.03)  # the first crossing, not the later dip
-    assert at_erasure(drops, cost, 0.5)[0] == pytest.approx(0.05)
-    assert at_erasure(drops, cost, 0.6)[0] == pytest.approx(0.2 + 0.75 * 0.1)
-    assert np.isnan(at_erasure(drops, cost, 0.71)[0])
+def test_one_concept_or_no_resamples_has_a_mean_and_no_interval() -> None:
+    for estimate in (BOOTSTRAP.of_concepts(np.array([0.4])), Bootstrap(0.9, 0, 0).of_concepts(np.array([0.3, 0.5]))):
+        assert estimate[0] == pytest.approx(0.4)
+        assert np.isnan(estimate[1:]).all()
+    assert np.isnan(BOOTSTRAP.of_concepts(np.array([]))).all()
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.01, 1))
-def test_collateral_lies_between_the_curves_own_values(drops: list[float], wanted: float) -> None:
-    cost = np.linspace(0.1, 0.9, len(drops))[:, None]
-    found = at_erasure(np.array(drops), cost, wanted)[0]
-    assert np.isnan(found) == (max(drops) < wanted)
-    if not np.isnan(found):
-        assert -1e-12 <= found <= 0.9 + 1e-12
+def test_of_pairs_resamples_concepts_and_leaves_out_a_concepts_pair_with_itself(
+    generator: np.random.Generator,
+) -> None:
+    upper = np.triu(generator.uniform(size=(6, 6)), 1)
+    square = upper + upper.T + np.eye(6) * 99  # a diagonal that would show
+    means = []
+    for count in BOOTSTRAP.counts(6):
+        drawn = np.repeat(np.arange(6), count.astype(int))
+        pairs = [square[a, b] for i, a in enumerate(drawn) for b in drawn[i + 1 :] if a != b]
+        weights = [1.0 for _ in pairs]
+        if pairs:
+            means.append(np.average(pairs, weights=weights))
+    same = [square[a, b] for a in range(6) for b in range(a + 1, 6)]
+    assert BOOTSTRAP.of_pairs(square) == pytest.approx((np.mean(same), *np.percentile(means, [5, 95])), abs=1e-9)
 
 
-def test_a_method_that_costs_half_is_found_to_cost_half() -> None:
-    tables = []
-    for number in range(12):
-        neuron = [(0.2, 0.1 + 0.01 * number), (0.8, 0.4 + 0.01 * number)]
-        tables.append(_rows({("neuron", None): neuron, ("range", 2.5): [(d, c / 2) for d, c in neuron]}, f"c{number}"))
-    matched = matched_erasure(pd.concat(tables), [0.5, 1.0])
-    assert len(matched) == 12 * 2 * 2
-    found = compare_gates(matched, level=0.95, resamples=500, seed=0)
-    assert found["n_concepts"].tolist() == [12, 12]
-    for _, row in found.iterrows():
-        assert row["complement_accuracy_drop_range"] == pytest.approx(row["complement_accuracy_drop_neuron"] / 2)
-        assert row["complement_accuracy_drop_high"] < 0
-        assert row["complement_accuracy_drop_wins"] == 12
-        assert row["kl_difference"] == pytest.approx(3 * row["complement_accuracy_drop_difference"])
+def test_intervals_over_pairs_are_wider_than_if_pairs_were_independent(generator: np.random.Generator) -> None:
+    effect = generator.normal(size=12)
+    square = effect[:, None] + effect[None, :]
+    _, low, high = BOOTSTRAP.of_pairs(square)
+    pairs = square[np.triu_indices(12, 1)]
+    _, naive_low, naive_high = BOOTSTRAP.of_concepts(pairs)
+    assert high - low > 2 * (naive_high - naive_low)
 
 
-def test_no_difference_is_not_made_into_one() -> None:
-    generator = np.random.default_rng(0)
-    tables = [
-        _rows({(g, t): [(0.8, generator.normal())] for g, t in (("neuron", None), ("range", 2.5))}, f"c{n}")
-        for n in range(40)
-    ]
-    found = compare_gates(matched_erasure(pd.concat(tables), [0.5]), level=0.95, resamples=500, seed=0).iloc[0]
-    assert found["complement_accuracy_drop_low"] < 0 < found["complement_accuracy_drop_high"]
-
-
-def test_a_level_that_one_method_never_reaches_is_counted_not_compared() -> None:
-    rows = _rows({("neuron", None): [(0.8, 0.3)], ("range", 1.0): [(0.2, 0.01)]}, "c")
-    found = compare_gates(matched_erasure(rows, [1.0]), level=0.95, resamples=100, seed=0).iloc[0]
-    assert (found["n_concepts"], found["reached_range"], found["reached_neuron"]) == (0, 0, 1)
-
-
-def test_a_concept_the_model_never_gets_right_has_no_erasure_to_match() -> None:
-    assert matched_erasure(_rows({("neuron", None): [(0.0, 0.1)]}, "c", base=0.0), [0.5]).empty
-
-
-def test_strength_is_the_dose_where_the_number_of_neurons_is_fixed() -> None:
-    rows = _rows({("neuron", None): [(0.2, 0.1), (0.4, 0.2)]}, "c")
-    assert curves(rows)["dose"].tolist() == [1.0, 2.0]
-    fixed = rows.assign(n_neurons=5, top_fraction=0.3, strength=[0.5, 1.0])
-    assert curves(fixed)["dose"].tolist() == [0.5, 1.0]
-    mixing = rows.assign(edit="leace", strength=[0.5, 1.0])
-    assert curves(mixing)["dose"].tolist() == [0.5, 1.0]
-    assert matched_erasure(fixed, [0.5])["complement_accuracy_drop"].tolist() == pytest.approx([0.2])
+def test_two_concepts_make_one_pair_and_no_interval() -> None:
+    mean, low, high = BOOTSTRAP.of_pairs(np.array([[1.0, 0.3], [0.3, 1.0]]))
+    assert mean == pytest.approx(0.3)
+    assert np.isnan([low, high]).all()
+    assert np.isnan(BOOTSTRAP.of_pairs(np.ones((1, 1)))).all()
 
 
 def test_resamples_are_the_same_every_time_and_differ_by_seed() -> None:
-    assert (resample_counts(10, 5, 0) == resample_counts(10, 5, 0)).all()
-    assert (resample_counts(10, 5, 0) != resample_counts(10, 5, 1)).any()
-    assert (resample_counts(10, 5, 0).sum(1) == 10).all()
-    mean, low, high = mean_interval(np.array([1.0, 2.0, 3.0]), level=0.95, resamples=200, seed=0)
+    assert (Bootstrap(0.95, 5, 0).counts(10) == Bootstrap(0.95, 5, 0).counts(10)).all()
+    assert (Bootstrap(0.95, 5, 0).counts(10) != Bootstrap(0.95, 5, 1).counts(10)).any()
+    assert (Bootstrap(0.95, 5, 0).counts(10).sum(1) == 10).all()
+    assert Bootstrap(0.95, 5, 0).counts(0).shape == (5, 0)
+    mean, low, high = Bootstrap(0.95, 200, 0).of_mean(np.array([1.0, 2.0, 3.0]))
     assert low <= mean == 2.0 <= high
-    assert np.isnan(mean_interval(np.array([]), level=0.95, resamples=10, seed=0)[0])
+    assert np.isnan(Bootstrap(0.95, 10, 0).of_mean(np.array([]))[0])
 
 
-def test_methods_are_ranked_best_first_against_the_plain_neuron_mask() -> None:
-    costs = {("neuron", None): 0.4, ("range", 2.5): 0.1, ("range", 1.0): 0.2}
-    tables = []
-    for number in range(9):
-        table = _rows({key: [(0.8, cost + 0.01 * number)] for key, cost in costs.items()}, f"c{number}")
-        if number >= 3:  # the best one erases enough in three concepts only
-            table.loc[table["tau"] == 2.5, "concept_accuracy_drop"] = 0.1
-        tables.append(table)
-    found = rank_methods(matched_erasure(pd.concat(tables), [0.5]), level=0.95, resamples=300, seed=0)
-    assert found["tau"].fillna(0).tolist() == [1.0, 0.0, 2.5]
-    assert found["reached_range"].tolist() == [9, 9, 3]
-    best = found.iloc[0]
-    assert best["complement_accuracy_drop_difference"] == pytest.approx(0.5 * (0.2 - 0.4))
-    assert best["complement_accuracy_drop_wins"] == 9
-    assert found.iloc[1]["complement_accuracy_drop_difference"] == 0.0
+def test_several_means_have_the_bounds_of_each(generator: np.random.Generator) -> None:
+    values = generator.normal(size=(7, 3))
+    low, high = BOOTSTRAP.of_means(values)
+    for column in range(3):
+        expected = BOOTSTRAP.of_mean(values[:, column])
+        assert (low[column], high[column]) == pytest.approx(expected[1:], abs=1e-12)
+    assert (low < high).all()
 
 
-def test_trap_26_the_operating_point_is_chosen_on_select_and_reported_on_test() -> None:
-    rows = _rows({("range", 1.0): [(0.5, 0.3), (0.6, 0.2), (0.2, 0.0)]}, "c")
-    select = rows.assign(cell_id=["a", "b", "c"])
-    test = select.assign(concept_accuracy_drop=[0.9, 0.1, 0.8], complement_confidence_drop=[0.0, 0.7, 0.0])
-    found = operating_points(select, test, [0.5, 1.0])
-    assert found["level"].tolist() == [0.5, 1.0]
-    chosen = found.iloc[0]
-    assert chosen["cell_id"] == "b", "the cheapest on select that erases 0.4 there, though on test others look better"
-    assert (chosen["concept_accuracy_drop"], chosen["complement_confidence_drop"]) == (0.1, 0.7)
-    assert chosen["select_complement_confidence_drop"] == pytest.approx(0.4)
-    assert pd.isna(found.iloc[1].get("cell_id"))
+def test_without_resamples_every_bound_is_missing_in_its_own_shape() -> None:
+    off = BOOTSTRAP.off()
+    assert off.of_mean(np.array([1.0, 2.0]))[0] == 1.5
+    assert np.isnan(off.of_mean(np.array([1.0, 2.0]))[1:]).all()
+    for bounds in (off.of_means(np.ones((4, 3))), off.bounds(off.counts(3) @ np.ones((3, 3)))):
+        assert [bound.shape for bound in bounds] == [(3,), (3,)]
+        assert np.isnan(bounds).all()
+    assert np.isnan(off.of_pairs(np.ones((4, 4)))[1:]).all()
 
 
-def test_the_baseline_is_the_full_strength_mask_of_the_same_ranking() -> None:
-    weak = _rows({("neuron", None): [(0.2, 0.0), (0.3, 0.0)]}, "c").assign(strength=0.25)
-    other = _rows({("neuron", None): [(0.4, 0.1), (0.8, 0.2)]}, "c").assign(saliency="probe")
-    full = _rows({("neuron", None): [(0.4, 0.3), (0.8, 0.4)], ("range", 2.5): [(0.4, 0.1), (0.8, 0.2)]}, "c")
-    found = rank_methods(matched_erasure(pd.concat([weak, other, full]), [1.0]), level=0.95, resamples=50, seed=0)
-    ranged = found[found["gate"] == "range"].iloc[0]
-    assert ranged["complement_accuracy_drop_neuron"] == pytest.approx(0.4)
-    probe = found[found["saliency"] == "probe"].iloc[0]
-    assert probe["complement_accuracy_drop_difference"] == 0.0
-
-
-def test_without_resamples_there_is_no_interval_and_no_claim() -> None:
-    assert np.isnan(mean_interval(np.array([1.0, 2.0]), level=0.95, resamples=0, seed=0)[1:]).all()
-    rows = _rows({("neuron", None): [(0.8, 0.3)], ("range", 2.5): [(0.8, 0.1)]}, "c")
-    comparison = compare_gates(matched_erasure(rows, [0.5]), level=0.95, resamples=0, seed=0)
-    empty = pd.DataFrame()
-    assert "no difference is claimed" in verdict(ResultTable(rows, empty, comparison, empty, empty, {}), 2.5)
+def test_the_settings_are_the_configs() -> None:
+    config = compose(["evaluation.level=0.9", "evaluation.bootstrap=77", "seed=3"])
+    assert Bootstrap.of(config) == Bootstrap(0.9, 77, 3)

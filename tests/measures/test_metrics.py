@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neuronlens.measures.metrics import MEASURES, BaseOutcomes, measure
+from neuronlens.measures.columns import MEASURES
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.measures.metrics import BaseOutcomes, measure
 from neuronlens.sweep.evaluator import Outcomes
 
 
@@ -28,7 +30,7 @@ def test_measures_follow_their_definitions(
     said: tuple[Outcomes, BaseOutcomes, np.ndarray, dict[str, np.ndarray]],
 ) -> None:
     outcomes, base, labels, raw = said
-    found = measure(outcomes, np.array([0, 1]), base, labels == 1, level=0.95, resamples=200, seed=0)
+    found = measure(outcomes, np.array([0, 1]), base, labels == 1, Bootstrap(0.95, 200, 0))
     for cell in range(2):
         sums: dict[str, list[float]] = {"a": [], "c": [], "ca": [], "cc": [], "ba": [], "bca": [], "kl": [], "flip": []}
         for row in range(60):
@@ -69,7 +71,7 @@ def test_trap_17_confidence_is_the_gold_class_over_all_samples_right_or_wrong() 
     base = BaseOutcomes.of(log_probs, log_probs.argmax(1), np.array([0, 1]))
     np.testing.assert_allclose(base.gold, [0.7, 0.4])  # not 0.7 and 0.6, nor 0.7 alone
     outcomes = Outcomes(base.gold[None], base.correct[None], np.zeros((1, 2)), np.zeros((1, 2), bool))
-    found = measure(outcomes, np.array([0]), base, np.array([True, True]), level=0.95, resamples=0, seed=0)
+    found = measure(outcomes, np.array([0]), base, np.array([True, True]), Bootstrap(0.95, 0, 0))
     assert found["concept_confidence"][0] == pytest.approx(0.55)
     assert found["concept_accuracy"][0] == 0.5
     assert np.isnan(found["complement_accuracy"][0])
@@ -81,7 +83,7 @@ def test_the_unedited_cell_drops_nothing_in_any_resample() -> None:
     gold, correct = generator.random(40), generator.random(40) < 0.6
     base = BaseOutcomes(gold, correct)
     outcomes = Outcomes(gold[None], correct[None], np.zeros((1, 40)), np.zeros((1, 40), bool))
-    found = measure(outcomes, np.array([0]), base, np.arange(40) < 15, level=0.95, resamples=300, seed=0)
+    found = measure(outcomes, np.array([0]), base, np.arange(40) < 15, Bootstrap(0.95, 300, 0))
     for name in ("concept_accuracy_drop", "complement_confidence_drop", "selectivity", "kl"):
         assert found[f"{name}_low"][0] == found[f"{name}_high"][0] == found[name][0] == 0, (
             "base and edited share resamples"
@@ -95,6 +97,6 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         correct = generator.random(80) < 0.7
         base = BaseOutcomes(correct.astype(float), correct)
         outcomes = Outcomes(base.gold[None], correct[None], np.zeros((1, 80)), np.zeros((1, 80), bool))
-        found = measure(outcomes, np.array([0]), base, np.ones(80, bool), level=0.95, resamples=300, seed=trial)
+        found = measure(outcomes, np.array([0]), base, np.ones(80, bool), Bootstrap(0.95, 300, trial))
         covered += bool(found["concept_accuracy_low"][0] <= 0.7 <= found["concept_accuracy_high"][0])
     assert 0.88 <= covered / 200 <= 0.99

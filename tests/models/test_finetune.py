@@ -13,8 +13,9 @@ from neuronlens.config.compose import compose
 from neuronlens.config.schema import FinetuneConfig
 from neuronlens.data.concepts import load_concepts
 from neuronlens.hooks.replay import forward
-from neuronlens.models.finetune import PrefixSample, TopBlocks, finetuned, stack_samples
-from neuronlens.models.load import locate
+from neuronlens.models.finetune import TopBlocks, finetuned
+from neuronlens.models.prefix import PrefixSample, stack_samples
+from neuronlens.models.source import locate
 from neuronlens.storage.cache import Store
 from tests.conftest import CONCEPTS, FAMILY_NAMES, tiny_inputs, tiny_model
 

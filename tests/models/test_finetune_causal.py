@@ -13,9 +13,9 @@ from neuronlens.config.compose import compose
 from neuronlens.config.schema import Config, FinetuneConfig
 from neuronlens.data.concepts import load_concepts
 from neuronlens.hooks.masks import scored_index
-from neuronlens.models.causal import with_label_tokens
+from neuronlens.models.causal import untrained_writer
 from neuronlens.models.finetune import TopBlocks, finetuned
-from neuronlens.models.load import locate
+from neuronlens.models.source import locate
 from neuronlens.records import Site
 from neuronlens.storage.cache import Store
 from tests.conftest import CONCEPTS, tiny_causal, tiny_tokenizer
@@ -42,7 +42,7 @@ def test_it_learns_its_labels_and_moves_nothing_else(
     config, store = _config(family, tiny_overrides, tmp_path, head), Store(tmp_path / "cache")
     data = load_concepts(config.dataset, store)
     source = locate(config.model, store)
-    before = with_label_tokens(config.model, source, data.concepts)
+    before = untrained_writer(config.model, source, data.concepts)
     loaded = finetuned(config.model, source, data, store, config.trainer)
     test = extract(loaded, data, "test", sites=[Site(2)], trainer=config.trainer)
     untrained = extract(before, data, "test", sites=[Site(2)], trainer=config.trainer)
@@ -86,7 +86,7 @@ def test_plain_transformers_loads_it_and_says_the_same(tiny_overrides: list[str]
 
 def test_a_step_on_label_rows_is_a_step_of_the_whole_model(tiny_overrides: list[str], tmp_path: Path) -> None:
     config, store = _config("llama", tiny_overrides, tmp_path), Store(tmp_path / "cache")
-    loaded = with_label_tokens(config.model, locate(config.model, store), CONCEPTS)
+    loaded = untrained_writer(config.model, locate(config.model, store), CONCEPTS)
     model, words = loaded.model, torch.tensor(loaded.prompt.first_tokens())
     inputs = {
         "input_ids": torch.tensor([[5, 6, 7, 64], [9, 64, 0, 0]]),

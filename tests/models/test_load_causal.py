@@ -18,7 +18,9 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrai
 from neuronlens.config.compose import compose
 from neuronlens.config.schema import ModelConfig
 from neuronlens.errors import ModelError
-from neuronlens.models.load import ModelSource, load_causal, load_model, locate
+from neuronlens.models.causal import load_causal
+from neuronlens.models.load import load
+from neuronlens.models.source import ModelSource, locate
 from neuronlens.storage.cache import Store
 from tests.conftest import CONCEPTS, FAMILY_CONFIGS, FAMILY_NAMES, VOCABULARY, tiny_tokenizer
 
@@ -66,7 +68,7 @@ def test_trap_15_a_causal_checkpoint_is_not_read_as_a_classifier(tmp_path: Path)
     _checkpoint(tmp_path / "m", "llama")
     config = ModelConfig(name="tiny", path=str(tmp_path / "m"), max_length=32)
     with pytest.raises(ModelError, match=r"lacks score\.weight"):
-        load_model(config, locate(config, Store(tmp_path / "cache")), CONCEPTS)
+        load(config, locate(config, Store(tmp_path / "cache")), CONCEPTS)
 
 
 @pytest.mark.parametrize("family", DECODERS)

@@ -18,11 +18,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from neuronlens.config.compose import compose
-from neuronlens.config.parts import config_dir, option_names
-from neuronlens.config.schema import DatasetConfig, PromptConfig, PromptExample, SamplesConfig
+from neuronlens.config.groups import config_dir, option_names
+from neuronlens.config.schema_data import DatasetConfig, PromptConfig, PromptExample, SamplesConfig
 from neuronlens.data.concepts import load_concepts
 from neuronlens.errors import ConfigError, DataError, ModelError
-from neuronlens.models.prompts import PromptBuilder, draw_examples
+from neuronlens.models.prompts.builder import PromptBuilder
+from neuronlens.models.prompts.examples import draw_examples
 from neuronlens.records import ConceptDataset
 from neuronlens.storage.cache import Store
 from tests.conftest import CONCEPTS, tiny_tokenizer
@@ -328,8 +329,8 @@ def _data(folder: Path, tmp_path: Path, train: int = 12) -> ConceptDataset:
     return load_concepts(config, Store(tmp_path))
 
 
-def _drawing(shots: int, **options: Any) -> DatasetConfig:
-    return DatasetConfig(prompt=PromptConfig(shots=shots, **options))
+def _drawing(shots: int, **options: Any) -> PromptConfig:
+    return PromptConfig(shots=shots, **options)
 
 
 def test_examples_are_drawn_from_train_alone_one_of_each_concept_in_turn(dataset_folder: Path, tmp_path: Path) -> None:
@@ -350,10 +351,10 @@ def test_examples_are_drawn_from_train_alone_one_of_each_concept_in_turn(dataset
 def test_trap_20_the_same_examples_in_every_process(dataset_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from neuronlens.data.concepts import load_concepts;"
-        "from neuronlens.models.prompts import draw_examples; from neuronlens.config.schema import *;"
+        "from neuronlens.models.prompts.examples import draw_examples; from neuronlens.config.schema_data import *;"
         "from neuronlens.storage.cache import Store;"
         "c = DatasetConfig(path=sys.argv[1], prompt=PromptConfig(shots=7));"
-        "print(draw_examples(load_concepts(c, Store(Path(sys.argv[2]))), c))"
+        "print(draw_examples(load_concepts(c, Store(Path(sys.argv[2]))), c.prompt))"
     )
     said = {
         subprocess.run(
@@ -395,7 +396,7 @@ def test_the_shipped_prompts_show_no_concept_more_often_than_another(name: str) 
     ("override", "said"),
     [
         ("dataset.prompt.template=nothing", "one {text} in it"),
-        ("dataset.prompt.shots=-1", ">= 0"),
+        ("dataset.prompt.shots=-1", "at least 0"),
         ("dataset.prompt={shots:2,examples:[{text:a,label:b}]}", "0 beside written examples"),
         ("dataset.prompt.max_text_tokens=0", "at least 1 token"),
         ("dataset.prompt.max_shot_tokens=0", "at least 1 token"),

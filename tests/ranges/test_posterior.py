@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuronlens.errors import ConfigError
-from neuronlens.ranges import densities, posterior
+from neuronlens.ranges import crossings, densities
 from neuronlens.ranges.densities import histograms
 from neuronlens.ranges.intervals import EMPTY, WHOLE, contains, is_empty
-from neuronlens.ranges.mixture.estimator import MixtureFitter
+from neuronlens.ranges.mixture.fitter import MixtureFitter
 from neuronlens.ranges.posterior import PosteriorRange
 from neuronlens.records import ActivationRanges, ActivationSet, FloatArray
 from tests.ranges.activations import activation_set
@@ -229,7 +229,7 @@ def test_priors_and_skipped_concepts() -> None:
 def test_chunks_do_not_change_the_result(density: str, monkeypatch: pytest.MonkeyPatch) -> None:
     activations = three_concepts(5, neurons=7)
     whole = PosteriorRange(density=density, theta=0.4).fit(activations)
-    monkeypatch.setattr(posterior, "GRID_ELEMENTS", 4000)
+    monkeypatch.setattr(crossings, "GRID_ELEMENTS", 4000)
     monkeypatch.setattr(densities, "KERNEL_ELEMENTS", 5000)
     pieces = PosteriorRange(density=density, theta=0.4).fit(activations)
     np.testing.assert_allclose(pieces.lower, whole.lower, rtol=1e-12)

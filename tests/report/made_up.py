@@ -12,7 +12,8 @@ import pandas as pd
 from neuronlens.records import ResultTable
 from neuronlens.report.compare.runs import Run, read_runs
 from neuronlens.results.folder import RunFolder
-from neuronlens.storage.files import write_tensors
+from neuronlens.results.manifest import Manifest
+from neuronlens.storage.files import write_json, write_tensors
 
 CONCEPTS = ("apple", "bridge", "cloud", "drum")
 METHOD: dict[str, Any] = {
@@ -91,9 +92,7 @@ def write_run(
     comparison = pd.DataFrame() if comparison is None else comparison
     base = {"accuracy": 1.0, "confidence": 1.0, "n": 4.0, "concepts": 4.0}
     folder.write_results(ResultTable(rows, matched, comparison, pd.DataFrame(), pd.DataFrame(), base, general))
-    folder.write_record(
-        "manifest.json", {"config": config, "fingerprints": {"data": config["dataset"]["name"]}, "git_revision": "abc"}
-    )
+    folder.write_manifest(Manifest(config, fingerprints={"data": config["dataset"]["name"]}, git_revision="abc"))
     if diagnostics is not None or overlap is not None:
         folder.write_diagnostics(
             pd.DataFrame() if diagnostics is None else diagnostics, pd.DataFrame() if overlap is None else overlap
@@ -104,7 +103,7 @@ def write_run(
         counts = {f"{name.rpartition('/')[0]}/count": np.full(len(concepts), fitted) for name in scores}
         write_tensors(path / "ranges.safetensors", counts)
         write_tensors(path / "neurons.safetensors", {"nothing": np.zeros(1)})
-        folder.write_record("ranges.json", {"concepts": concepts, "ranges": []})
+        write_json(path / "ranges.json", {"concepts": concepts, "ranges": []})
     return path
 
 

@@ -15,14 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuronlens.errors import ConfigError, OutputError
-from neuronlens.report.render.latex import escape
-from neuronlens.report.table import PaperColumn, PaperTable, to_csv, to_latex, to_markdown, write
+from neuronlens.report.render.csv import to_csv
+from neuronlens.report.render.files import write_table
+from neuronlens.report.render.latex import to_latex
+from neuronlens.report.render.latex_text import escape
+from neuronlens.report.render.markdown import to_markdown
+from neuronlens.report.table import Column, Table
 
 ENGINE = next((name for name in ("tectonic", "pdflatex") if shutil.which(name)), None)
 NASTY = r"a_b % & # $ { } ~ ^ \ < > | ` [x] *y* \end{tabular} é ü ł τ ≥ ‘q’ 中文 🙂"
 
 
-def main_table() -> PaperTable:
+def main_table() -> Table:
     """The paper's main layout: two methods side by side, models and datasets printed once."""
     rows = [
         ("bert_base", "ag_news", "World", 0.941, 0.25, 0.91, 0.93, 0.89, 0.95),
@@ -31,27 +35,27 @@ def main_table() -> PaperTable:
         ("gpt2", "imdb", "neg", 0.8, 0.5, 0.7, 0.6, 0.55, 0.65),
     ]
     names = ["model", "dataset", "concept", "base", "neuron", "neuron_c", "range_c", "range_c_low", "range_c_high"]
-    return PaperTable(
+    return Table(
         name="main-table",
         title="Neuron mask & range mask",
         caption="Accuracy after masking 30 % of the neurons.",
         frame=pd.DataFrame(rows, columns=names),
         columns=(
-            PaperColumn("model", "Model"),
-            PaperColumn("dataset", "Data_set"),
-            PaperColumn("concept", "Concept", wrap_cm=4),
-            PaperColumn("base", "Acc", format=".1%"),
-            PaperColumn("neuron", "Acc", group="Neuron mask", format="+.2f", best="low"),
-            PaperColumn("neuron_c", "CAcc", group="Neuron mask", format=".3f", best="high", rivals="cacc"),
-            PaperColumn("range_c", "CAcc", "Range mask", ".3f", interval=True, best="high", rivals="cacc"),
+            Column("model", "Model"),
+            Column("dataset", "Data_set"),
+            Column("concept", "Concept", wrap_cm=4),
+            Column("base", "Acc", format=".1%"),
+            Column("neuron", "Acc", group="Neuron mask", format="+.2f", best="low"),
+            Column("neuron_c", "CAcc", group="Neuron mask", format=".3f", best="high", rivals="cacc"),
+            Column("range_c", "CAcc", "Range mask", ".3f", interval=True, best="high", rivals="cacc"),
         ),
         row_groups=("model", "dataset"),
         notes=("95 % bootstrap intervals over concepts; a dash where nothing was measured.",),
     )
 
 
-def one_column(values: list[object], **layout: str) -> PaperTable:
-    return PaperTable("one", "One", "", pd.DataFrame({"x": values}), (PaperColumn("x", "X", **layout),))  # type: ignore[arg-type]
+def one_column(values: list[object], **layout: str) -> Table:
+    return Table("one", "One", "", pd.DataFrame({"x": values}), (Column("x", "X", **layout),))  # type: ignore[arg-type]
 
 
 def split_row(line: str) -> list[str]:
@@ -151,10 +155,10 @@ def test_any_text_and_number_keeps_every_format_whole(texts: list[str], numbers:
     height = min(len(texts), len(numbers))
     frame = pd.DataFrame({"text": texts[:height], "number": numbers[:height]})
     columns = (
-        PaperColumn("text", texts[0], wrap_cm=3),
-        PaperColumn("number", "n", texts[0], ".3g", best="high"),
+        Column("text", texts[0], wrap_cm=3),
+        Column("number", "n", texts[0], ".3g", best="high"),
     )
-    table = PaperTable("any", texts[0], texts[-1], frame, columns, notes=tuple(texts))
+    table = Table("any", texts[0], texts[-1], frame, columns, notes=tuple(texts))
     tex = to_latex(table)
     assert_balanced(tex)
     assert set(row_widths(tex)) == {2}
@@ -192,12 +196,12 @@ def test_escape(text: str, tex: str) -> None:
 
 def test_write_gives_three_files(tmp_path: Path) -> None:
     table = main_table()
-    paths = write(table, tmp_path / "new")
+    paths = write_table(table, tmp_path / "new")
     assert [path.name for path in paths] == ["main-table.md", "main-table.csv", "main-table.tex"]
     assert [path.read_text() for path in paths] == [to_markdown(table), to_csv(table), to_latex(table)]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in paths)
     with pytest.raises(OutputError, match="Cannot write"):
-        write(table, paths[0] / "below_a_file")
+        write_table(table, paths[0] / "below_a_file")
 
 
 @pytest.mark.parametrize(
@@ -205,22 +209,22 @@ def test_write_gives_three_files(tmp_path: Path) -> None:
     [
         ({"name": "a/b"}, "file stem"),
         ({"columns": ()}, "shows no column"),
-        ({"columns": (PaperColumn("y", "Y"),)}, "Unknown column of table 'one' 'y'"),
-        ({"columns": (PaperColumn("x", "X", interval=True),)}, "'x_low'"),
+        ({"columns": (Column("y", "Y"),)}, "Unknown column of table 'one' 'y'"),
+        ({"columns": (Column("x", "X", interval=True),)}, "'x_low'"),
         ({"row_groups": ("x", "y")}, "Row groups are the first columns"),
     ],
 )
 def test_a_layout_that_does_not_fit_is_refused(change: dict[str, object], message: str) -> None:
     settings_ = {"name": "one", "title": "", "caption": "", "frame": pd.DataFrame({"x": [1]})}
     with pytest.raises(ConfigError, match=message):
-        PaperTable(**({**settings_, "columns": (PaperColumn("x", "X"),)} | change))  # type: ignore[arg-type]
+        Table(**({**settings_, "columns": (Column("x", "X"),)} | change))  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(ENGINE is None, reason="neither tectonic nor pdflatex is on PATH")
 def test_latex_compiles(tmp_path: Path) -> None:
     table = main_table()
-    every = PaperTable(
-        "every", NASTY, NASTY, pd.DataFrame({"x": [NASTY, "[first]", "*", "", "µ σ ² ª"]}), (PaperColumn("x", NASTY),)
+    every = Table(
+        "every", NASTY, NASTY, pd.DataFrame({"x": [NASTY, "[first]", "*", "", "µ σ ² ª"]}), (Column("x", NASTY),)
     )
     compile_latex(to_latex(table) + to_latex(every), tmp_path)
 
@@ -238,15 +242,13 @@ def compile_latex(body: str, folder: Path) -> None:
 def test_a_wide_or_long_table_is_set_to_fit_and_loses_no_row(tmp_path: Path) -> None:
     names = [f"c{number}" for number in range(12)]
     frame = pd.DataFrame({name: np.arange(80) / 7 for name in names})
-    narrow = PaperTable("narrow", "T", "C", frame[:3], (PaperColumn("c0", "value", "", ".3f"),))
-    wide = PaperTable(
-        "wide", "T", "C", frame, tuple(PaperColumn(name, f"{name} of many words", "", ".3f") for name in names)
-    )
+    narrow = Table("narrow", "T", "C", frame[:3], (Column("c0", "value", "", ".3f"),))
+    wide = Table("wide", "T", "C", frame, tuple(Column(name, f"{name} of many words", "", ".3f") for name in names))
     assert r"\small" in to_latex(narrow)
     assert "landscape" not in to_latex(narrow)
     assert r"\tiny" in to_latex(wide)
     assert "landscape" in to_latex(wide)
-    text = next(path for path in write(wide, tmp_path) if path.suffix == ".tex").read_text()
+    text = next(path for path in write_table(wide, tmp_path) if path.suffix == ".tex").read_text()
     assert text.count(r"\begin{table}") == text.count(r"\bottomrule") == 3
     shown = [line.split("&")[0].strip() for line in text.splitlines() if line.count("&") == 11 and "words" not in line]
     assert shown == [f"{value:.3f}" for value in frame["c0"]]

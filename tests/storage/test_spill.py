@@ -19,13 +19,14 @@ from torch import Tensor
 from neuronlens.activations import extract as activations
 from neuronlens.activations.extract import extract
 from neuronlens.config.compose import compose
+from neuronlens.config.schema import Config
 from neuronlens.data.concepts import load_concepts
 from neuronlens.edits.build import EditBuilder
 from neuronlens.errors import ConfigError, OutputError
 from neuronlens.hooks.replay import starts_at
 from neuronlens.models.finetune import finetuned
-from neuronlens.models.load import locate
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.source import locate
 from neuronlens.pipeline import run
 from neuronlens.records import Site
 from neuronlens.storage import spill
@@ -145,7 +146,7 @@ def test_memory_stays_within_the_budget() -> None:
     code = """
 import re, resource, sys, torch
 from pathlib import Path
-from neuronlens.spill import StateBudget
+from neuronlens.storage.spill import StateBudget
 torch.ones(1 << 20).sum()
 used = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (used + (160 << 20),) * 2)
@@ -170,7 +171,7 @@ def _sweep(
 ) -> tuple[Outcomes, Sequence[Tensor]]:
     data, start = dataset(per_concept=6), starts_at(site)
     test = extract(model, data, "test", sites=[site], keep=[start], trainer=CPU, budget=budget, store=store)
-    builder = EditBuilder({"none": fitted(test.activations[site])})
+    builder = EditBuilder(Config(), {"none": fitted(test.activations[site])})
     assert test.log_probabilities is not None
     assert test.prediction is not None
     states = [state for _, state in test.states[start].parts]
@@ -234,7 +235,7 @@ def test_fitting_under_earlier_edits_from_the_file_is_the_same(tmp_path: Path) -
     for most in (0, PLENTY):
         model, budget = language_model("llama"), StateBudget(most, tmp_path)
         fit = extract(model, dataset(), "fit", sites=[first, second], keep=[0], trainer=CPU, budget=budget)
-        builder = EditBuilder({"none": fitted(fit.activations[first])})
+        builder = EditBuilder(Config(), {"none": fitted(fit.activations[first])})
         cells = [(CELLS[0], concept) for concept in range(4)]
         options: dict[str, Any] = {"edit_positions": "all", "tokens_per_forward": 200, "trainer": CPU}
         under = activations_under(model, fit.states[0], {first: builder}, cells, fit.activations[second], **options)

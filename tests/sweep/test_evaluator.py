@@ -10,8 +10,10 @@ import torch
 
 from neuronlens.activations.extract import extract
 from neuronlens.config.compose import compose
+from neuronlens.config.groups import option_names
+from neuronlens.config.nodes import part
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import EDITS, PROJECTIONS
+from neuronlens.config.schema import Config
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import ConfigError
@@ -24,7 +26,15 @@ from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
 from tests.activations.test_extract import CPU, dataset, loaded
 
 CELLS = [
-    Knobs("max", fraction, None, "gaussian" if gate == "range" else None, tau, gate, edit, strength)
+    Knobs(
+        saliency="max",
+        top_fraction=fraction,
+        range="gaussian" if gate == "range" else None,
+        tau=tau,
+        gate=gate,
+        edit=edit,
+        strength=strength,
+    )
     for fraction in (0.25, 1.0)
     for gate, tau in (("range", 1.5), ("neuron", None))
     for edit, strength in (("zero", 1.0), ("complement_mean", 0.5))
@@ -42,7 +52,7 @@ def _evaluator(
     model, data = loaded(family), dataset(per_concept=12)
     fit = extract(model, data, "fit", sites=[site], trainer=CPU, to_the_head=False).activations[site]
     test = extract(model, data, "test", sites=[site], keep=[starts_at(site)], trainer=CPU)
-    builder = EditBuilder({"none": fitted(fit)}, select=fit)
+    builder = EditBuilder(Config(), {"none": fitted(fit)}, select=fit)
     assert test.log_probabilities is not None
     assert test.prediction is not None
     evaluator = SweepEvaluator(
@@ -95,7 +105,7 @@ def test_an_edit_that_cannot_reach_the_head_is_refused() -> None:
         SweepEvaluator(
             model,
             test.states[2],
-            {Site(2): EditBuilder({"none": fitted(test.activations[Site(2)])})},
+            {Site(2): EditBuilder(Config(), {"none": fitted(test.activations[Site(2)])})},
             [],
             labels=test.activations[Site(2)].labels,
             base_log_probabilities=test.log_probabilities,
@@ -106,11 +116,19 @@ def test_an_edit_that_cannot_reach_the_head_is_refused() -> None:
 
 
 EVERY = [
-    Knobs("max", 0.5, None, "gaussian" if gate in ("range", "outside") else None, tau, gate, edit, strength)
+    Knobs(
+        saliency="max",
+        top_fraction=0.5,
+        range="gaussian" if gate in ("range", "outside") else None,
+        tau=tau,
+        gate=gate,
+        edit=edit,
+        strength=strength,
+    )
     for gate, tau in (("range", 1.5), ("outside", 1.5), ("neuron", None), ("joint", None))
-    for edit in EDITS
+    for edit in option_names("edit")
     for strength in (0.0, 1.0)
-    if edit not in PROJECTIONS or gate in ("neuron", "joint")
+    if not part(Config(), "edit", edit).mixes_neurons or gate in ("neuron", "joint")
 ]
 
 

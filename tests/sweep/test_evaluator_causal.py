@@ -13,27 +13,28 @@ import torch
 from torch import Tensor
 
 from neuronlens.activations.extract import Extraction, extract
-from neuronlens.config.schema import ModelConfig, PromptConfig
+from neuronlens.config.schema import Config, ModelConfig
+from neuronlens.config.schema_data import PromptConfig
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import ConfigError
 from neuronlens.hooks.replay import starts_at
 from neuronlens.models.causal import prompted
-from neuronlens.models.heads.heads import match
-from neuronlens.models.load import ModelSource
+from neuronlens.models.heads.generation import match
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.source import ModelSource
 from neuronlens.records import Knobs, Site
 from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
 from tests.activations.test_extract import CPU, dataset
 from tests.conftest import CONCEPTS, tiny_causal, tiny_tokenizer
 from tests.sweep.test_evaluator import fitted
 
-FAMILIES = ["gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"]
+FAMILIES = ["gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"]
 LABELS = {"apple": "w3", "bridge": "w4 w5", "cloud": "w9 w6 w7", "drum": "w8"}
 CELLS = [
-    Knobs("max", 0.5, None, "gaussian", 1.5, "range", "zero", 1.0),
-    Knobs("max", 1.0, None, None, None, "neuron", "complement_mean", 0.5),
-    Knobs("max", 0.25, None, None, None, "neuron", "zero", 1.0),
+    Knobs(saliency="max", top_fraction=0.5, range="gaussian", tau=1.5, gate="range", edit="zero", strength=1.0),
+    Knobs(saliency="max", top_fraction=1.0, gate="neuron", edit="complement_mean", strength=0.5),
+    Knobs(saliency="max", top_fraction=0.25, gate="neuron", edit="zero", strength=1.0),
 ]
 BLOCKS = {"gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers"}
 MLP_OUT = {"gpt2": "mlp.c_proj", "gpt_neox": "mlp.dense_4h_to_h"}
@@ -56,7 +57,7 @@ def swept(
     data = dataset(per_concept=4)
     fit = extract(model, data, "fit", sites=[site], trainer=CPU, to_the_head=False).activations[site]
     test = extract(model, data, "test", sites=[site], keep=[starts_at(site)], trainer=CPU)
-    builder = EditBuilder({"none": fitted(fit)}, select=fit)
+    builder = EditBuilder(Config(), {"none": fitted(fit)}, select=fit)
     assert test.log_probabilities is not None
     assert test.prediction is not None
     evaluator = SweepEvaluator(
@@ -163,7 +164,7 @@ def test_label_log_probabilities_equal_plain_forwards(family: str, layer: int, p
 
 @pytest.mark.parametrize("positions", ["prompt", "generated"])
 @pytest.mark.parametrize("layer", [0, 2])
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "mistral"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gemma3_text", "mistral"])
 def test_prompt_and_generated_positions_equal_plain_forwards(family: str, layer: int, positions: str) -> None:
     assert _check(family, Site(layer), positions) > 1e-4
 
@@ -222,7 +223,7 @@ def test_generated_positions_without_any_are_refused() -> None:
 
 
 @pytest.mark.parametrize("positions", ["record", "all", "prompt", "generated"])
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gemma3_text"])
 def test_written_answers_under_edits_equal_a_loop_of_plain_forwards(family: str, positions: str) -> None:
     """The labels are the words that the unedited model writes most often, so that right and wrong answers both occur."""
     model = language_model(family, head="generation", max_new_tokens=3, parse="contains")
@@ -230,7 +231,8 @@ def test_written_answers_under_edits_equal_a_loop_of_plain_forwards(family: str,
     prompts = [words(f"w1 w2 {data.texts[row]} w0", add_special_tokens=False)["input_ids"] for row in data.rows("test")]
     plain = Counter(word for ids in prompts for word in _written(model.model, family, None, ids, "all", words))
     answers = tuple(word for word, _ in plain.most_common(4))
-    model = replace(model, head=replace(model.head, answers=answers))
+    labels = replace(model.head.labels, texts=answers)
+    model = replace(model, head=replace(model.head, labels=labels))  # type: ignore[type-var]
     evaluator, builder, test = swept(model, Site(1), positions, cells=CELLS[:2])
     assert test.prediction is not None
     assert (test.prediction >= 0).any(), "some answer is a label, so the comparison below says something"

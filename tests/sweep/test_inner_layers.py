@@ -13,6 +13,7 @@ import torch
 
 from neuronlens.activations.extract import extract
 from neuronlens.config.compose import compose
+from neuronlens.config.schema import Config
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import fit_site
 from neuronlens.hooks.contexts import capture
@@ -84,8 +85,8 @@ def test_incremental_fits_record_at_live_mean_too() -> None:
     )
     first, second = Site(0), Site(2)
     found = extract(model, data, "fit", sites=[first, second], keep=[starts_at(first)], trainer=CPU)
-    builder = EditBuilder({"none": fit_site(config, found.activations[first])})
-    still = (Knobs("max", 0.5, None, None, None, "neuron", "zero", 0.0), 0)
+    builder = EditBuilder(Config(), {"none": fit_site(config, found.activations[first])})
+    still = (Knobs(saliency="max", top_fraction=0.5, gate="neuron", edit="zero", strength=0.0), 0)
     options: dict[str, Any] = {"edit_positions": "all", "tokens_per_forward": 100, "trainer": CPU}
     under = activations_under(model, found.states[0], {first: builder}, [still], found.activations[second], **options)
     np.testing.assert_allclose(under[still]().values, found.activations[second].values, atol=1e-5)

@@ -12,10 +12,12 @@ import torch
 
 from neuronlens.activations.extract import extract
 from neuronlens.config.compose import compose
-from neuronlens.config.parts import option_names
+from neuronlens.config.groups import option_names
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import CONTROLS, EDITS, TrainerConfig
+from neuronlens.config.schema import CONTROLS, Config
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.edits.build import EditBuilder
+from neuronlens.edits.detected import stacked
 from neuronlens.edits.fitting import fit_site
 from neuronlens.errors import ConfigError
 from neuronlens.hooks.contexts import edited
@@ -23,8 +25,9 @@ from neuronlens.hooks.replay import starts_at
 from neuronlens.measures.metrics import MEASURES
 from neuronlens.pipeline import run
 from neuronlens.records import Knobs, Site
-from neuronlens.sweep.incremental import activations_under, concatenate
+from neuronlens.sweep.incremental import activations_under
 from tests.activations.test_extract import CPU, dataset, loaded
+from tests.sweep.test_evaluator_causal import language_model
 
 
 def _rows(overrides: list[str], folder: Path) -> pd.DataFrame:
@@ -39,7 +42,7 @@ def test_every_saliency_range_gate_edit_and_control_is_one_line_of_config(
     methods = [
         f"{{saliency:[{','.join(option_names('saliency'))}]}}",
         f"{{range:[{','.join(option_names('range'))}],gate:[range,outside]}}",
-        f"{{edit:[{','.join(EDITS)}],gate:[neuron,joint]}}",
+        f"{{edit:[{','.join(option_names('edit'))}],gate:[neuron,joint]}}",
         f"{{control:[{','.join(CONTROLS)}],gate:[range,neuron]}}",
     ]
     shared = ["sweep=single", "evaluation.bootstrap=20", f"sweep.methods=[{','.join(methods)}]"]
@@ -47,7 +50,7 @@ def test_every_saliency_range_gate_edit_and_control_is_one_line_of_config(
     edited_rows = rows[rows["edit"] != "none"]
     assert set(edited_rows["saliency"].dropna()) == set(option_names("saliency"))
     assert set(edited_rows["range"].dropna()) == set(option_names("range"))
-    assert set(edited_rows["edit"]) == set(EDITS)
+    assert set(edited_rows["edit"]) == set(option_names("edit"))
     assert set(edited_rows["control"].dropna()) == set(CONTROLS) - {"none"}
     assert rows["cell_id"].is_unique
     assert rows["skipped"].isna().all(), rows.loc[rows["skipped"].notna(), ["edit", "skipped"]]
@@ -94,8 +97,12 @@ def test_activations_under_earlier_edits_equal_a_run_by_hand() -> None:
     model, data, config = loaded("llama"), dataset(per_concept=12), compose(["sweep=single"])
     first, second = Site(0), Site(2, "attn_out")
     found = extract(model, data, "fit", sites=[first, second], keep=[starts_at(first)], trainer=CPU)
-    builder = EditBuilder({"none": fit_site(config, found.activations[first])})
-    cells = [(Knobs("max", 0.5, None, None, None, "neuron", edit, 1.0), c) for c in (0, 3) for edit in ("zero", "mean")]
+    builder = EditBuilder(Config(), {"none": fit_site(config, found.activations[first])})
+    cells = [
+        (Knobs(saliency="max", top_fraction=0.5, gate="neuron", edit=edit, strength=1.0), c)
+        for c in (0, 3)
+        for edit in ("zero", "mean")
+    ]
     options: dict[str, Any] = {"edit_positions": "record", "tokens_per_forward": 100, "trainer": CPU}
     under = activations_under(model, found.states[0], {first: builder}, cells, found.activations[second], **options)
     rows = data.rows("fit")
@@ -112,12 +119,29 @@ def test_activations_under_earlier_edits_equal_a_run_by_hand() -> None:
             np.testing.assert_allclose(under[cell]().values[place], seen[0][0, -1].numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_head_that_writes_has_the_activations_of_one_that_scores() -> None:
+    """No states are stored for it, so the whole model runs under the earlier edits."""
+    data, config = dataset(per_concept=12), compose(["sweep=single"])
+    first, second = Site(0), Site(2, "attn_out")
+    values = []
+    for head in ("label_logprob", "generation"):
+        model = language_model("llama", head)
+        found = extract(model, data, "fit", sites=[first, second], keep=[starts_at(first)], trainer=CPU)
+        builder = EditBuilder(config, {"none": fit_site(config, found.activations[first])})
+        cell = (Knobs(saliency="max", top_fraction=0.5, gate="neuron", edit="zero", strength=1.0), 0)
+        options: dict[str, Any] = {"edit_positions": "record", "tokens_per_forward": 100, "trainer": CPU}
+        given = (model, found.states[0], {first: builder}, [cell], found.activations[second])
+        values.append(activations_under(*given, **options)[cell]().values)
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-4, atol=1e-5)
+    assert np.abs(values[0] - found.activations[second].values).max() > 1e-3
+
+
 def test_activations_under_earlier_edits_are_made_where_the_trainer_is() -> None:
     model, data, config = loaded("bert"), dataset(per_concept=12), compose(["sweep=single"])
     first, second = Site(0), Site(2)
     found = extract(model, data, "fit", sites=[first, second], keep=[starts_at(first)], trainer=CPU)
-    builder = EditBuilder({"none": fit_site(config, found.activations[first])})
-    cell = (Knobs("max", 0.5, None, None, None, "neuron", "zero", 1.0), 0)
+    builder = EditBuilder(Config(), {"none": fit_site(config, found.activations[first])})
+    cell = (Knobs(saliency="max", top_fraction=0.5, gate="neuron", edit="zero", strength=1.0), 0)
     given = (model, found.states[0], {first: builder}, [cell], found.activations[second])
     options: dict[str, Any] = {"edit_positions": "record", "tokens_per_forward": 100}
     gpu = TrainerConfig(accelerator="gpu", progress=False)
@@ -136,11 +160,19 @@ def test_concatenated_edits_are_each_their_own() -> None:
         compose(["sweep=single", "sweep.range=[gaussian,mixture]"]),
     )
     found = extract(model, data, "fit", sites=[Site(1)], trainer=CPU).activations[Site(1)]
-    builder = EditBuilder({"none": fit_site(config, found)}, select=found)
+    builder = EditBuilder(Config(), {"none": fit_site(config, found)}, select=found)
     kinds = [("range", "gaussian", 2.5), ("range", "mixture", 2.5), ("joint", None, None), ("neuron", None, None)]
-    cells = [(Knobs("max", 0.5, None, name, tau, gate, "dampen_distance", 1.0), 1) for gate, name, tau in kinds]
-    hidden = torch.randn(1, 30, 2, 16)
-    together = concatenate([builder.batch([cell]) for cell in cells])(hidden)
+    cells = [
+        (
+            Knobs(
+                saliency="max", top_fraction=0.5, range=name, tau=tau, gate=gate, edit="dampen_distance", strength=1.0
+            ),
+            1,
+        )
+        for gate, name, tau in kinds
+    ]
+    hidden = torch.randn(1, 30, 2, 16, generator=torch.Generator().manual_seed(0))
+    together = stacked([builder.batch([cell]) for cell in cells])(hidden)
     for place, cell in enumerate(cells):
         assert torch.equal(together[place], builder.batch([cell])(hidden)[0])
 
@@ -184,7 +216,7 @@ def test_combinations_that_mean_nothing_are_left_out_or_refused() -> None:
         (["range=quantile", "range.q=0.5"], "q"),
         (["range=mixture", "range.backend=gpu"], "backend"),
         (["sweep.range=[gausian]"], "Did you mean 'gaussian'"),
-        (["sweep.saliency=[maximum]"], "saliency option 'maximum'"),
+        (["sweep.saliency=[maximum]"], "sweep.saliency 'maximum'"),
         (["sweep.control=[random]"], "Did you mean 'random_neurons'"),
         (["intervention.beta=1"], "factor in [0, 1)"),
         (["intervention.scope=model"], "layers.mode=together"),

@@ -130,7 +130,7 @@ def test_a_mistake_in_the_numbers_themselves_does_not_stop_the_run(
 
     monkeypatch.setattr("neuronlens.tracking.tracker.flat", mistaken)
     run(compose([*tiny_overrides, "quiet=true"]), tmp_path / "run")
-    assert "logger=csv was not told all results (ZeroDivisionError: a mean of nothing)" in capsys.readouterr().err
+    assert "logger=csv did not get all results (ZeroDivisionError: a mean of nothing)" in capsys.readouterr().err
     assert RunFolder(tmp_path / "run").read_results().rows.shape[0] > 0
 
 
@@ -140,7 +140,7 @@ def test_the_report_page_is_logged_where_there_is_one(folder: Path, tmp_path: Pa
     page = "<p>what a neuron says</p>"
     (copied.path / "report.html").write_text(page)
     with Tracker(compose(["logger=wandb"]), copied, warn=_no_warning) as tracker:
-        tracker.log_results(copied.read_results(), copied.read_record("manifest.json"))
+        tracker.log_results(copied.read_results(), copied.read_manifest())
     read = OfflineRun(copied.path)
     (line,) = [line for line in read.history if ("report", "path") in line]
     assert line[("report", "_type")] == "html-file"

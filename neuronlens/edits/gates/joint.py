@@ -2,49 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from neuronlens.edits.gated import GatedEdit
-from neuronlens.edits.projections import ProjectionEdit
+from neuronlens.edits.gates.base import Evidence, Gate, Score
+from neuronlens.errors import ActivationError
 from neuronlens.records import BoolArray, ConceptStatistics, FloatArray
 
 VARIANCE_FLOOR = 1e-6
 """Added to every variance, squared units of the activations, so that a constant neuron keeps a law."""
 
 
-@dataclass(frozen=True)
-class LikelihoodRatio:
-    """sum over salient j of log p(x_j | c) - log p(x_j | not c), Gaussian laws: a quadratic in x (SPEC section 4, `joint`).
+class JointGate(Gate):
+    """Open where sum over salient j of log p(x_j | c) - log p(x_j | not c), Gaussian laws, exceeds a threshold.
 
-    Attributes:
-        quadratic, linear: `[neuron]` float64, 0 for neurons that are not salient.
-        constant: the rest of the sum.
+    The threshold separates the concept from the rest best on the select split (SPEC section 4, `joint`).
     """
 
-    quadratic: FloatArray
-    linear: FloatArray
-    constant: float
+    grain = "position"
+    reads_range = False
+    reads_ranking = True
+    needs_select = True
 
-    def __call__(self, values: FloatArray) -> FloatArray:
-        """Return the log-likelihood ratio of `[sample, neuron]`, nats `[sample]`."""
-        wide = np.asarray(values, dtype=np.float64)
-        return wide**2 @ self.quadratic + wide @ self.linear + self.constant
+    def opening(self, evidence: Evidence) -> Score:
+        """Return the ratio minus its threshold.
+
+        Raises:
+            ActivationError: the select split holds the concept in all or in none of its samples.
+        """
+        assert evidence.select is not None, "a gate that needs the select split is given it"
+        member = evidence.select.labels == evidence.concept
+        if member.all() or not member.any():
+            raise ActivationError("the select split holds the concept in all or in none of its samples")
+        ratio = likelihood_ratio(evidence.activations.statistics, evidence.concept, evidence.salient)
+        threshold = best_threshold(ratio(evidence.select.values), member)
+        return replace(ratio, constant=ratio.constant - threshold)
 
 
-def likelihood_ratio(statistics: ConceptStatistics, concept: int, salient: BoolArray) -> LikelihoodRatio:
-    """Return the ratio of one concept's Gaussian laws to its complement's, over the salient neurons `[neuron]`."""
+def likelihood_ratio(statistics: ConceptStatistics, concept: int, salient: BoolArray) -> Score:
+    """Return log p(x | c) - log p(x | not c) under Gaussian laws, summed over the salient neurons `[neuron]`, nats."""
     here, there = statistics.mean[concept], statistics.complement_mean[concept]
     spread = statistics.variance[concept] + VARIANCE_FLOOR
     others = statistics.complement_variance[concept] + VARIANCE_FLOOR
     quadratic = np.where(salient, 0.5 / others - 0.5 / spread, 0.0)
     linear = np.where(salient, here / spread - there / others, 0.0)
     constant = 0.5 * (there**2 / others - here**2 / spread + np.log(others / spread))
-    return LikelihoodRatio(quadratic, linear, float(constant[salient].sum()))
+    return Score(quadratic, linear, float(constant[salient].sum()))
 
 
 def best_threshold(scores: FloatArray, member: BoolArray) -> float:
@@ -67,67 +71,3 @@ def best_threshold(scores: FloatArray, member: BoolArray) -> float:
     distinct = np.concatenate([[True], ascending[1:] > ascending[:-1], [True]])
     quality = np.where(distinct, above_hits - above_misses, -np.inf)
     return float(cuts[len(quality) - 1 - int(np.argmax(quality[::-1]))])
-
-
-@dataclass(frozen=True)
-class Detector:
-    """Which samples and positions each cell's edit may change. All tensors float64.
-
-    Attributes:
-        quadratic, linear: `[cell, neuron]`.
-        offset: constant minus threshold `[cell]`; +inf lets a cell through everywhere.
-    """
-
-    quadratic: Tensor
-    linear: Tensor
-    offset: Tensor
-
-    @classmethod
-    def stack(cls, gates: Sequence[tuple[LikelihoodRatio, float] | None], neurons: int) -> Detector:
-        """Return the gates of several cells as one; None is a cell without a gate."""
-        quadratic, linear = np.zeros((2, len(gates), neurons))
-        offset = np.full(len(gates), np.inf)
-        for place, gate in enumerate(gates):
-            if gate is not None:
-                ratio, threshold = gate
-                quadratic[place], linear[place], offset[place] = (
-                    ratio.quadratic,
-                    ratio.linear,
-                    ratio.constant - threshold,
-                )
-        return cls(*map(torch.from_numpy, (quadratic, linear, offset)))
-
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Return where the summed ratio exceeds the threshold `[cell, sample, position]`.
-
-        Args:
-            hidden: `[cell or 1, sample, position, neuron]`, before the edit.
-        """
-        values = hidden.to(torch.float64)
-        if hidden.shape[0] == 1:
-            rows = values[0]
-            score = rows.square() @ self.quadratic.T + rows @ self.linear.T
-            return (score + self.offset > 0).movedim(-1, 0)
-        score = torch.einsum("cspn,cn->csp", values.square(), self.quadratic)
-        score += torch.einsum("cspn,cn->csp", values, self.linear)
-        return score + self.offset[:, None, None] > 0
-
-    def to(self, device: torch.device | str) -> Detector:
-        """Return the detector on `device`."""
-        return Detector(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
-
-
-@dataclass(frozen=True)
-class DetectedEdit:
-    """An edit behind a detector, with the same call as the edit alone."""
-
-    edit: GatedEdit | ProjectionEdit
-    detector: Detector
-
-    def __call__(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the edited hidden states `[cell, sample, position, neuron]`; undetected positions keep their bits."""
-        return self.edit(hidden, mask, allowed=self.detector(hidden))
-
-    def to(self, device: torch.device | str) -> DetectedEdit:
-        """Return the edit and its detector on `device`."""
-        return DetectedEdit(self.edit.to(device), self.detector.to(device))

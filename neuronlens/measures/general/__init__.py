@@ -1,0 +1,1 @@
+"""What an edit does beside the concepts: perplexity and MMLU."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.data.questions import LETTERS, OPTION, Question, QuestionSet
 from neuronlens.errors import DataError, ModelError
 from neuronlens.hooks.takes import is_causal
@@ -23,7 +23,7 @@ from neuronlens.measures.general.reading import (
     read_all,
     vocabulary_size,
 )
-from neuronlens.measures.intervals import interval, resample_counts
+from neuronlens.measures.intervals import Bootstrap, Estimate
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, FloatArray, IntArray, Site
 from neuronlens.sweep.evaluator import BuildsEdits
@@ -72,6 +72,7 @@ def answer_questions(
             the question itself is never cut (TRAPS 21).
         edit_positions: `all` of the prompt, or `record`, its last token.
         tokens_per_forward: rows x positions that one forward may hold.
+
     Raises:
         ModelError: no causal vocabulary head, too few positions, or answers that the tokenizer does not tell apart.
         DataError: no question fits.
@@ -208,15 +209,12 @@ def tokenised(tokenizer: Any, text: str, shots: int = 0) -> Prompt:
     return Prompt(list(encoded[0][:shared]), answers, shots)
 
 
-def answer_rows(answers: Answers, *, level: float, resamples: int, seed: int) -> list[list[dict[str, Any]]]:
+def answer_rows(answers: Answers, bootstrap: Bootstrap) -> list[list[dict[str, Any]]]:
     """Return, per cell, a row per measure of every subject and of all questions (subject None), with intervals.
 
     `mmlu_accuracy`, `mmlu_confidence` (probability of the right answer among those offered, over all questions) and
     `mmlu_flip_rate` (share of questions answered otherwise than unedited). Questions are drawn with replacement within a
     row's own; base and edited share every draw.
-
-    Args:
-        resamples: 0 leaves the intervals NaN.
     """
     subjects = np.asarray(answers.subjects)
     groups: list[tuple[str | None, IntArray]] = [(None, np.arange(len(subjects)))]
@@ -225,24 +223,18 @@ def answer_rows(answers: Answers, *, level: float, resamples: int, seed: int) ->
     edited = _outcomes(answers.edited, answers)
     rows: list[list[dict[str, Any]]] = [[] for _ in answers.edited]
     for subject, members in groups:
-        weights = np.full((1, len(members)), 1.0 / len(members))
-        if resamples:
-            drawn = resample_counts(len(members), resamples, seed).astype(np.float64) / len(members)
-            weights = np.vstack([weights, drawn])
+        drawn = bootstrap.counts(len(members)).astype(np.float64)
+        weights = np.vstack([np.ones(len(members)), drawn]) / len(members)
         for measure, values in edited.items():
             before, after = base[measure][:, members], values[:, members]  # [1 or cell, question]
             draws = {"edited": weights @ after.T, "difference": weights @ (after - before).T}  # [1 + resample, cell]
             draws["base"] = np.broadcast_to(weights @ before.T, draws["edited"].shape)
-            bounds = {name: interval(draw[1:], level) if resamples else None for name, draw in draws.items()}
+            bounds = {name: bootstrap.bounds(draw[1:]) for name, draw in draws.items()}
             for cell, own in enumerate(rows):
                 row: dict[str, Any] = {"measure": f"mmlu_{measure}", "subject": subject, "n": len(members)}
                 for name, draw in draws.items():
-                    low, high = bounds[name] or (np.full(len(rows), np.nan),) * 2
-                    row |= {
-                        name: float(draw[0, cell]),
-                        f"{name}_low": float(low[cell]),
-                        f"{name}_high": float(high[cell]),
-                    }
+                    low, high = bounds[name]
+                    row |= Estimate(float(draw[0, cell]), float(low[cell]), float(high[cell])).columns(name)
                 own.append(row)
     return rows
 

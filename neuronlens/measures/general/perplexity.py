@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neuronlens.config.schema import TrainerConfig
+from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.data.documents import OPTION, DocumentSet
 from neuronlens.errors import DataError, ModelError
 from neuronlens.hooks.takes import is_causal
@@ -22,7 +22,8 @@ from neuronlens.measures.general.reading import (
     token_log_probability,
     vocabulary_size,
 )
-from neuronlens.measures.intervals import interval, resample_counts
+from neuronlens.measures.intervals import Bootstrap, Estimate
+from neuronlens.models.checkpoint import special_tokens
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, FloatArray, IntArray, Site
 from neuronlens.sweep.evaluator import BuildsEdits
@@ -74,6 +75,7 @@ def document_losses(
         max_length: tokens of a window, special ones included.
         tokens_per_forward: rows x positions that one forward may hold.
         max_windows: how many windows of a document are read, from its start; None reads the whole.
+
     Raises:
         ModelError: no vocabulary head, too few positions, or no mask token for a masked model.
         DataError: no document of two tokens.
@@ -141,17 +143,12 @@ def perplexity(losses: FloatArray, tokens: IntArray | FloatArray) -> FloatArray:
         return np.exp(losses.sum(-1) / tokens.sum(-1))
 
 
-def perplexity_rows(losses: DocumentLosses, *, level: float, resamples: int, seed: int) -> list[dict[str, Any]]:
+def perplexity_rows(losses: DocumentLosses, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Return one row per cell: base, edited, difference and ratio, each with its interval.
 
     Documents are drawn with replacement, all windows of one together; base and edited share every draw.
-
-    Args:
-        resamples: 0 leaves the intervals NaN.
     """
-    weights = np.ones((1, len(losses.ids)))
-    if resamples:
-        weights = np.vstack([weights, resample_counts(len(losses.ids), resamples, seed).astype(np.float64)])
+    weights = np.vstack([np.ones(len(losses.ids)), bootstrap.counts(len(losses.ids)).astype(np.float64)])
     tokens = (weights @ losses.tokens)[:, None]
     base = perplexity((weights @ losses.base)[:, None], tokens)
     rows = []
@@ -161,8 +158,7 @@ def perplexity_rows(losses: DocumentLosses, *, level: float, resamples: int, see
             draws = {"base": base, "edited": edited, "difference": edited - base, "ratio": edited / base}
         row: dict[str, Any] = {"measure": losses.measure, "n": len(losses.ids), "n_tokens": int(losses.tokens.sum())}
         for name, values in draws.items():
-            low, high = interval(values[1:], level) if resamples else (np.nan, np.nan)
-            row |= {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+            row |= Estimate(float(values[0]), *map(float, bootstrap.bounds(values[1:]))).columns(name)
         rows.append(row)
     return rows
 
@@ -199,13 +195,3 @@ def _windows(encoded: Sequence[Sequence[int]], length: int, most: int | None) ->
         end = len(ids) if most is None else min(len(ids), most * length)
         for at in range(0, end, length):
             yield owner, ids[at : at + length]
-
-
-def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the tokens that a tokenizer puts before and after a text of its own accord."""
-    inner = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
-    for at in range(len(whole) - len(inner) + 1):
-        if whole[at : at + len(inner)] == inner:
-            return list(whole[:at]), list(whole[at + len(inner) :])
-    raise ModelError(f"The tokenizer gives {whole} for 'a' and {inner} without special tokens: expected these within.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,19 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from neuronlens.edits.build import mixes_neurons
 from neuronlens.errors import ModelError
 from neuronlens.execution.trainer import TrainerConfig, make_trainer
-from neuronlens.hooks.contexts import capture, edited
-from neuronlens.hooks.masks import position_mask
+from neuronlens.hooks.contexts import capture
+from neuronlens.hooks.masks import edit_mask, prompt_mask
 from neuronlens.hooks.readout import log_probability_of
 from neuronlens.hooks.replay import forward, run_body, starting_from, starts_at
 from neuronlens.hooks.resolver import blocks_of
 from neuronlens.hooks.takes import is_causal, takes_positions
 from neuronlens.models.batches import collate
+from neuronlens.models.checkpoint import usable_positions
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, FloatArray, IntArray, Site
-from neuronlens.sweep.evaluator import BuildsEdits
+from neuronlens.sweep.evaluator import BuildsEdits, by_kind
+from neuronlens.sweep.strategies.rows import edited_rows
 
 MOST_LOGITS = 1 << 26
 """Logits of one piece of the vocabulary head: 256 MiB in float32."""
@@ -146,6 +148,7 @@ class EditedReader(pl.LightningModule):
             positions: which positions of a row are edited, `all` attended ones, `cls` or `last`.
             tokens_per_forward: rows x positions that one forward of a batch's cells may hold.
             keep: takes each batch and its scores `[1 + cell, read, option]`.
+
         Raises:
             ModelError: the model has no vocabulary head.
         """
@@ -155,9 +158,7 @@ class EditedReader(pl.LightningModule):
         self.vocabulary = vocabulary_size(model)
         self.last = len(blocks_of(model)) - 1
         self.start = starts_at(next(iter(self.builders))) if self.builders else self.last
-        self.kinds = [
-            [i for i, cell in enumerate(self.cells) if mixes_neurons(cell) == mixes] for mixes in (False, True)
-        ]
+        self.kinds = by_kind(self.cells, self.builders)
 
     def transfer_batch_to_device(self, reads: Reads, device: torch.device, dataloader_idx: int) -> Reads:
         """Return the batch on the trainer's device."""
@@ -191,19 +192,13 @@ class EditedReader(pl.LightningModule):
     def _under_edits(self, cells: Sequence[Cell], reads: Reads, states: Tensor) -> Tensor:
         """Return the last block's output at the places that are read, under each cell's edit `[cell, read, neuron]`."""
         edits = {site: builder.batch(cells).to(states.device) for site, builder in self.builders.items()}
-        body: nn.Module = self.model.base_model  # type: ignore[assignment]
         at_end = edits.pop(Site(self.last), None)
-        mask = position_mask(reads.inputs["attention_mask"], states, self.positions)
         if self.start < self.last:
-            hidden = states[None]
-            if Site(self.start) in edits:
-                hidden = edits.pop(Site(self.start))(hidden, mask)
-            hidden = hidden.expand(len(cells), *hidden.shape[1:])
-            rows = {name: tensor.repeat(len(cells), 1) for name, tensor in reads.inputs.items()}
+            body: nn.Module = self.model.base_model  # type: ignore[assignment]
+            options: dict[str, Any] = {"cells": len(cells), "positions": self.positions}
             with (
-                edited(body, edits, positions=self.positions, cells=len(cells)),
                 capture(body, [Site(self.last)]) as recorded,
-                starting_from(body, self.start, hidden.flatten(0, 1)),
+                edited_rows(body, self.start, edits, reads.inputs, states, **options) as rows,
             ):
                 run_body(body, rows, deepest=self.last)
             states = recorded[Site(self.last)].unflatten(0, (len(cells), -1))
@@ -213,7 +208,8 @@ class EditedReader(pl.LightningModule):
         if at_end is None:
             return hidden
         # The head takes each position for itself, so at the last block only those that are read need their edit.
-        where = None if mask is None else mask[reads.row, reads.place][:, None]
+        attended, prompt = reads.inputs["attention_mask"] != 0, prompt_mask(reads.inputs)
+        where = edit_mask(attended, prompt, self.positions)[reads.row, reads.place][:, None]
         return at_end(hidden[:, :, None], where)[:, :, 0]
 
     def _read(self, hidden: Tensor, reads: Reads) -> FloatArray:
@@ -276,6 +272,6 @@ def check_length(model: nn.Module, max_length: int, option: str) -> None:
     Raises:
         ModelError: they would be.
     """
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = usable_positions(model)
     if longest and max_length > longest:
         raise ModelError(f"{option} is {max_length}, expected at most {longest}, the model's positions.")

@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.schema import Config, GeneralConfig
+from neuronlens.config.schema import Config
+from neuronlens.config.schema_evaluation import GeneralConfig
 from neuronlens.data.documents import DocumentSet, load_documents
 from neuronlens.data.questions import QuestionSet, load_questions
 from neuronlens.errors import ConfigError, unknown
+from neuronlens.measures.columns import GENERAL, RESULTS
 from neuronlens.measures.general.mmlu import Answers, answer_questions, answer_rows, refuse_questions
 from neuronlens.measures.general.perplexity import DocumentLosses, document_losses, perplexity_rows, refuse_documents
+from neuronlens.measures.intervals import ENDS, Bootstrap
 from neuronlens.measures.rows import cell_id, knob_columns
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, ConceptDataset, Site
@@ -23,12 +26,12 @@ from neuronlens.storage.cache import Store
 from neuronlens.sweep.evaluator import BuildsEdits
 from neuronlens.sweep.runner import SiteSweep
 
-VALUES = ("base", "edited", "difference", "ratio")
 COLUMNS = (
-    *("measure", "subject", "run_id", "model", "dataset", "layer", "site", "saliency", "top_fraction", "range", "tau"),
-    *("gate", "edit", "strength", "edit_positions", "concept", "seed"),
-    *(f"{name}{end}" for name in VALUES for end in ("", "_low", "_high")),
-    *("n", "n_tokens", "layers", "control", "n_neurons", "cell_id"),
+    *("measure", "subject"),
+    *(key for key in RESULTS.front if RESULTS[key].role != "count"),
+    *(name + end for name in GENERAL.measures for end in ENDS),
+    *GENERAL.behind,
+    *(key for key in RESULTS.behind if key != "skipped"),
 )
 
 
@@ -103,6 +106,7 @@ def measure_general(
     Args:
         builders: of one group of sites, in the order of the model.
         cells: of that group, such as `chosen_cells` gives.
+
     Raises:
         ModelError: the model cannot give what is asked of it.
     """
@@ -133,6 +137,7 @@ def general_rows(
     data: ConceptDataset,
     sweeps: Sequence[tuple[SiteSweep, GeneralOutcomes]],
     fingerprints: Mapping[str, str],
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return one row per (measure, MMLU subject, cell), the unedited model first.
 
@@ -144,12 +149,10 @@ def general_rows(
         sweeps: each group of sites with what was measured there.
         fingerprints: the ones that the results' rows were made with.
     """
-    options: dict[str, Any] = {"resamples": config.evaluation.bootstrap, "seed": config.seed}
-    options["level"] = config.evaluation.level
     shared = {"run_id": run_id, "model": config.model.name, "dataset": data.name, "seed": config.seed}
     rows: list[dict[str, Any]] = []
     for number, (sweep, outcomes) in enumerate(sweeps):
-        for positions, unedited, *found in _measured(config, outcomes, options):
+        for positions, unedited, *found in _measured(config, outcomes, bootstrap):
             if number == 0:
                 none = {"edit": "none", "cell_id": fingerprint([fingerprints, "none", None])}
                 rows += [shared | none | row for row in unedited]
@@ -158,19 +161,18 @@ def general_rows(
                 key = cell_id(sweep, cell, name, config.intervention.edit_positions, fingerprints)
                 identity = {"concept": name, "edit_positions": positions, "cell_id": key}
                 rows += [shared | knob_columns(sweep, cell) | identity | row for row in own]
-    kinds = dict.fromkeys(("layer", "n_neurons", "n", "n_tokens"), "Int64")
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(kinds)
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(RESULTS.dtypes(COLUMNS) | GENERAL.dtypes(COLUMNS))
 
 
-def _measured(config: Config, outcomes: GeneralOutcomes, options: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+def _measured(config: Config, outcomes: GeneralOutcomes, bootstrap: Bootstrap) -> list[tuple[Any, ...]]:
     """Return, per measure that is on, its edit positions and then the rows of the unedited model and of each cell."""
     found: list[tuple[Any, ...]] = []
     if outcomes.losses is not None:
         losses = replace(outcomes.losses, edited=np.vstack([outcomes.losses.base, outcomes.losses.edited]))
-        found.append(("all", *([row] for row in perplexity_rows(losses, **options))))
+        found.append(("all", *([row] for row in perplexity_rows(losses, bootstrap))))
     if outcomes.answers is not None:
         answers = replace(
             outcomes.answers, edited=np.concatenate([outcomes.answers.base[None], outcomes.answers.edited])
         )
-        found.append((config.evaluation.general.questions.edit_positions, *answer_rows(answers, **options)))
+        found.append((config.evaluation.general.questions.edit_positions, *answer_rows(answers, bootstrap)))
     return found

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuronlens.ranges.mixture.em import Mixture, Problems
+from neuronlens.ranges.mixture.problems import Mixture, Problems
 
 # The cuts that are searched over: the outermost samples singly, then evenly spaced places.
 PLACES, OUTERMOST = 24, (1, 2, 3, 5, 8)

@@ -9,14 +9,14 @@ that stops hands its slot to the next in the queue, so that no problem pays for 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from neuronlens.errors import ConfigError, ShapeError
+from neuronlens.ranges.mixture.problems import Mixture, MixtureFit, Problems, similar_counts
 
 # Float64 elements [slot, component, sample] in flight: few enough for a CPU core's cache, many enough to fill a GPU.
 IN_FLIGHT = {"cpu": 65_536, "cuda": 30_000_000}
@@ -24,32 +24,6 @@ IN_FLIGHT = {"cpu": 65_536, "cuda": 30_000_000}
 LANDING_SHARE = 8
 # What scikit-learn adds to every component's mass, so that an empty one divides by something.
 EMPTY_GUARD = 10 * torch.finfo(torch.float64).eps
-
-
-class Mixture(NamedTuple):
-    """One mixture per problem, float64 `[problem, component]`: weights that sum to 1, means, variances above 0."""
-
-    weights: Tensor
-    means: Tensor
-    variances: Tensor
-
-
-class MixtureFit(NamedTuple):
-    """What EM arrived at.
-
-    Attributes:
-        mixture: the parameters after the last M-step.
-        log_likelihood: mean log-density per sample under `mixture` `[problem]`, nats.
-        lower_bound: the same under the parameters before the last M-step, scikit-learn's `lower_bound_` `[problem]`.
-        iterations: EM steps taken `[problem]`, int64.
-        converged: whether the last change fell below the tolerance `[problem]`, bool.
-    """
-
-    mixture: Mixture
-    log_likelihood: Tensor
-    lower_bound: Tensor
-    iterations: Tensor
-    converged: Tensor
 
 
 @dataclass(frozen=True)
@@ -85,29 +59,6 @@ class _Flight:
                 part[slots] = getattr(arrivals, name)
 
 
-class Problems(NamedTuple):
-    """The data of one-dimensional fits.
-
-    Attributes:
-        samples: `[problem, sample]` float64, finite; columns from a problem's count on are padding. (float32 works, where
-            a rough answer will do.)
-        counts: values of each problem `[problem]`, int64, at least 1.
-        multiplicity: how many samples each value stands for `[problem, sample]`, as `samples`; None where each is one.
-    """
-
-    samples: Tensor
-    counts: Tensor
-    multiplicity: Tensor | None = None
-
-    def rows(self, index: Tensor | slice, width: int | None = None) -> Problems:
-        """Return some problems, and their first `width` columns."""
-        return Problems(
-            self.samples[index, :width],
-            self.counts[index],
-            None if self.multiplicity is None else self.multiplicity[index, :width],
-        )
-
-
 def fit_em(
     problems: Problems, start: Mixture, *, tol: float = 1e-3, max_iter: int = 100, variance_floor: float = 1e-6
 ) -> MixtureFit:
@@ -120,6 +71,7 @@ def fit_em(
         start: where EM begins, `[problem, component]`.
         tol: nats per sample.
         variance_floor: added to every variance at every step (scikit-learn's reg_covar), squared units of the samples.
+
     Raises:
         ShapeError: the arguments do not describe the same problems.
         ConfigError: `max_iter` below 1.
@@ -150,14 +102,6 @@ def mean_log_density(problems: Problems, mixture: Mixture) -> Tensor:
         for part in rows.split(_room(problems.samples, width, mixture.means.shape[1])):
             result[part] = _mean_log_density(_load(problems, width, mixture, part))
     return result
-
-
-def similar_counts(counts: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Yield (problems, largest count) such that padding to it at most doubles any problem's sample count."""
-    octave = torch.log2(counts.double()).ceil()
-    for level in torch.unique(octave).tolist():
-        rows = torch.nonzero(octave == level).flatten()
-        yield rows, int(counts[rows].max())
 
 
 def _room(samples: Tensor, width: int, components: int) -> int:

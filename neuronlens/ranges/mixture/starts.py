@@ -9,9 +9,10 @@ from torch import Tensor
 
 from neuronlens.errors import ConfigError, unknown
 from neuronlens.ranges.mixture.cuts import Sorted, best_cuts, cuts_between, gap_cuts, of_blocks
-from neuronlens.ranges.mixture.em import Mixture, MixtureFit, Problems, fit_em, mean_log_density
+from neuronlens.ranges.mixture.em import fit_em, mean_log_density
+from neuronlens.ranges.mixture.problems import Mixture, MixtureFit, Problems
+from neuronlens.ranges.mixture.settings import INITS
 
-INITS = ("quantile", "kmeans++")
 LLOYD_STEPS = 12
 # The race is run on a digest of each problem: its outermost samples, and between them the means of equal runs.
 DIGEST, DIGEST_TAIL = 72, 12
@@ -48,6 +49,7 @@ def race(
             `kmeans++` races those, `restarts` random ones, and `fewer` with the lowest or the highest sample for its own.
         seed: of the random starts; the draws of a problem depend on it and the problem's place alone.
         fewer: what was reached with one component less; None leaves its two starts out.
+
     Raises:
         ConfigError: `init` is unknown.
     """

@@ -8,12 +8,15 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from neuronlens.measures import naming
+from neuronlens.measures.columns import DROPS, ERASED, METHOD, RESULTS
 from neuronlens.report.claims.verdicts import OPEN, Evidence, judge, listed
 from neuronlens.report.compare.runs import Run
 
 MARGIN = 0.05
-SHARED = ["layers", "site", "edit_positions", "saliency", "edit", "strength", "n_neurons", "top_fraction"]
-COST = {"complement_accuracy_drop": "accuracy", "complement_confidence_drop": "confidence"}
+OWN = [knob for knob in RESULTS.keys("range") if knob != "gate"]
+"""What a range mask has of its own beside the neuron mask."""
+SHARED = [knob for knob in METHOD if knob not in (*RESULTS.keys("range"), "layer", "control")]
 
 
 def gate_pairs(
@@ -36,26 +39,11 @@ def gate_pairs(
         ours = ours[(ours["tau"] == tau) | ours["tau"].isna()]
     kept = neuron[[*shared, "concept", *values]].drop_duplicates([*shared, "concept"])
     both = ours.merge(kept, on=[*shared, "concept"], suffixes=("", "_neuron"))
-    for key, group in both.groupby(["range", "tau", *shared], dropna=False, sort=False):
-        knobs = dict(zip(["range", "tau", *shared], key, strict=True))
+    for key, group in both.groupby([*OWN, *shared], dropna=False, sort=False):
+        knobs = dict(zip([*OWN, *shared], key, strict=True))
         paired = group.dropna(subset=[f"{name}{end}" for name in values for end in ("", "_neuron")])
         if len(paired):
             yield knobs, paired.set_index("concept")
-
-
-def _setting(knobs: dict[str, Any], *more: str) -> str:
-    parts = [str(knobs["saliency"]), str(knobs["edit"]), str(knobs["range"])]
-    if pd.notna(knobs["tau"]):
-        parts.append(f"tau {knobs['tau']:g}")
-    if pd.notna(knobs["strength"]) and knobs["strength"] != 1:
-        parts.append(f"x {knobs['strength']:g}")
-    if pd.notna(knobs["top_fraction"]):
-        parts.append(f"{knobs['top_fraction']:.0%} of the neurons")
-    return ", ".join([*parts, *more])
-
-
-def _place(knobs: dict[str, Any]) -> str:
-    return f"{knobs['site']}.{knobs['layers']}"
 
 
 def _against(difference: pd.Series[Any], wrong: Literal["above", "below"], bound: float) -> str:
@@ -68,9 +56,9 @@ def keeps_erasure(run: Run) -> Iterator[Evidence]:
     """Yield claim 4 for every range method and dose: the concept's accuracy drop against the neuron mask's."""
     rows = run.table.rows
     edited = rows[(rows["edit"] != "none") & rows["skipped"].isna()]
-    for knobs, pairs in gate_pairs(edited, run.tau, ["concept_accuracy_drop"]):
-        ours, mask = pairs["concept_accuracy_drop"], pairs["concept_accuracy_drop_neuron"]
-        estimate = run.bootstrap.over((ours - mask).to_numpy(dtype=float))
+    for knobs, pairs in gate_pairs(edited, run.tau, [ERASED]):
+        ours, mask = pairs[ERASED], pairs[f"{ERASED}_neuron"]
+        estimate = run.bootstrap.of_concepts((ours - mask).to_numpy(dtype=float))
         erases = mask.mean() > MARGIN
         verdict = judge(estimate, -MARGIN, "above") if erases else OPEN
         kept = f"{ours.mean():.3f} against {mask.mean():.3f}" + (
@@ -78,9 +66,9 @@ def keeps_erasure(run: Run) -> Iterator[Evidence]:
         )
         yield Evidence(
             claim=4,
-            place=_place(knobs),
-            setting=_setting(knobs),
-            statistic="concept accuracy drop, range - neuron",
+            place=naming.place(knobs),
+            setting=naming.setting(knobs),
+            statistic=f"{naming.measure(ERASED)}, range - neuron",
             estimate=estimate,
             bound=-MARGIN,
             expected=None,
@@ -93,16 +81,16 @@ def keeps_erasure(run: Run) -> Iterator[Evidence]:
 
 def spares_the_rest(run: Run) -> Iterator[Evidence]:
     """Yield claim 5 for every range method, erasure level and measure: the others' drop against the neuron mask's."""
-    for knobs, pairs in gate_pairs(run.table.matched, run.tau, list(COST), also=["level"]):
-        for measure, spoken in COST.items():
+    for knobs, pairs in gate_pairs(run.table.matched, run.tau, DROPS, also=["level"]):
+        for measure in DROPS:
             difference = pairs[measure] - pairs[f"{measure}_neuron"]
-            estimate = run.bootstrap.over(difference.to_numpy(dtype=float))
+            estimate = run.bootstrap.of_concepts(difference.to_numpy(dtype=float))
             means = f"{pairs[measure].mean():.3f} against {pairs[f'{measure}_neuron'].mean():.3f}"
             yield Evidence(
                 claim=5,
-                place=_place(knobs),
-                setting=_setting(knobs, f"{knobs['level']:.0%} erased"),
-                statistic=f"complement {spoken} drop, range - neuron",
+                place=naming.place(knobs),
+                setting=f"{naming.setting(knobs)}, {naming.erased(knobs['level'])}",
+                statistic=f"{naming.measure(measure)}, range - neuron",
                 estimate=estimate,
                 bound=0.0,
                 expected=None,
@@ -134,13 +122,13 @@ def spares_general_ability(run: Run) -> Iterator[Evidence]:
         else:
             difference, statistic = ours - mask, f"{measure.replace('_', ' ')}, range - neuron"
             middle = f"{ours.mean():.3f} against {mask.mean():.3f}"
-        estimate = run.bootstrap.over(difference.to_numpy())
+        estimate = run.bootstrap.of_concepts(difference.to_numpy())
         verdict = judge(estimate, 0.0, "below" if is_perplexity else "above")
         against = _against(difference, "above" if is_perplexity else "below", 0.0)
         yield Evidence(
             claim=6,
-            place=_place(knobs),
-            setting=_setting(knobs),
+            place=naming.place(knobs),
+            setting=naming.setting(knobs),
             statistic=statistic,
             estimate=estimate,
             bound=0.0,

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, hypergeom
 
-from neuronlens.ranges.exact_normal import exact_normal
+from neuronlens.measures import naming
+from neuronlens.measures.heldout import FITTED_BY
+from neuronlens.measures.intervals import Bootstrap, Estimate
+from neuronlens.ranges.diagnostics.exact_normal import exact_normal
 from neuronlens.records import BoolArray, NeuronRanking
 from neuronlens.report.claims.verdicts import Evidence, judge, listed
-from neuronlens.report.compare.paired import Bootstrap
 from neuronlens.report.compare.runs import Run
 
 ALPHA = 0.05
@@ -43,8 +45,8 @@ def expected_shared(neurons: int, salient: int, concepts: int) -> float:
 def polysemantic(run: Run) -> Iterator[Evidence]:
     """Yield claim 1 for every site and ranking: what concepts' salient sets share, against independent random sets."""
     _, overlap = run.folder.read_diagnostics()
-    fraction = run.config["intervention"]["top_fraction"]
-    if overlap.empty or fraction is None:
+    fraction = run.config.intervention.top_fraction
+    if overlap.empty:
         return
     scores, *_ = run.folder.read_fitted()
     for (site, saliency), group in overlap.groupby(["site", "saliency"], sort=False):
@@ -56,7 +58,7 @@ def polysemantic(run: Run) -> Iterator[Evidence]:
             continue
         chance = expected_jaccard(neurons, salient)
         shared = square.to_numpy()
-        estimate = run.bootstrap.over_pairs(shared)
+        estimate = run.bootstrap.of_pairs(shared)
         means = (shared.sum(axis=1) - np.diag(shared)) / max(len(concepts) - 1, 1)
         low = [f"{concepts[at]} ({means[at]:.3f})" for at in np.argsort(means) if means[at] <= chance]
         verdict = judge(estimate, chance, "above")
@@ -80,7 +82,7 @@ def polysemantic(run: Run) -> Iterator[Evidence]:
         yield Evidence(
             **where,
             statistic="share of the salient neurons that are salient for two or more concepts",
-            estimate=(_shared(selected), float("nan"), float("nan")),
+            estimate=Estimate(_shared(selected), float("nan"), float("nan")),
             bound=None,
             expected=expected_shared(neurons, salient, len(concepts)),
             verdict=None,
@@ -115,17 +117,18 @@ def normality(site: str, saliency: str, rows: pd.DataFrame, bootstrap: Bootstrap
     """
     parts = []
     for (n_fit, n), group in rows.groupby(["n_fit", "n"], sort=False):
-        law = exact_normal(int(n_fit), int(n))
+        exact = exact_normal(int(n_fit), int(n))
         chance = {
-            "exact_skewness": law.skewness,
-            "exact_kurtosis": law.excess_kurtosis,
-            "exact_ks": law.ks_statistics.mean(),
+            "exact_skewness": exact.skewness,
+            "exact_kurtosis": exact.excess_kurtosis,
+            "exact_ks": exact.ks_statistics.mean(),
         }
-        parts.append(group.assign(p=law.p(group["ks_statistic"].to_numpy()), **chance))
+        parts.append(group.assign(p=exact.p(group["ks_statistic"].to_numpy()), **chance))
     rows = pd.concat(parts).sort_index()
     rows = rows.assign(kept=rows["p"] >= ALPHA, skewed=rows["skewness"].abs(), heavy=rows["excess_kurtosis"].abs())
     discovered = float(np.mean(false_discovery_control(rows["p"]) < ALPHA))
-    told = f"{np.mean(rows['ks_p'] >= ALPHA):.3f} by the tabled law, {1 - discovered:.3f} after Benjamini-Hochberg"
+    tabulated = f"{np.mean(rows['ks_p'] >= ALPHA):.3f} by the tabulated distribution"
+    others = f"{tabulated}, {1 - discovered:.3f} after Benjamini-Hochberg"
     kinds: list[tuple[str, str, float | None, float, Any]] = [
         (f"share of (concept, neuron) pairs not rejected at {ALPHA:.0%}", "kept", NOT_REJECTED, 1 - ALPHA, "above"),
         ("mean absolute skewness", "skewed", SKEWNESS, rows["exact_skewness"].mean(), "below"),
@@ -135,10 +138,10 @@ def normality(site: str, saliency: str, rows: pd.DataFrame, bootstrap: Bootstrap
     size = f"{len(rows)} pairs, {rows['n_fit'].median():.0f} samples fitted and {rows['n'].median():.0f} tested each"
     for statistic, column, bound, expected, wanted in kinds:
         means = rows.groupby("concept", sort=False)[column].mean()
-        estimate = bootstrap.over(means.to_numpy(dtype=float))
+        estimate = bootstrap.of_concepts(means.to_numpy(dtype=float))
         verdict = None if bound is None else judge(estimate, bound, wanted)
         against = "" if bound is None else _worst(means, bound, wanted) + _worst_neuron(rows, column, wanted)
-        detail = f"{size}; {told}" if column == "kept" else size
+        detail = f"{size}; {others}" if column == "kept" else size
         yield Evidence(
             *(2, site, saliency, statistic, estimate, bound, float(expected), len(means), verdict, against, detail)
         )
@@ -152,8 +155,8 @@ def _worst(means: pd.Series[Any], bound: float, wanted: str) -> str:
 
 def _worst_neuron(rows: pd.DataFrame, column: str, wanted: str) -> str:
     row = rows.loc[rows["p"].idxmin() if wanted == "above" else rows[column].idxmax()]
-    told = f"p {row['p']:.2g}" if wanted == "above" else f"{row[column]:.2f}"
-    return f"; worst is neuron {row['neuron']} for {row['concept']} ({told})"
+    figure = f"p {row['p']:.2g}" if wanted == "above" else f"{row[column]:.2f}"
+    return f"; worst is neuron {row['neuron']} for {row['concept']} ({figure})"
 
 
 def limited_overlap(run: Run) -> Iterator[Evidence]:
@@ -164,24 +167,23 @@ def limited_overlap(run: Run) -> Iterator[Evidence]:
     for (site, saliency), group in neurons.groupby(["site", "saliency"], sort=False):
         pairs = group.drop_duplicates(["concept", "neuron"])
         means = pairs.groupby("concept", sort=False)["overlap"].mean().dropna()
-        estimate = run.bootstrap.over(means.to_numpy())
+        estimate = run.bootstrap.of_concepts(means.to_numpy())
         verdict = judge(estimate, OVERLAP, "below")
         mean = "mean Bhattacharyya overlap with the other concepts' Gaussians"
         against = _worst(means, OVERLAP, "below")
         yield Evidence(3, str(site), str(saliency), mean, estimate, OVERLAP, None, len(means), verdict, against)
         swept = group["tau"].dropna().unique()
         at = group[(group["tau"] == run.tau) | group["tau"].isna()] if run.tau in swept else group
-        for (name, tau), fired in at.groupby(["range", "tau"], dropna=False, sort=False):
-            yield _firing(
-                str(site), f"{saliency}, {name}" + ("" if pd.isna(tau) else f", tau {tau:g}"), fired, run.bootstrap
-            )
+        for key, fired in at.groupby(FITTED_BY, dropna=False, sort=False):
+            row = dict(zip(FITTED_BY, key, strict=True))
+            yield _firing(str(site), ", ".join(naming.words(row, FITTED_BY[1:])), fired, run.bootstrap)
 
 
 def _firing(site: str, setting: str, rows: pd.DataFrame, bootstrap: Bootstrap) -> Evidence:
     rates = rows.groupby("concept", sort=False)[["firing_concept", "firing_rest"]].mean()
     rates = rates[rates["firing_concept"] > 0]
     ratio = rates["firing_rest"] / rates["firing_concept"]
-    estimate = bootstrap.over(ratio.to_numpy())
+    estimate = bootstrap.of_concepts(ratio.to_numpy())
     statistic = "how often the range fires on the rest, as a share of how often on the concept"
     verdict = judge(estimate, FIRING, "below")
     return Evidence(

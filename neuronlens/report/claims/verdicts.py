@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from neuronlens.report.compare.paired import Estimate
+from neuronlens.measures.intervals import Estimate
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not shown"
-MOST_TOLD = 5
+MOST_LISTED = 5
 
 
-def judge(estimate: Estimate, bound: float, wanted: Literal["above", "below"]) -> str:
+def judge(estimate: tuple[float, float, float], bound: float, wanted: Literal["above", "below"]) -> str:
     """Return whether an interval lies wholly on the wanted side of a bound, wholly on the other, or neither is shown.
 
     >>> judge((0.4, 0.3, 0.5), 0.2, "above"), judge((0.4, 0.3, 0.5), 0.2, "below"), judge((0.4, 0.1, 0.5), 0.2, "above")
@@ -32,11 +32,11 @@ class Evidence:
     Attributes:
         claim: its number.
         place: site and layer.
-        setting: of what (ranking, range, edit, dose, level), as people say it.
+        setting: of what (ranking, range, edit, dose, level), as people write it.
         statistic: what `estimate` is of.
         estimate: mean over concepts and the bounds of its interval.
         bound: what the rule holds the interval against; None where the statistic has no rule.
-        expected: what chance, or the claim's exact law, would give; None where that has no number.
+        expected: what chance, or exact Gaussians, would give; None where that has no number.
         concepts: how many the mean is over.
         verdict: `holds`, `does not hold`, `not shown`; None where the statistic has no rule.
         against: the concepts and neurons that go against the claim, worst first.
@@ -58,11 +58,10 @@ class Evidence:
     def row(self) -> dict[str, Any]:
         """Return the evidence as a row of the claims table."""
         row = asdict(self)
-        value, low, high = row.pop("estimate")
-        return row | {"value": value, "value_low": low, "value_high": high}
+        return row | Estimate(*row.pop("estimate")).columns("value")
 
 
-def listed(entries: Iterable[str], most: int = MOST_TOLD) -> str:
+def listed(entries: Iterable[str], most: int = MOST_LISTED) -> str:
     """Return some entries in a sentence, and how many more there are.
 
     >>> listed(["a", "b", "c"], most=2)

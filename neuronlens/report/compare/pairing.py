@@ -8,22 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.report.compare.paired import ENDS, Bootstrap
-
-MEASURES = {"complement_accuracy_drop": "accuracy", "complement_confidence_drop": "confidence", "kl": "KL"}
-KNOBS = (
-    "layers",
-    "site",
-    "edit_positions",
-    "saliency",
-    "range",
-    "tau",
-    "gate",
-    "edit",
-    "control",
-    "strength",
-    "top_fraction",
-)
+from neuronlens.measures import naming
+from neuronlens.measures.columns import COLLATERAL, RESULTS, SETTINGS
+from neuronlens.measures.intervals import Bootstrap
 
 
 def shared_knobs(reference: pd.DataFrame, other: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
@@ -35,24 +22,25 @@ def shared_knobs(reference: pd.DataFrame, other: pd.DataFrame) -> tuple[list[str
     Args:
         reference, other: `matched.parquet` of each.
     """
-    agree, apart, said, lost = [], [], [], []
-    for knob in KNOBS:
+    reference, other = RESULTS.completed(reference), RESULTS.completed(other)
+    agree, apart, remarks, lost = [], [], [], []
+    for knob in SETTINGS:
         one, two = (set(table[knob].dropna().unique()) for table in (reference, other))
         if len(one) == len(two) == 1 and one != two:
             apart.append(knob)
             continue
         agree.append(knob)
         if one and two and not one & two:
-            told = [", ".join(sorted(map(plain, values))) for values in (two, one)]
-            said.append(f"{knob} is {told[0]} against {told[1]}, nothing in common and more than one; not paired.")
-        elif missing := sorted(map(plain, one ^ two)):
+            theirs, ours = (", ".join(sorted(map(naming.value, values))) for values in (two, one))
+            remarks.append(f"{knob} is {theirs} against {ours}, nothing in common and more than one; not paired.")
+        elif missing := sorted(map(naming.value, one ^ two)):
             lost.append(f"{knob} {', '.join(missing)}")
     levels = set(reference["level"]), set(other["level"])
-    if missing := sorted(map(plain, levels[0] ^ levels[1])):
+    if missing := sorted(map(naming.value, levels[0] ^ levels[1])):
         lost.append(f"level {', '.join(missing)}")
-    if lost and not said:
-        said.append(f"in one of both runs only, so left out: {'; '.join(lost)}.")
-    return agree, apart, said
+    if lost and not remarks:
+        remarks.append(f"in one of both runs only, so left out: {'; '.join(lost)}.")
+    return agree, apart, remarks
 
 
 def paired_methods(
@@ -69,12 +57,13 @@ def paired_methods(
     Args:
         reference, other: `matched.parquet` of each.
         keys, apart: as `shared_knobs` gives them; a knob left open must still be null in both or in neither.
+
     Returns:
         One row per (method x level) with `reached_reference`, `reached_run`, `n` concepts that both reach, and per measure
         `<measure>_reference`, `<measure>_run` (means over those), `<measure>` with `_low` and `_high` (the difference), and
         `<measure>_wins`: in how many concepts the run costs the others less.
     """
-    on = [*KNOBS, "level", "concept"]
+    on = [*SETTINGS, "level", "concept"]
     tables = []
     for table, ending in ((reference, "_reference"), (other, "_run")):
         open_ = {knob: table[knob].notna() for knob in apart}
@@ -82,13 +71,13 @@ def paired_methods(
         keyed = keyed.assign(_key=keyed[on].astype(object).where(keyed[on].notna(), None).apply(tuple, axis=1))
         keyed = keyed.assign(
             _copy=keyed.groupby("_key", sort=False).cumcount()
-        )  # methods told apart by their neurons alone
-        tables.append(keyed.rename(columns={name: f"{name}{ending}" for name in MEASURES}))
+        )  # methods that differ in their neurons alone
+        tables.append(keyed.rename(columns={name: f"{name}{ending}" for name in COLLATERAL}))
     left, right = tables
-    both = left.merge(right[["_key", "_copy", *(f"{name}_run" for name in MEASURES)]], on=["_key", "_copy"])
+    both = left.merge(right[["_key", "_copy", *(f"{name}_run" for name in COLLATERAL)]], on=["_key", "_copy"])
     rows = []
-    for key, group in both.groupby(["_copy", *KNOBS, "level"], dropna=False, sort=False):
-        knobs = dict(zip([*KNOBS, "level"], key[1:], strict=True))
+    for key, group in both.groupby(["_copy", *SETTINGS, "level"], dropna=False, sort=False):
+        knobs = dict(zip([*SETTINGS, "level"], key[1:], strict=True))
         for knob in apart:
             knobs[knob] = _either(reference[knob], other[knob]) if knobs[knob] else None
         rows.append(knobs | _differences(group, bootstrap))
@@ -96,30 +85,21 @@ def paired_methods(
 
 
 def _either(one: pd.Series[Any], two: pd.Series[Any]) -> str:
-    return " / ".join(plain(values.dropna().iloc[0]) for values in (two, one))
-
-
-def plain(value: Any) -> str:
-    """Return a knob's value as people write it.
-
-    >>> plain("max"), plain(2.0), plain(0.3)
-    ('max', '2', '0.3')
-    """
-    return value if isinstance(value, str) else f"{value:g}"
+    return " / ".join(naming.value(values.dropna().iloc[0]) for values in (two, one))
 
 
 def _differences(group: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
-    names = [f"{name}{ending}" for name in MEASURES for ending in ("_reference", "_run")]
+    names = [f"{name}{ending}" for name in COLLATERAL for ending in ("_reference", "_run")]
     reached = group.dropna(subset=names)
     row: dict[str, Any] = {"n": len(reached), "common": len(group)}
     for ending in ("_reference", "_run"):
-        row[f"reached{ending}"] = int(group[f"complement_accuracy_drop{ending}"].notna().sum())
-    for name in MEASURES:
+        row[f"reached{ending}"] = int(group[f"{COLLATERAL[0]}{ending}"].notna().sum())
+    for name in COLLATERAL:
         ours, theirs = (reached[f"{name}{ending}"].to_numpy(dtype=float) for ending in ("_reference", "_run"))
         row |= {
             f"{name}_reference": ours.mean() if len(ours) else np.nan,
             f"{name}_run": theirs.mean() if len(ours) else np.nan,
         }
-        row |= dict(zip((f"{name}{end}" for end in ENDS), bootstrap.over(theirs - ours), strict=True))
+        row |= bootstrap.of_concepts(theirs - ours).columns(name)
         row[f"{name}_wins"] = int((theirs < ours).sum())
     return row

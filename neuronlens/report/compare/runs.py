@@ -11,16 +11,18 @@ from typing import Any
 
 import pandas as pd
 
+from neuronlens.config.schema import Config
 from neuronlens.errors import NeuronLensError, OutputError
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import ResultTable
-from neuronlens.report.compare.paired import Bootstrap
 from neuronlens.results.folder import RunFolder
+from neuronlens.results.manifest import Manifest
 
-ASIDE = ("paths", "logger", "trainer", "run_name")
+ASIDE = ("paths", "logger", "trainer", "run_name", "quiet")
 """Settings that no number depends on."""
 NAMES_A_RUN = ("model.name", "dataset.name", "layers.select", "layers.site", "saliency", "range", "intervention.edit")
 WHOLE = {"model": "model.name", "dataset": "dataset.name"}
-"""Groups of which only the name is told where it differs: all the rest differs with it."""
+"""Groups of which only the name is shown where it differs: all the rest differs with it."""
 LONGEST = 60
 LONGEST_NAME = 24
 MOST_PARTS = 3
@@ -39,19 +41,17 @@ class Run:
     title: str
     folder: RunFolder
     table: ResultTable
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     @property
-    def config(self) -> Mapping[str, Any]:
-        """The resolved config."""
-        config: Mapping[str, Any] = self.manifest["config"]
-        return config
+    def config(self) -> Config:
+        """The run's config, as far as this version knows it."""
+        return self.manifest.known_config
 
     @property
     def tau(self) -> float | None:
         """The configured width of the range, by which the headline is chosen; None where the range has none."""
-        tau = self.config["range"].get("tau")
-        return None if tau is None else float(tau)  # an infinite one is text in JSON
+        return self.config.headline_tau
 
     @property
     def bootstrap(self) -> Bootstrap:
@@ -86,7 +86,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         if path in resolved[:place]:
             raise NeuronLensError(f"'{paths[place]}' is given twice; a run compared with itself shows nothing.")
     found = [_read(Path(path)) for path in paths]
-    titles = run_names([manifest["config"] for *_, manifest in found], resolved)
+    titles = run_names([manifest.settings for *_, manifest in found], resolved)
     long = max(map(len, titles)) > LONGEST_NAME
     return [
         Run(string.ascii_uppercase[place] if long and place < 26 else title, title, *parts)
@@ -94,15 +94,15 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     ]
 
 
-def _read(path: Path) -> tuple[RunFolder, ResultTable, dict[str, Any]]:
-    inside = sorted(str(found.parent) for found in path.glob("*/manifest.json")) if path.is_dir() else []
-    if inside and not (path / "manifest.json").is_file():
-        raise OutputError(f"'{path}' holds runs and is none itself. Next: name one of them, for example {inside[-1]}.")
+def _read(path: Path) -> tuple[RunFolder, ResultTable, Manifest]:
     folder = RunFolder(path)
-    table = folder.read_results()
+    inside = sorted(str(found) for found in path.glob("*") if RunFolder(found).finished)
+    if inside and not folder.finished:
+        raise OutputError(f"'{path}' holds runs and is none itself. Next: name one of them, for example {inside[-1]}.")
+    manifest, table = folder.read_manifest(), folder.read_results()
     if table.rows.empty or "layers" not in table.matched:
         raise OutputError(f"'{path}' was written by another version of neuronlens. Next: run it again.")
-    return folder, table, folder.read_record("manifest.json")
+    return folder, table, manifest
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, str]:
@@ -127,7 +127,7 @@ def _flat(node: Any, name: str) -> Iterator[tuple[str, str]]:
 def differing(configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the settings that are not the same in all configs, `[setting, config]` text with a dash where one is absent.
 
-    Where the model or the dataset is another one, its name alone is told.
+    Where the model or the dataset is another one, its name alone is listed.
     """
     flat = pd.DataFrame([settings(config) for config in configs]).T.fillna("-")
     apart = flat[flat.nunique(axis=1) > 1]
@@ -136,17 +136,17 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def run_names(configs: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> list[str]:
-    """Return a short name per run: the values of the settings that set it apart, or its folder's where these do not tell.
+    """Return a short name per run: the values of the settings that set it apart, or its folder's where these are the same.
 
     Model, dataset, layers, saliency, range and edit are named wherever they differ, other settings only as far as needed.
     """
     apart = differing(configs)
-    told = [name for name in NAMES_A_RUN if name in apart.index]
-    more = [name for name in apart.index if name not in told and not name.startswith("sweep.")][:MOST_PARTS]
-    names = _joined(apart, told)
+    named = [name for name in NAMES_A_RUN if name in apart.index]
+    more = [name for name in apart.index if name not in named and not name.startswith("sweep.")][:MOST_PARTS]
+    names = _joined(apart, named)
     while more and len(set(names)) < len(names):
-        told.append(more.pop(0))
-        names = _joined(apart, told)
+        named.append(more.pop(0))
+        names = _joined(apart, named)
     folders = [path.name for path in paths]
     if len(set(folders)) < len(folders):
         folders = [f"{path.parent.name}/{path.name}" for path in paths]
@@ -158,8 +158,8 @@ def run_names(configs: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> li
     ]
 
 
-def _joined(apart: pd.DataFrame, told: Sequence[str]) -> list[str]:
-    return [", ".join(_short(name, apart.loc[name, place]) for name in told) for place in apart.columns]
+def _joined(apart: pd.DataFrame, named: Sequence[str]) -> list[str]:
+    return [", ".join(_short(name, apart.loc[name, place]) for name in named) for place in apart.columns]
 
 
 def _short(name: str, value: str) -> str:

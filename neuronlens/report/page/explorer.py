@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neuronlens.records import FloatArray, IntArray
-from neuronlens.report.page.data import Json, rounded
-from neuronlens.results.folder import COMPONENTS, SHOWN_NEURONS, RunFolder, example_ids
+from neuronlens.report.page.values import Json, rounded
+from neuronlens.results.fitted import COMPONENTS, SHOWN_NEURONS, example_ids
+from neuronlens.results.folder import RunFolder
 
 VALUE_BYTES = 1_300_000
 """Most that the activations may take in the page, as base64 text."""
@@ -32,6 +33,7 @@ def explorer_data(folder: RunFolder, left_out: list[str]) -> Json:
 
     Args:
         left_out: gets a sentence for each thing that did not fit or is not in the folder.
+
     Returns:
         `sites`, `samples` (label number and text); both empty where nothing was fitted.
     """

@@ -12,14 +12,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from neuronlens.config.fingerprint import plain
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import ResultTable
-from neuronlens.report.general import COLUMNS, general_cells, general_means
-from neuronlens.report.page.data import held_out_data, overlap_data, rounded, skipped_data, table_data
+from neuronlens.report.cells import texts
+from neuronlens.report.page.cells import table_data
 from neuronlens.report.page.explorer import explorer_data
+from neuronlens.report.page.held_out import held_out_data, overlap_data, skipped_data
 from neuronlens.report.page.library import drawing_library
-from neuronlens.report.tables import HEADINGS, comparison_cells, headline, verdict
+from neuronlens.report.page.values import Json, rounded
+from neuronlens.report.table import Table
+from neuronlens.report.tables.comparison import comparison_table, headline, verdict
+from neuronlens.report.tables.general import general_table
 from neuronlens.results.folder import RunFolder
+from neuronlens.results.manifest import Manifest
 
 NAME = "report.html"
 SCRIPTS = (
@@ -40,41 +45,44 @@ SECTIONS = (
 )
 
 
-def write_page(folder: RunFolder, table: ResultTable, manifest: Mapping[str, Any]) -> Path:
+def write_page(folder: RunFolder, table: ResultTable, manifest: Manifest, bootstrap: Bootstrap) -> Path:
     """Write `report.html` of a finished run and return its path.
 
     Args:
         folder: with its arrays, samples and diagnostics written.
-        manifest: of the run: config, versions, command and fingerprints, at least.
+        manifest: of the run, with its timings or without.
+        bootstrap: of the intervals over concepts.
     """
-    config = plain(manifest["config"])
-    tau = config["range"].get("tau")
-    tau = None if tau is None else float(tau)  # an infinite one is text in JSON
-    data = page_data(folder, table, tau, level=config["evaluation"]["level"], seed=config["seed"])
+    tau = manifest.known_config.headline_tau
+    data = page_data(folder, table, tau, bootstrap)
     rows = headline(table, tau)
-    general = None
-    if table.general is not None and len(table.general):
-        general = general_cells(general_means(table.general, level=0.95, resamples=1000, seed=0))
+    able = table.general is not None and len(table.general) > 0
     shown: dict[str, Any] = {
-        "head": _head(table, manifest, config, verdict(table, tau)),
-        "comparison": comparison_cells(rows, with_tau=True),
-        "general": general,
+        "head": _head(table, manifest, verdict(table, tau), bootstrap),
+        "comparison": _as_text(comparison_table(rows, bootstrap)) if rows else None,
+        "general": _as_text(general_table(table.general, bootstrap)) if able else None,
         "skipped": skipped_data(table.rows),
         "left_out": data["left_out"],
     }
-    html = render(data, shown, Path(config["paths"]["cache_dir"]))
+    html = render(data, shown, Path(manifest.known_config.paths.cache_dir))
     folder.write_text(NAME, html)
     return folder.path / NAME
 
 
-def page_data(folder: RunFolder, table: ResultTable, tau: float | None, *, level: float, seed: int) -> dict[str, Any]:
+def _as_text(table: Table) -> Json:
+    """Return a table as the template writes it: headings, rows of text, and which columns are set to the right."""
+    headings, rows = texts(table)
+    return {"headings": headings, "rows": rows, "right": table.right_aligned, "caption": table.caption}
+
+
+def page_data(folder: RunFolder, table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Json:
     """Return everything that the page's scripts draw, as JSON types; `left_out` says what did not fit.
 
     Args:
         tau: the configured one, which the page shows first.
-        level: of the intervals over concepts.
+        bootstrap: of the intervals over concepts.
     """
-    data = table_data(table, level=level, seed=seed)
+    data = table_data(table, bootstrap)
     data["tau"] = rounded([tau])[0]
     diagnostics, overlap = folder.read_diagnostics()
     data["overlap"] = overlap_data(overlap, data["concepts"])
@@ -102,16 +110,13 @@ def render(data: Mapping[str, Any], shown: Mapping[str, Any], cache: Path) -> st
     from markupsafe import Markup
 
     library, script = drawing_library(cache), own_script()
-    absent = {name for name in ("general", "skipped") if not shown[name]} | (
-        {"answer"} if not shown["comparison"] else set()
-    )
+    absent = {name for name in ("general", "skipped") if not shown[name]}
+    absent |= {"answer"} if not shown["comparison"] else set()
     return str(
         _template().render(
             **shown,
             policy=_policy([library.script, script]),
             sections=[section for section in SECTIONS if section[0] not in absent],
-            comparison_headings=HEADINGS,
-            general_headings=COLUMNS,
             style=Markup(_asset("page.css")),
             data=Markup(embedded_json({**data, "charts": library.charts})),
             library=Markup(library.script),
@@ -121,10 +126,10 @@ def render(data: Mapping[str, Any], shown: Mapping[str, Any], cache: Path) -> st
 
 
 def embedded_json(data: Any) -> str:
-    """Return JSON that may stand inside a script element: no tag or comment can begin or end in it.
+    r"""Return JSON that may stand inside a script element: no tag or comment can begin or end in it.
 
     >>> embedded_json({"text": "</script>"})
-    '{"text":"\\\\u003c/script\\\\u003e"}'
+    '{"text":"\\u003c/script\\u003e"}'
     """
     text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for letter in "<>&\u2028\u2029":
@@ -165,7 +170,7 @@ def _template() -> Any:
     return environment.get_template("page")
 
 
-def _head(table: ResultTable, manifest: Mapping[str, Any], config: Mapping[str, Any], answer: str) -> dict[str, Any]:
+def _head(table: ResultTable, manifest: Manifest, answer: str, bootstrap: Bootstrap) -> Json:
     base = table.base
     cells = table.rows.loc[table.rows["edit"] != "none", "cell_id"].nunique() // max(int(base["concepts"]), 1)
     figures = [
@@ -176,20 +181,21 @@ def _head(table: ResultTable, manifest: Mapping[str, Any], config: Mapping[str, 
         ("concepts", f"{base['concepts']:.0f}"),
         ("cells per concept", f"{cells}"),
     ]
-    model, dataset = config["model"]["name"], config["dataset"]["name"]
-    versions = sorted(manifest.get("versions", {}).items())
-    versions += [("git revision", manifest.get("git_revision") or "not in a repository")]
-    versions += [("machine", manifest.get("machine", "")), ("seed", manifest.get("seed", ""))]
+    config = manifest.known_config
+    model, dataset = config.model.name, config.dataset.name
+    versions = sorted(manifest.versions.items())
+    versions += [("git revision", manifest.git_revision or "not in a repository")]
+    versions += [("machine", manifest.machine), ("seed", str(config.seed))]
     return {
         "title": f"{model} on {dataset}",
         "model": model,
         "dataset": dataset,
-        "run_id": manifest.get("run_id", ""),
+        "run_id": manifest.run_id,
         "verdict": answer,
         "figures": figures,
-        "level": f"{config['evaluation']['level']:.0%}",
-        "command": shlex.join(str(part) for part in manifest.get("command", [])),
+        "level": bootstrap.percent,
+        "command": shlex.join(manifest.command),
         "versions": versions,
-        "fingerprints": sorted(manifest.get("fingerprints", {}).items()),
-        "config": json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False, default=str),
+        "fingerprints": sorted(manifest.fingerprints.items()),
+        "config": json.dumps(manifest.settings, indent=2, sort_keys=True, ensure_ascii=False),
     }

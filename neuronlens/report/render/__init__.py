@@ -1,0 +1,1 @@
+"""One table as Markdown, LaTeX, CSV and console text."""

@@ -1,116 +1,116 @@
-"""Any text as LaTeX that every engine sets: pure ASCII, every special character escaped, no package needed."""
+"""Tables as LaTeX floats; `booktabs` is the only package that they need, and their text is pure ASCII."""
 
 from __future__ import annotations
 
-import unicodedata
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"$<$",
-    ">": r"$>$",
-    "|": r"$|$",
-    "`": r"\`{}",
-    "[": "{[}",  # a row that began with it would give the line break above an argument; so would a star
-    "*": "{*}",
-    **{mark: "\\" + mark for mark in "_%&#${}"},
-}
-SYMBOLS = {
-    "−": r"$-$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "÷": r"$\div$",
-    "⁄": "/",
-    "∞": r"$\infty$",
-    "≈": r"$\approx$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "≠": r"$\neq$",
-    "→": r"$\rightarrow$",
-    "←": r"$\leftarrow$",
-    "∈": r"$\in$",
-    "–": "--",
-    "—": "---",
-    "‘": "`",
-    "’": "'",
-    "“": "``",
-    "”": "''",
-    "…": r"\ldots{}",
-    "•": r"$\bullet$",
-    "°": r"$^\circ$",
-    "§": r"\S{}",
-    "©": r"\copyright{}",
-    "£": r"\pounds{}",
-    "¡": "!`",
-    "¿": "?`",
-    "ß": r"\ss{}",
-    "æ": r"\ae{}",
-    "Æ": r"\AE{}",
-    "œ": r"\oe{}",
-    "Œ": r"\OE{}",
-    "ø": r"\o{}",
-    "Ø": r"\O{}",
-    "ł": r"\l{}",
-    "Ł": r"\L{}",
-    "ı": r"\i{}",
-}
-GREEK_CAPITALS = ("Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega")
-GREEK = """
-alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
-"""
-# LaTeX's accent command for a Unicode combining mark.
-ACCENTS = {
-    "\u0300": "`",
-    "\u0301": "'",
-    "\u0302": "^",
-    "\u0303": "~",
-    "\u0304": "=",
-    "\u0306": "u",
-    "\u0307": ".",
-    "\u0308": '"',
-    "\u030a": "r",
-    "\u030b": "H",
-    "\u030c": "v",
-    "\u0327": "c",
-}
+from neuronlens.report.cells import MISSING, Cell, cells, rules
+from neuronlens.report.render.latex_text import escape
+from neuronlens.report.table import Column, Table, is_number
+
+PORTRAIT = 80
+"""Characters of a row that a portrait page holds at small size."""
+LANDSCAPE = 190
+"""And a landscape page at script size."""
+ROWS_ON_A_PAGE = 36
 
 
-def _greek() -> dict[str, str]:
-    names = dict.fromkeys(GREEK.split(), "SMALL") | dict.fromkeys(GREEK_CAPITALS, "CAPITAL")
-    spelled = {name: name.upper().replace("LAMBDA", "LAMDA") for name in names}  # as Unicode writes it
-    return {unicodedata.lookup(f"GREEK {size} LETTER {spelled[name]}"): f"$\\{name}$" for name, size in names.items()}
+def to_latex(table: Table) -> str:
+    """Return the table as a float.
 
-
-KNOWN = SPECIAL | SYMBOLS | _greek()
-
-
-def escape(text: str) -> str:
-    r"""Return text as LaTeX that shows it: ASCII only, on one line, with no command or group of its own.
-
-    Accented Latin letters, Greek and common signs are set as such; a character of another script is told by its code
-    point, since pdflatex has no glyph for it.
-
-    >>> print(escape("50% of talk_politics & café, τ ≥ 2"))
-    50\% of talk\_politics \& caf\'{e}, $\tau$ $\geq$ 2
+    A table wider than a portrait page at small size is set in script size or less with narrow gaps, and its first line
+    asks for landscape.
     """
-    shown = "".join(_character(character) for character in unicodedata.normalize("NFC", text))
-    return " ".join(shown.split())
+    characters = _characters(table)
+    wide, size = characters > PORTRAIT, "tiny" if characters > LANDSCAPE else "scriptsize"
+    aligned = "".join(
+        f"p{{{column.wrap_cm:g}cm}}" if column.wrap_cm else "r" if right else "l"
+        for column, right in zip(table.columns, table.right_aligned, strict=True)
+    )
+    lines = [
+        "% needs \\usepackage{booktabs}" + ("; wide: in landscape or as sidewaystable" if wide else ""),
+        r"\begin{table}[t]",
+        r"\centering",
+        rf"\caption{{\textbf{{{escape(table.title)}.}} {escape(table.caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        r"\par\medskip" + (rf"\{size}\setlength{{\tabcolsep}}{{3pt}}" if wide else r"\small"),
+        rf"\begin{{tabular}}{{@{{}}{aligned}@{{}}}}",
+        r"\toprule",
+        *_groups(table.columns),
+        _row(escape(column.heading) for column in table.columns),
+        r"\midrule",
+        *_body(table),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {escape(note)}}}" for note in table.notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def _character(character: str) -> str:
-    if character in KNOWN:
-        return KNOWN[character]
-    if character.isspace():
-        return " "
-    if character.isascii():
-        return character if character.isprintable() else ""
-    parts = unicodedata.normalize("NFD", character)
-    base, marks = parts[0], parts[1:]
-    if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in ACCENTS:
-        return f"\\{ACCENTS[marks[0]]}{{{base}}}"
-    plain = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
-    if plain and plain != character:
-        return "".join(_character(part) for part in plain)
-    return f"U+{ord(character):04X}"
+def pages(table: Table, rows: int = ROWS_ON_A_PAGE) -> list[Table]:
+    """Return a table cut into numbered ones of at most so many rows, for a float cannot pass the end of a page."""
+    starts = range(0, len(table.frame), rows)
+    if len(starts) < 2:
+        return [table]
+    return [
+        replace(
+            table,
+            name=f"{table.name}-{number}",
+            title=f"{table.title} ({number} of {len(starts)})",
+            frame=table.frame.iloc[start : start + rows],
+        )
+        for number, start in enumerate(starts, 1)
+    ]
+
+
+def _characters(table: Table) -> int:
+    """Return about how many characters a row is wide."""
+    headings = [column.heading for column in table.columns]
+    rows = [[cell.whole for cell in row] for row in cells(table)]
+    return sum(max(map(len, column)) + 2 for column in zip(headings, *rows, strict=True))
+
+
+def _row(entries: Iterable[str]) -> str:
+    return " & ".join(entries) + r" \\"
+
+
+def _groups(columns: tuple[Column, ...]) -> list[str]:
+    """Return the line of group headings and the rules under them; nothing where no column has a group."""
+    if not any(column.group for column in columns):
+        return []
+    headings, lines, first = [], [], 1
+    for group, run in itertools.groupby(columns, key=lambda column: column.group):
+        width = len(list(run))
+        if group:
+            headings.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(group)}}}")
+            lines.append(rf"\cmidrule(lr){{{first}-{first + width - 1}}}")
+        else:
+            headings += [""] * width
+        first += width
+    return [_row(headings), "".join(lines)]
+
+
+def _body(table: Table) -> Iterator[str]:
+    numbers = [is_number(column, table.frame) for column in table.columns]
+    for row, ruled in zip(cells(table), rules(table), strict=True):
+        if ruled:
+            yield r"\midrule"
+        yield _row(
+            _cell(cell, column, number) for cell, column, number in zip(row, table.columns, numbers, strict=True)
+        )
+
+
+def _cell(cell: Cell, column: Column, number: bool) -> str:
+    if cell.repeats:
+        return ""
+    value = "--" if cell.value == MISSING else _minus(cell.value) if number else escape(cell.value)
+    value = rf"\textbf{{{value}}}" if cell.bold else value
+    value += f" {_minus(cell.behind)}" if cell.behind else ""
+    return rf"\rightskip=0pt plus 1fil\relax {value}" if column.wrap_cm else value  # ragged; \raggedright takes \\ away
+
+
+def _minus(number: str) -> str:
+    return escape(number).replace("{[}", "[").replace("-", "$-$")

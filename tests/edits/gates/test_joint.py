@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -9,8 +11,10 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from neuronlens.activations.moments import statistics_of
-from neuronlens.edits.gates.joint import VARIANCE_FLOOR, DetectedEdit, Detector, best_threshold, likelihood_ratio
-from neuronlens.edits.projections import Projection, ProjectionEdit
+from neuronlens.edits.base import Projection
+from neuronlens.edits.detected import DetectedEdit, Detector
+from neuronlens.edits.gates.joint import VARIANCE_FLOOR, best_threshold, likelihood_ratio
+from neuronlens.edits.projected import ProjectionEdit
 
 
 def test_the_ratio_is_the_sum_of_the_salient_neurons_log_densities(generator: np.random.Generator) -> None:
@@ -27,7 +31,7 @@ def test_the_ratio_is_the_sum_of_the_salient_neurons_log_densities(generator: np
         expected -= norm.logpdf(values[:, neuron], others[:, neuron].mean(), there)
     ratio = likelihood_ratio(statistics, 1, salient)
     np.testing.assert_allclose(ratio(values), expected, rtol=1e-7, atol=1e-7)
-    detector = Detector.stack([(ratio, 0.5), None], 5)
+    detector = Detector.of([replace(ratio, constant=ratio.constant - 0.5), None], 5)
     for hidden in (
         torch.from_numpy(values)[None, :, None],
         torch.from_numpy(values)[None, :, None].expand(2, -1, -1, -1),
@@ -56,7 +60,7 @@ def test_no_threshold_separates_better_than_the_chosen_one(samples: list[tuple[i
 def test_undetected_positions_keep_their_bits_behind_an_edit_that_mixes_neurons() -> None:
     hidden = torch.randn(1, 20, 3, 4)
     direction = np.array([[1.0, 0.0, 0.0, 0.0]])
-    eraser = ProjectionEdit.stack([Projection(np.zeros(4), direction, direction)], [1.0])
+    eraser = ProjectionEdit.of([Projection(np.zeros(4), direction, direction)], [1.0])
     linear = torch.zeros(1, 4, dtype=torch.float64)
     linear[0, 1] = 1.0
     detector = Detector(torch.zeros(1, 4, dtype=torch.float64), linear, torch.zeros(1, dtype=torch.float64))

@@ -11,14 +11,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
-from neuronlens.config.schema import TrainerConfig
-from neuronlens.edits.build import Edit
+from neuronlens.config.schema_run import TrainerConfig
+from neuronlens.edits.base import EditBatch, Projection
+from neuronlens.edits.detected import stacked
 from neuronlens.edits.gated import GatedEdit
-from neuronlens.edits.projections import Projection, ProjectionEdit
-from neuronlens.models.heads.heads import SequenceClassification
+from neuronlens.edits.projected import ProjectionEdit
+from neuronlens.models.heads.base import Labels
+from neuronlens.models.heads.seq_cls import SequenceClassification
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, Knobs
-from neuronlens.sweep.incremental import concatenate
 from tests.conftest import FAMILY_CONFIGS
 
 CPU = TrainerConfig(accelerator="cpu", progress=False)
@@ -65,7 +66,7 @@ def loaded_lm(family: str, *, batch_size: int = 8, **tokenizer: str) -> LoadedMo
         name=family,
         model=tiny_lm(family),
         tokenizer=word_tokenizer(**tokenizer),  # type: ignore[arg-type]
-        head=SequenceClassification(reads),
+        head=SequenceClassification(Labels(reads)),
         record_position=reads,
         max_length=16,
         batch_size=batch_size,
@@ -75,7 +76,7 @@ def loaded_lm(family: str, *, batch_size: int = 8, **tokenizer: str) -> LoadedMo
 
 def cell(number: int, edit: str = "zero") -> Cell:
     """Return a cell that is told from others by its number."""
-    return Knobs("max", number / 10, None, None, None, "neuron", edit, 1.0), 0
+    return Knobs(saliency="max", top_fraction=number / 10, gate="neuron", edit=edit, strength=1.0), 0
 
 
 class ByHand:
@@ -84,7 +85,7 @@ class ByHand:
     def __init__(self, width: int, seed: int = 0) -> None:
         """Make two gated edits and two that mix neurons, from random numbers."""
         generator = np.random.default_rng(seed)
-        self.edits: dict[Cell, Edit] = {}
+        self.edits: dict[Cell, EditBatch] = {}
         self.functions: dict[Cell, Callable[[Tensor], Tensor]] = {}
         for number in (0, 1):
             lower = torch.tensor(generator.normal(size=(1, 1, width)) - 1, dtype=torch.float32)
@@ -95,7 +96,7 @@ class ByHand:
             self.functions[cell(number)] = self._gated(lower[0, 0], shift[0], scale, strength)
             bias, read, write = generator.normal(size=width), *generator.normal(size=(2, 2, width)) / 4
             mixing = cell(number, "leace")
-            self.edits[mixing] = ProjectionEdit.stack([Projection(bias, read, write)], [1.0])
+            self.edits[mixing] = ProjectionEdit.of([Projection(bias, read, write)], [1.0])
             self.functions[mixing] = self._mixing(bias, read, write)
 
     @property
@@ -103,9 +104,13 @@ class ByHand:
         """The cells, gated and mixing ones by turns."""
         return list(self.edits)
 
-    def batch(self, cells: Sequence[Cell]) -> Edit:
+    def batch(self, cells: Sequence[Cell]) -> EditBatch:
         """Return the edits of several cells of one kind."""
-        return concatenate([self.edits[cell] for cell in cells])
+        return stacked([self.edits[cell] for cell in cells])
+
+    def mixes_neurons(self, cell: Cell) -> bool:
+        """Return whether a cell's edit is one that mixes neurons."""
+        return cell[0].edit == "leace"
 
     @staticmethod
     def _gated(lower: Tensor, shift: Tensor, scale: float, strength: float) -> Callable[[Tensor], Tensor]:

@@ -23,7 +23,7 @@ from neuronlens.measures.general.mmlu import (
     refuse_questions,
     tokenised,
 )
-from neuronlens.measures.intervals import resample_counts
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Site
 from tests.conftest import tiny_model, tiny_tokenizer
@@ -203,7 +203,7 @@ def test_measures_of_a_case_worked_out_by_hand() -> None:
     edited = np.log([[[0.4, 0.6, 0.0001, 0.0001], [0.3, 0.4, 0.2, 0.1], [0.1, 0.2, 0.6, 0.1]]])
     gold = np.array([0, 1, 2])
     answers = Answers(("law", "art", "law"), gold, np.full(3, 5), base, edited, 0)
-    ((*rows,),) = answer_rows(answers, level=0.95, resamples=200, seed=0)
+    ((*rows,),) = answer_rows(answers, Bootstrap(0.95, 200, 0))
     found = {(row["measure"], row["subject"]): row for row in rows}
     assert len(found) == 3 * 3
 
@@ -218,7 +218,7 @@ def test_measures_of_a_case_worked_out_by_hand() -> None:
     assert numbers("confidence", "art") == pytest.approx((0.5, 0.4, -0.1, 1))
     assert numbers("flip_rate", None) == pytest.approx((0, 2 / 3, 2 / 3, 3))
     assert numbers("flip_rate", "law") == pytest.approx((0, 1, 1, 2))
-    weights = resample_counts(3, 200, 0)
+    weights = Bootstrap(0.95, 200, 0).counts(3)
     differences = weights @ np.array([-0.3, -0.1, 0.3]) / 3
     row = found["mmlu_confidence", None]
     assert row["difference_low"] == pytest.approx(np.percentile(differences, 2.5), abs=1e-6)
@@ -238,9 +238,11 @@ def test_accuracy_lies_between_0_and_1_and_a_cell_that_does_nothing_differs_nowh
     answers = Answers(
         subjects, generator.integers(0, 4, questions), np.zeros(questions), base, np.stack([base, other]), 0
     )
-    same, changed = answer_rows(answers, level=0.9, resamples=20 * resampled, seed=0)
+    same, changed = answer_rows(answers, Bootstrap(0.9, 20 * resampled, 0))
     assert all(row["difference"] == 0 for row in same)
-    assert all(np.isnan(row["difference_low"]) or row["difference_low"] == row["difference_high"] == 0 for row in same)
+    bound = 0.0 if resampled else np.nan
+    for row in same:
+        np.testing.assert_equal([row["difference_low"], row["difference_high"]], [bound, bound])
     for row in changed:
         assert -1e-9 <= row["edited"] <= 1 + 1e-9
         assert np.isnan(row["edited_low"]) != resampled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,24 @@ from neuronlens.measures.general.perplexity import (
     document_losses,
     perplexity,
     perplexity_rows,
-    special_tokens,
 )
 from neuronlens.measures.general.reading import EditedReader
-from neuronlens.measures.intervals import resample_counts
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.models.checkpoint import special_tokens
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Site
 from tests.conftest import FAMILY_NAMES, tiny_model
 from tests.hooks.test_resolver import _module
-from tests.measures.general.language_models import CPU, ENCODERS, WORDS, ByHand, hooked, loaded_lm, word_tokenizer
+from tests.measures.general.language_models import (
+    CPU,
+    ENCODERS,
+    POSITIONS,
+    WORDS,
+    ByHand,
+    hooked,
+    loaded_lm,
+    word_tokenizer,
+)
 
 CAUSAL = [family for family in FAMILY_NAMES if family not in ENCODERS]
 WINDOW = 12
@@ -257,9 +267,26 @@ def test_trap_11_the_model_is_left_as_it_was() -> None:
     assert not hooks
 
 
+@pytest.mark.parametrize(("family", "usable"), [("roberta", POSITIONS + 1), ("bert", POSITIONS + 2)])
+def test_a_window_of_every_usable_position_is_read_and_one_token_more_is_refused(family: str, usable: int) -> None:
+    """RoBERTa counts positions from one past its padding index: one of the model's 100 is never used here, two of its
+    own 514."""
+    loaded = loaded_lm(family, start="[CLS]", end="[SEP]")
+    assert loaded.model.config.max_position_embeddings == POSITIONS + 2
+    documents = prose((usable,))
+    found = measured(loaded, documents, {}, [], max_length=usable, max_windows=1, tokens_per_forward=10_000)
+    assert found.tokens.tolist() == [usable - 2], "a window as long as the model takes, two of its tokens special"
+    with torch.no_grad(), pytest.raises((IndexError, RuntimeError)):
+        loaded.model(input_ids=torch.full((1, usable + 1), 7))
+    with pytest.raises(
+        ModelError, match=f"max_length is {usable + 1}, expected at most {usable}, the model's positions"
+    ):
+        measured(loaded, documents, {}, [], max_length=usable + 1)
+
+
 def test_models_without_a_vocabulary_head_are_told_so() -> None:
     for family in ("bert", "llama"):
-        loaded = LoadedModel(family, tiny_model(family), word_tokenizer(), None, "cls", 16, 8, "f")
+        loaded = replace(loaded_lm(family), model=tiny_model(family))
         with pytest.raises(ModelError, match="has no vocabulary head"):
             measured(loaded, prose(), {}, [])
     loaded = loaded_lm("bert")
@@ -284,9 +311,9 @@ def test_intervals_equal_a_plain_loop_over_drawn_documents() -> None:
     tokens = generator.integers(2, 50, size=9)
     base = tokens * generator.uniform(1, 3, size=9)
     edited = base + tokens * generator.uniform(0, 1, size=9)
-    (row,) = perplexity_rows(losses_of(base, [edited], tokens), level=0.9, resamples=300, seed=5)
+    (row,) = perplexity_rows(losses_of(base, [edited], tokens), Bootstrap(0.9, 300, 5))
     drawn: dict[str, list[float]] = {"base": [], "edited": [], "difference": [], "ratio": []}
-    for counts in resample_counts(9, 300, 5).astype(int):
+    for counts in Bootstrap(0.95, 300, 5).counts(9).astype(int):
         rows = np.repeat(np.arange(9), counts)
         before, after = (np.exp(sum(x[i] for i in rows) / sum(tokens[i] for i in rows)) for x in (base, edited))
         for name, value in zip(drawn, (before, after, after - before, after / before), strict=True):
@@ -308,9 +335,7 @@ def test_intervals_are_paired(documents: list[tuple[int, float]], more: float) -
     """The same nats more per token is the same ratio in every draw; unpaired draws would spread it."""
     tokens = np.array([count for count, _ in documents])
     base = tokens * np.array([loss for _, loss in documents])
-    same, shifted = perplexity_rows(
-        losses_of(base, [base, base + more * tokens], tokens), level=0.9, resamples=50, seed=0
-    )
+    same, shifted = perplexity_rows(losses_of(base, [base, base + more * tokens], tokens), Bootstrap(0.9, 50, 0))
     assert same["difference_low"] == same["difference"] == same["difference_high"] == 0
     assert shifted["ratio_low"] == pytest.approx(np.exp(more), rel=1e-9)
     assert shifted["ratio_high"] == pytest.approx(np.exp(more), rel=1e-9)
@@ -320,7 +345,7 @@ def test_intervals_are_paired(documents: list[tuple[int, float]], more: float) -
 
 
 def test_without_resamples_there_is_no_interval_and_an_overflow_is_infinite() -> None:
-    (row,) = perplexity_rows(losses_of([4.0], [[4000.0]], [2]), level=0.95, resamples=0, seed=0)
+    (row,) = perplexity_rows(losses_of([4.0], [[4000.0]], [2]), Bootstrap(0.95, 0, 0))
     assert row["base"] == pytest.approx(np.exp(2))
     assert row["edited"] == np.inf
     assert all(np.isnan(row[f"{name}_{end}"]) for name in ("base", "edited", "ratio") for end in ("low", "high"))

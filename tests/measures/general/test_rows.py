@@ -20,6 +20,7 @@ from neuronlens.measures.general.rows import (
     load_general,
     measure_general,
 )
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.metrics import BaseOutcomes
 from neuronlens.measures.rows import result_rows
 from neuronlens.records import Cell, ConceptDataset, Knobs, Site
@@ -68,7 +69,14 @@ def _sweep(cells: list[Cell]) -> SiteSweep:
 def _table(config: Config, cells: list[Cell], edits: ByHand) -> pd.DataFrame:
     general = GeneralData(prose(), QUESTIONS)
     outcomes = measure_general(config, loaded_lm("llama"), general, {Site(1): edits}, cells)
-    return general_rows(config, run_id="r", data=_data(), sweeps=[(_sweep(cells), outcomes)], fingerprints=KEYS)
+    return general_rows(
+        config,
+        run_id="r",
+        data=_data(),
+        sweeps=[(_sweep(cells), outcomes)],
+        fingerprints=KEYS,
+        bootstrap=Bootstrap.of(config),
+    )
 
 
 def test_a_row_per_measure_subject_and_cell_with_the_unedited_model_first() -> None:
@@ -105,7 +113,14 @@ def test_a_cell_has_the_id_of_its_row_in_the_results() -> None:
     base = BaseOutcomes(np.full(8, 0.5), np.ones(8, bool))
     labels = np.arange(8) % 2
     results = result_rows(
-        config, run_id="r", data=_data(), sweeps=[_sweep(cells)], base=base, labels=labels, fingerprints=KEYS
+        config,
+        run_id="r",
+        data=_data(),
+        sweeps=[_sweep(cells)],
+        base=base,
+        labels=labels,
+        fingerprints=KEYS,
+        bootstrap=Bootstrap.of(config),
     )
     for name in ("perplexity", "mmlu_accuracy"):
         own = table[(table["measure"] == name) & table["subject"].isna() & (table["edit"] != "none")]
@@ -118,7 +133,9 @@ def test_a_cell_has_the_id_of_its_row_in_the_results() -> None:
 
 def test_cells_are_chosen_by_their_knobs() -> None:
     def one(fraction: float | None, tau: float | None, concept: int) -> Cell:
-        return Knobs("max", fraction, None, "gaussian", tau, "range", "zero", 1.0), concept
+        return Knobs(
+            saliency="max", top_fraction=fraction, range="gaussian", tau=tau, gate="range", edit="zero", strength=1.0
+        ), concept
 
     cells = [one(f, t, c) for f in (0.1, 0.5, None) for t in (1.0, 2.5, None) for c in (0, 1)]
     names = ("apple", "bridge")
@@ -149,6 +166,13 @@ def test_a_model_is_refused_for_what_is_on_alone() -> None:
 def test_nothing_measured_is_an_empty_table() -> None:
     config = compose([])
     outcomes = measure_general(config, loaded_lm("llama"), GeneralData(None, None), {}, [cell(0)])
-    table = general_rows(config, run_id="r", data=_data(), sweeps=[(_sweep([cell(0)]), outcomes)], fingerprints=KEYS)
+    table = general_rows(
+        config,
+        run_id="r",
+        data=_data(),
+        sweeps=[(_sweep([cell(0)]), outcomes)],
+        fingerprints=KEYS,
+        bootstrap=Bootstrap.of(config),
+    )
     assert tuple(table.columns) == COLUMNS
     assert table.empty

@@ -14,7 +14,8 @@ from sklearn.mixture import GaussianMixture
 
 from neuronlens.errors import ConfigError, ShapeError
 from neuronlens.ranges.mixture.cuts import sort_samples
-from neuronlens.ranges.mixture.em import Mixture, MixtureFit, Problems, fit_em, mean_log_density
+from neuronlens.ranges.mixture.em import fit_em, mean_log_density
+from neuronlens.ranges.mixture.problems import Mixture, MixtureFit, Problems
 from neuronlens.ranges.mixture.starts import quantile_start
 
 

@@ -14,8 +14,9 @@ from sklearn.mixture import GaussianMixture
 
 from neuronlens.errors import ConfigError
 from neuronlens.ranges.intervals import EMPTY, WHOLE, contains, is_empty
-from neuronlens.ranges.mixture import estimator as mixture_module
-from neuronlens.ranges.mixture.estimator import MixtureFitter, MixtureRange
+from neuronlens.ranges.mixture import fitter as mixture_module
+from neuronlens.ranges.mixture.estimator import MixtureRange
+from neuronlens.ranges.mixture.fitter import MixtureFitter
 from neuronlens.records import ActivationSet, FloatArray
 from tests.ranges.activations import activation_set
 

@@ -18,8 +18,9 @@ from sklearn.mixture import GaussianMixture
 from neuronlens.errors import ConfigError
 from neuronlens.ranges.mixture import starts
 from neuronlens.ranges.mixture.cuts import _places, best_cuts, gap_cuts, sort_samples
-from neuronlens.ranges.mixture.em import Problems, fit_em
-from neuronlens.ranges.mixture.estimator import MixtureFitter
+from neuronlens.ranges.mixture.em import fit_em
+from neuronlens.ranges.mixture.fitter import MixtureFitter
+from neuronlens.ranges.mixture.problems import Problems
 from neuronlens.ranges.mixture.starts import (
     core_start,
     kmeans_start,

@@ -12,10 +12,11 @@ import pytest
 from scipy import stats
 
 from neuronlens.errors import NeuronLensError
-from neuronlens.ranges.diagnostics import bhattacharyya
+from neuronlens.ranges.diagnostics.firing import bhattacharyya
 from neuronlens.records import ConceptStatistics, NeuronRanking
-from neuronlens.report.claims.claims import CLAIMS, claims, write_claims
+from neuronlens.report.claims.claims import claims, write_claims
 from neuronlens.report.claims.evidence_neurons import OVERLAP, expected_jaccard, expected_shared
+from neuronlens.report.claims.rules import CLAIMS
 from neuronlens.report.claims.verdicts import FAILS, HOLDS, OPEN
 from neuronlens.results.folder import RunFolder
 from neuronlens.saliency.overlap import jaccard

@@ -11,10 +11,11 @@ import pytest
 
 from neuronlens.cli import run_command
 from neuronlens.errors import NeuronLensError, OutputError
-from neuronlens.measures.intervals import mean_interval
-from neuronlens.report.compare.compare import compare, console_tables, write_comparison
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.report.compare.compare import compare
 from neuronlens.report.compare.pairing import shared_knobs
 from neuronlens.report.compare.runs import differing, read_runs
+from neuronlens.report.compare.write import console_tables, write_comparison
 from tests.report.made_up import CONCEPTS, METHOD, RANGE, method, read, unedited, write_run
 
 PROBE = {"_target_": "neuronlens.saliency.probe.ProbeSaliency"}
@@ -47,7 +48,7 @@ def test_differences_are_paired_by_concept(tmp_path: Path) -> None:
     assert mask["complement_confidence_drop_reference"] == pytest.approx(0.2), "over the three that both reach"
     assert mask["complement_confidence_drop_run"] == pytest.approx(0.2)
     assert mask["complement_confidence_drop"] == pytest.approx(0.0)
-    bounds = mean_interval(np.array([0.1, 0.0, -0.1]), level=0.95, resamples=400, seed=0)[1:]
+    bounds = Bootstrap(0.95, 400, 0).of_mean(np.array([0.1, 0.0, -0.1]))[1:]
     assert (mask["complement_confidence_drop_low"], mask["complement_confidence_drop_high"]) == pytest.approx(bounds)
     assert bounds[0] < 0 < bounds[1]
     assert mask["complement_confidence_drop_wins"] == 1, "cloud"

@@ -20,17 +20,19 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from neuronlens.config.compose import compose
 from neuronlens.edits.fitting import fit_site
-from neuronlens.measures.intervals import mean_interval
+from neuronlens.measures.columns import EFFECTS, SETTINGS
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.pipeline import run
 from neuronlens.records import ActivationSet, ResultTable, Site
-from neuronlens.report.figures import draw
-from neuronlens.report.page import data as page_data
+from neuronlens.report.figures.draw import draw
+from neuronlens.report.page import cells as page_cells
 from neuronlens.report.page import explorer
-from neuronlens.report.page.data import KNOBS, SHOWN, table_data
+from neuronlens.report.page.cells import table_data
 from neuronlens.report.page.explorer import explorer_data
 from neuronlens.report.page.write import embedded_json, write_page
 from neuronlens.report.redraw import redraw
-from neuronlens.results.folder import RunFolder, example_ids
+from neuronlens.results.fitted import example_ids
+from neuronlens.results.folder import RunFolder
 from tests.report.conftest import LABELS, Page, floats, read_page
 
 
@@ -39,19 +41,25 @@ def page(finished: Path) -> Page:
     return read_page(finished)
 
 
+def bootstrap_of(folder: Path) -> Bootstrap:
+    return Bootstrap.of(RunFolder(folder).read_manifest().known_config)
+
+
 def knob_text(value: Any) -> str:
     return "-" if value is None or pd.isna(value) else (value if isinstance(value, str) else f"{float(value):g}")
 
 
 def cell_keys(page: Page) -> list[tuple[str, ...]]:
     knobs = page.data["cells"]["knobs"]
-    return [tuple(knob_text(knobs[name][cell]) for name in KNOBS) for cell in range(len(page.data["cells"]["method"]))]
+    return [
+        tuple(knob_text(knobs[name][cell]) for name in SETTINGS) for cell in range(len(page.data["cells"]["method"]))
+    ]
 
 
 def by_cell(finished: Path) -> pd.DataFrame:
     rows = pd.read_parquet(finished / "results.parquet")
     rows = rows[rows["edit"] != "none"]
-    return rows.assign(key=[tuple(knob_text(row[name]) for name in KNOBS) for row in rows.to_dict("records")])
+    return rows.assign(key=[tuple(knob_text(row[name]) for name in SETTINGS) for row in rows.to_dict("records")])
 
 
 def test_cells_hold_the_means_over_concepts_and_their_intervals(page: Page, finished: Path) -> None:
@@ -61,9 +69,9 @@ def test_cells_hold_the_means_over_concepts_and_their_intervals(page: Page, fini
     for cell, key in enumerate(keys):
         own = rows[rows["key"] == key]
         assert page.data["cells"]["n_neurons"][cell] == own["n_neurons"].mean()
-        for name in SHOWN:
+        for name in EFFECTS:
             shown = [page.data["cells"]["means"][name][end][cell] for end in ("mean", "low", "high")]
-            expected = mean_interval(own[name].to_numpy(), level=0.95, resamples=500, seed=0)
+            expected = bootstrap_of(finished).of_mean(own[name].to_numpy())
             np.testing.assert_allclose(shown, expected, rtol=6e-5, atol=1e-12)
             assert shown[0] == pytest.approx(own[name].sum() / 4, rel=6e-5, abs=1e-12)
 
@@ -74,7 +82,7 @@ def test_rows_of_single_concepts_are_those_of_the_results(page: Page, finished: 
     assert len(rows["cell"]) == len(expected)
     for place, (cell, concept) in enumerate(zip(rows["cell"], rows["concept"], strict=True)):
         own = expected[keys[cell], concepts[concept]]
-        for name in SHOWN:
+        for name in EFFECTS:
             for end, column in (("mean", name), ("low", f"{name}_low"), ("high", f"{name}_high")):
                 assert rows[name][end][place] == pytest.approx(float(own[column]), rel=6e-5, abs=1e-12)
 
@@ -87,7 +95,8 @@ def test_matched_erasure_is_the_runs_own(page: Page, finished: Path) -> None:
         method = methods[shown["method"][place]]
         assert [method[name] for name in ("layers", "edit", "gate")] == [row["layers"], row["edit"], row["gate"]]
         assert row["saliency"] in method["name"]
-        assert ("tau" in row and f"{row['tau']:g})" in method["name"]) or pd.isna(row["tau"])
+        if pd.notna(row["tau"]):
+            assert f"{row['tau']:g})" in method["name"]
         assert page.data["concepts"][shown["concept"][place]] == row["concept"]
         assert shown["level"][place] == row["level"]
         for name in ("complement_accuracy_drop", "complement_confidence_drop", "kl"):
@@ -298,16 +307,18 @@ def test_a_finished_runs_folder_gives_the_same_page_again(finished: Path, tmp_pa
 def test_general_ability_is_shown_where_it_was_measured(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    table, manifest = folder.read_results(), folder.read_record("manifest.json")
+    table, manifest = folder.read_results(), folder.read_manifest()
     assert "General ability" not in read_page(finished).html
-    edited = table.rows[table.rows["edit"] != "none"].iloc[:2]
-    knobs = ["layers", "site", "saliency", "range", "tau", "gate", "edit", "control", "strength", "top_fraction"]
-    general = edited[knobs].assign(measure="perplexity", subject=None, base=20.0, edited=[30.0, 40.0])
-    write_page(folder, replace(table, general=general.assign(difference=[10.0, 20.0])), manifest)
+    edited = table.rows[table.rows["edit"] != "none"]
+    one_cell = next(iter(edited.groupby(SETTINGS, dropna=False, sort=False)))[1].iloc[:2]  # under two concepts
+    general = one_cell[SETTINGS].assign(measure="perplexity", subject=None, base=20.0, edited=[30.0, 40.0])
+    write_page(
+        folder, replace(table, general=general.assign(difference=[10.0, 20.0])), manifest, bootstrap_of(finished)
+    )
     text = " ".join(read_page(tmp_path / "run").elements.text)
     assert "General ability" in text
     assert "perplexity" in text
-    assert "+15" in text or ("+10" in text and "+20" in text)
+    assert re.search(r"\b20\s+35\s+\+15 \[\+10, \+20\]", text), "base, edited, and their difference over both concepts"
 
 
 def test_every_figure_is_a_png_and_an_svg_that_come_out_the_same(finished: Path, tmp_path: Path) -> None:
@@ -321,7 +332,7 @@ def test_every_figure_is_a_png_and_an_svg_that_come_out_the_same(finished: Path,
         )
     shutil.copytree(finished, tmp_path / "again")
     folder = RunFolder(tmp_path / "again")
-    paths = draw(folder, folder.read_results(), level=0.95, seed=0)
+    paths = draw(folder, folder.read_results(), bootstrap_of(folder.path))
     assert {path.name for path in paths} == {f"{stem}.png" for stem in stems}
     for name in ("tradeoff.svg", "overlap.svg"):
         assert (folder.figures / name).read_bytes() == (finished / "figures" / name).read_bytes()
@@ -360,15 +371,15 @@ def test_a_large_run_is_cut_to_what_a_page_holds_and_says_so(make_activations: A
 
 def test_many_cells_are_cut_and_said(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table: ResultTable = RunFolder(finished).read_results()
-    whole = table_data(table, level=0.95, seed=0)
+    whole = table_data(table, bootstrap_of(finished))
     assert whole["left_out"] == []
-    monkeypatch.setattr(page_data, "MOST_WITH_INTERVALS", 10)
-    plain = table_data(table, level=0.95, seed=0)
+    monkeypatch.setattr(page_cells, "MOST_WITH_INTERVALS", 10)
+    plain = table_data(table, bootstrap_of(finished))
     assert "low" not in plain["rows"]["kl"]
     assert plain["rows"]["kl"]["mean"] == whole["rows"]["kl"]["mean"]
-    monkeypatch.setattr(page_data, "MOST_ROWS", 20)
-    monkeypatch.setattr(page_data, "MOST_CELLS", 7)
-    few = table_data(table, level=0.95, seed=0)
+    monkeypatch.setattr(page_cells, "MOST_ROWS", 20)
+    monkeypatch.setattr(page_cells, "MOST_CELLS", 7)
+    few = table_data(table, bootstrap_of(finished))
     assert few["rows"] is None
     assert len(few["cells"]["method"]) == 7
     assert few["cells"]["means"]["kl"]["mean"] == whole["cells"]["means"]["kl"]["mean"][:7]
@@ -383,6 +394,11 @@ def test_a_run_as_large_as_the_default_stays_small(finished: Path, make_activati
         table.rows[table.rows["concept"] == LABELS[0]].assign(concept=f"concept number {place}") for place in range(20)
     ]
     rows = pd.concat(repeated, ignore_index=True)
-    write_page(folder, replace(table, rows=rows, matched=table.matched.iloc[:0]), folder.read_record("manifest.json"))
+    write_page(
+        folder,
+        replace(table, rows=rows, matched=table.matched.iloc[:0]),
+        folder.read_manifest(),
+        bootstrap_of(folder.path),
+    )
     assert len(rows) > 20 * 80
     assert (tmp_path / "run" / "report.html").stat().st_size < 5_000_000

@@ -18,7 +18,7 @@ from scipy.stats import gaussian_kde, norm
 
 from neuronlens.config.compose import compose
 from neuronlens.pipeline import run
-from neuronlens.results.folder import example_ids
+from neuronlens.results.fitted import example_ids
 from tests.report.conftest import LABELS, SCRIPT
 
 CHROMIUM = next(

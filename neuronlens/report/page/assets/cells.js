@@ -1,16 +1,13 @@
 /* Every cell as a table, means over concepts or one concept's rows; and the held-out figures of ranges. */
-const KNOB_LABELS = {
-  layers: "layer", site: "site", edit_positions: "edited", saliency: "ranking", range: "range", tau: "tau", gate: "gate",
-  edit: "edit", control: "control", strength: "strength", top_fraction: "top fraction",
-};
-
 function setUpCells() {
   const knobs = page.cells.knobs;
+  const named = page.knobs.map(({ name }) => name);
+  const label = Object.fromEntries(page.knobs.map((knob) => [knob.name, knob.label]));
   const cells = page.cells.method.map((_, cell) => cell);
   if (cells.length === 0) return hide("cells");
-  const varied = Object.keys(KNOB_LABELS).filter((knob) => distinct(knobs[knob]).length > 1);
-  const same = Object.keys(KNOB_LABELS).filter((knob) => !varied.includes(knob) && knobs[knob][0] !== null);
-  const shared = same.map((knob) => `${KNOB_LABELS[knob]} ${knobText(knobs[knob][0])}`).join(", ");
+  const varied = named.filter((knob) => distinct(knobs[knob]).length > 1);
+  const same = named.filter((knob) => !varied.includes(knob) && knobs[knob][0] !== null);
+  const shared = same.map((knob) => `${label[knob]} ${knobText(knobs[knob][0])}`).join(", ");
   at("cells-same").textContent = same.length ? `The same in every cell: ${shared}.` : "";
   const controls = at("cells-controls");
   const names = page.concepts.map((name, place) => [place, name]);
@@ -18,23 +15,23 @@ function setUpCells() {
   const concept = choice(controls, "cells-concept", "Concept", options, draw);
   const typed = search(controls, "cells-filter", "Filter", "for example: range zero tau=2.5", draw);
   const intervals = tick(controls, "cells-intervals", "Show intervals", false, draw);
-  const measured = page.measures.map(({ name, label }) => ({ key: name, label, number: true, render: (row) => figure(row, name) }));
-  const numbers = ["tau", "strength", "top_fraction"];
+  const measured = page.measures.map((measure) => ({ key: measure.name, label: measure.label, number: true, render: (row) => figure(row, measure.name) }));
+  const numbers = named.filter((knob) => knobs[knob].some((value) => typeof value === "number"));
   const columns = [
-    ...varied.map((knob) => ({ key: knob, label: KNOB_LABELS[knob], number: numbers.includes(knob), kind: numbers.includes(knob) ? "number" : "name" })),
+    ...varied.map((knob) => ({ key: knob, label: label[knob], number: numbers.includes(knob), kind: numbers.includes(knob) ? "number" : "name" })),
     { key: "n_neurons", label: "neurons", number: true },
     { key: "concept", label: "concept", kind: "name" },
     ...measured,
   ];
   const table = sortedTable(at("cells-table"), "Every cell", columns);
-  const words = cells.map((cell) => Object.keys(KNOB_LABELS).map((knob) => `${knob}=${knobText(knobs[knob][cell])}`).join(" "));
+  const words = cells.map((cell) => named.map((knob) => `${knob}=${knobText(knobs[knob][cell])}`).join(" "));
   draw();
 
   function figure(row, name) {
     const { mean, low, high } = row.values[name];
     const tiny = name === "kl";
-    const bounds = intervals.checked && low !== null ? make("small", { textContent: `${spoken(low, 3, tiny)} to ${spoken(high, 3, tiny)}` }) : null;
-    return [spoken(mean, 3, tiny), ...(bounds ? [bounds] : [])];
+    const bounds = intervals.checked && low !== null ? make("small", { textContent: `${numberText(low, 3, tiny)} to ${numberText(high, 3, tiny)}` }) : null;
+    return [numberText(mean, 3, tiny), ...(bounds ? [bounds] : [])];
   }
 
   function draw() {
@@ -50,9 +47,9 @@ function setUpCells() {
   function entry(cell, place, one, name) {
     const values = Object.fromEntries(page.measures.map((measure) => [measure.name, valueOf(place, measure.name, one)]));
     const means = Object.fromEntries(Object.entries(values).map(([key, found]) => [key, found.mean]));
-    const own = Object.fromEntries(Object.keys(KNOB_LABELS).map((knob) => [knob, knobs[knob][cell]]));
-    const told = one === null && page.cells.concepts[cell] < page.concepts.length ? `mean of ${page.cells.concepts[cell]}` : name;
-    return { ...own, ...means, values, n_neurons: page.cells.n_neurons[cell], concept: told, words: `${words[cell]} ${one === null ? "" : name}` };
+    const own = Object.fromEntries(named.map((knob) => [knob, knobs[knob][cell]]));
+    const whose = one === null && page.cells.concepts[cell] < page.concepts.length ? `mean of ${page.cells.concepts[cell]}` : name;
+    return { ...own, ...means, values, n_neurons: page.cells.n_neurons[cell], concept: whose, words: `${words[cell]} ${one === null ? "" : name}` };
   }
 }
 
@@ -64,14 +61,14 @@ function setUpHeldOut() {
   const configured = page.held_out.findLast((row) => row.tau === (page.tau === Infinity ? "inf" : page.tau));
   which.value = configured ? title(configured) : titles.at(-1);
   const numbers = [
-    ["neurons", "neurons", (value) => spoken(value, 0)],
+    ["neurons", "neurons", (value) => numberText(value, 0)],
     ["coverage", "fires on the concept", (value) => percent(value, 1)],
     ["rest", "on the rest", (value) => percent(value, 1)],
     ["purity", "purity", (value) => percent(value, 1)],
-    ["overlap", "overlap with others' laws", (value) => spoken(value, 2)],
-    ["skewness", "skewness", (value) => spoken(value, 2)],
-    ["kurtosis", "excess kurtosis", (value) => spoken(value, 2)],
-    ["ks", "KS distance", (value) => spoken(value, 2)],
+    ["overlap", "overlap with others' Gaussians", (value) => numberText(value, 2)],
+    ["skewness", "skewness", (value) => numberText(value, 2)],
+    ["kurtosis", "excess kurtosis", (value) => numberText(value, 2)],
+    ["ks", "KS distance", (value) => numberText(value, 2)],
     ["normal", "normal", (value) => percent(value, 0)],
   ];
   const columns = numbers.map(([key, label, text]) => ({ key, label, number: true, render: (row) => text(row[key]) }));

@@ -82,7 +82,7 @@ function squares(rowNames, columnNames, values, written) {
         number,
         "row name": row,
         "column name": column,
-        value: number === null ? "never reached" : spoken(number),
+        value: number === null ? "never reached" : numberText(number),
         text: number === null ? "" : written(number),
         light: number !== null && high > low && (number - low) / (high - low) > 0.6,
       };

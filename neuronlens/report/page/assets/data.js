@@ -11,7 +11,7 @@ function floats(text) {
 
 /** Return a number as text: three decimals for shares and drops, fewer for large ones; a dash where there is none. What
  * rounds to nothing is written with a power of ten where `tiny` asks for it. */
-function spoken(value, digits = 3, tiny = false) {
+function numberText(value, digits = 3, tiny = false) {
   if (value === null || value === undefined || value === "") return "–";
   if (value === "inf" || value === Infinity) return "∞";
   if (value === "-inf" || value === -Infinity) return "−∞";
@@ -38,8 +38,8 @@ function percent(share, digits = 0) {
 
 /** Return a mean with its interval. */
 function withInterval(mean, low, high, tiny = false) {
-  const bounds = low === null || low === undefined ? "" : ` [${spoken(low, 3, tiny)}, ${spoken(high, 3, tiny)}]`;
-  return `${spoken(mean, 3, tiny)}${bounds}`;
+  const bounds = low === null || low === undefined ? "" : ` [${numberText(low, 3, tiny)}, ${numberText(high, 3, tiny)}]`;
+  return `${numberText(mean, 3, tiny)}${bounds}`;
 }
 
 /** Return each value once, in the order of first appearance. */

@@ -42,7 +42,7 @@ function within(value, intervals) {
 function intervalText(intervals) {
   const one = ([low, high]) => {
     const [open, close] = [low === -Infinity ? "(" : "[", high === Infinity ? ")" : "]"];
-    return `${open}${spoken(low)}, ${spoken(high)}${close}`;
+    return `${open}${numberText(low)}, ${numberText(high)}${close}`;
   };
   return intervals.length ? intervals.map(one).join(" ∪ ") : "nothing";
 }

@@ -59,7 +59,7 @@ function setUpExplorer() {
     const { order, scores } = own.rankings[Number(ranking.value)];
     const chosen = Number(concept.value);
     const before = range.value;
-    fillChoice(neuron, order[chosen].map((number, place) => [number, `${place + 1}. neuron ${number}, score ${spoken(scores[chosen][place])}`]));
+    fillChoice(neuron, order[chosen].map((number, place) => [number, `${place + 1}. neuron ${number}, score ${numberText(scores[chosen][place])}`]));
     neuron.selectedIndex = 0;
     fillChoice(range, own.ranges.map(({ name }) => [name, name]));
     if (!own.ranges.some(({ name }) => name === before)) range.selectedIndex = Math.max(own.ranges.findIndex(({ tau }) => tau === page.tau), 0);
@@ -158,7 +158,7 @@ function setUpExplorer() {
       return button;
     };
     const top = order[chosen].length;
-    const told = others.length ? `Among the ${top} most salient neurons of ${others.length} other concept${others.length > 1 ? "s" : ""} too: ` : `Among the ${top} most salient neurons of this concept alone.`;
-    at("explorer-shared").replaceChildren(told, ...others.map(jump));
+    const sentence = others.length ? `Among the ${top} most salient neurons of ${others.length} other concept${others.length > 1 ? "s" : ""} too: ` : `Among the ${top} most salient neurons of this concept alone.`;
+    at("explorer-shared").replaceChildren(sentence, ...others.map(jump));
   }
 }

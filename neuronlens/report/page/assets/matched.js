@@ -9,7 +9,7 @@ function erasedLabel(level) {
 function matchedChoices(host, name, draw) {
   const layers = distinct(page.methods.map((method) => method.layers)).reverse();
   const levels = distinct(page.ranked.level).sort((a, b) => a - b);
-  const cost = choice(host, `${name}-cost`, "Cost to the others", COSTS.map((found) => [found, measureLabel(found)]), draw);
+  const cost = choice(host, `${name}-cost`, "Cost to the others", page.costs.map((found) => [found, measureLabel(found)]), draw);
   const level = choice(host, `${name}-level`, "Erased", levels.map((found) => [found, erasedLabel(found)]), draw);
   level.value = String(levels.reduce((best, found) => (Math.abs(found - 0.6) < Math.abs(best - 0.6) ? found : best), levels[0]));
   const layer = choice(host, `${name}-layer`, "Layer", layers.map((found) => [found, found]), draw);
@@ -38,7 +38,7 @@ function setUpBars() {
       const tiny = choices.cost.value === "kl";
       const value = withInterval(mean, low, high, tiny);
       const colour = method.control !== null ? CONTROL_COLOUR : method.gate === "neuron" ? MASK_COLOUR : COLOURS[0];
-      return { row: place, mean, low: low ?? mean, high: high ?? mean, colour, method: method.name, value, concepts, label: wide ? `${method.name}: ${value}, ${concepts}` : `${method.name}: ${spoken(mean, 3, tiny)}` };
+      return { row: place, mean, low: low ?? mean, high: high ?? mean, colour, method: method.name, value, concepts, label: wide ? `${method.name}: ${value}, ${concepts}` : `${method.name}: ${numberText(mean, 3, tiny)}` };
     });
     const missing = lines.length - reached.length;
     const sentence = `${measureLabel(choices.cost.value)} of ${bars.length} methods where ${erasedLabel(level)} is erased; ${missing} never erase that much.`;

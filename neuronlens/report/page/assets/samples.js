@@ -7,7 +7,7 @@ function setUpSamples(labels) {
   const whose = choice(controls, "samples-whose", "Whose", [["", "every concept's"], ["own", "the concept's"], ["rest", "the rest's"]], draw);
   const typed = search(controls, "samples-search", "Search texts and labels", "words", draw);
   const columns = [
-    { key: "value", label: "activation", number: true, render: (row) => spoken(row.value, 4) },
+    { key: "value", label: "activation", number: true, render: (row) => numberText(row.value, 4) },
     { key: "inside", label: "in the range", render: (row) => (row.inside ? "inside" : "outside") },
     { key: "label", label: "true label", kind: "name" },
     { key: "text", label: "text", kind: "text", render: (row) => row.text ?? "(not kept)" },

@@ -1,5 +1,4 @@
 /* Erasure against collateral: a curve per method, for the mean over concepts or one concept. */
-const COSTS = ["complement_confidence_drop", "complement_accuracy_drop", "kl"];
 
 /** Return what a measure is called. */
 function measureLabel(name) {
@@ -33,7 +32,7 @@ function setUpTradeoff() {
   const edits = distinct(cells.map((cell) => site(cell).edit));
   const layer = choice(controls, "tradeoff-layer", "Layer", layers.map((name) => [name, name]).reverse(), draw);
   const edit = choice(controls, "tradeoff-edit", "Edit", [...edits.map((name) => [name, name.replaceAll("_", " ")]), ["", "every edit"]], draw);
-  const cost = choice(controls, "tradeoff-cost", "Cost to the others", COSTS.map((name) => [name, measureLabel(name)]), draw);
+  const cost = choice(controls, "tradeoff-cost", "Cost to the others", page.costs.map((name) => [name, measureLabel(name)]), draw);
   const names = page.concepts.map((name, place) => [place, name]);
   const concept = choice(controls, "tradeoff-concept", "Concept", [["", "mean over concepts"], ...(page.rows ? names : [])], draw);
   const hidden = new Set();
@@ -57,8 +56,8 @@ function setUpTradeoff() {
   }
 
   function give(chosen, own, row, style) {
-    const shown = own.filter((cell) => !hidden.has(page.cells.method[cell]));
-    const points = shown.map((cell) => point(cell, row[cell], chosen, style.get(page.cells.method[cell])));
+    const visible = own.filter((cell) => !hidden.has(page.cells.method[cell]));
+    const points = visible.map((cell) => point(cell, row[cell], chosen, style.get(page.cells.method[cell])));
     at("tradeoff-axis").textContent = `↑ ${measureLabel(cost.value)} (cost to the others, lower is better)`;
     const who = chosen === null ? "mean over concepts" : page.concepts[chosen];
     const sentence = `Concept accuracy drop against ${measureLabel(cost.value)}, ${who}, layer ${layer.value}: ${points.length} cells.`;

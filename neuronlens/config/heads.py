@@ -1,0 +1,102 @@
+"""A head's option, a YAML of conf/head/ or of a folder of one's own: read without importing the class that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from neuronlens.config.fingerprint import plain
+from neuronlens.config.groups import config_dir, option_names
+from neuronlens.config.schema import Config, ModelConfig
+from neuronlens.errors import ConfigError, unknown
+
+
+@dataclass(frozen=True)
+class HeadOption:
+    """What an option declares of a head.
+
+    Attributes:
+        name: as in `model.head`.
+        target: the class, as its import path.
+        prompted: whether a causal language model is asked by `dataset.prompt` and answers in words; else the head is a
+            classification head in the model's checkpoint, or one that fine-tuning adds.
+        parameters: the keyword arguments of the class.
+    """
+
+    name: str
+    target: str
+    prompted: bool
+    parameters: Mapping[str, Any]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a fingerprint rests on.
+
+        The package's own classes are known by their option's name, which stays when a module moves.
+        """
+        own = {} if self.target.startswith("neuronlens.") else {"head.target": self.target}
+        return {"head": self.name, **own, **{f"head.{key}": value for key, value in self.parameters.items()}}
+
+
+def head_option(model: ModelConfig) -> HeadOption:
+    """Return the option that `model.head` names, with the values of `model` where it refers to them.
+
+    Raises:
+        ConfigError: no such option, or one without a class or without `prompted`.
+    """
+    node = dict(model.head_options.get(model.head) or _resolved(model.head, {"model": model}))
+    target, prompted = node.pop("_target_", None), node.pop("prompted", None)
+    if not isinstance(target, str) or not isinstance(prompted, bool):
+        raise ConfigError(
+            f"head/{model.head}.yaml has _target_: {target} and prompted: {prompted}, expected the import path of a class, "
+            "and true (a language model is asked by dataset.prompt) or false (a classification head)."
+        )
+    return HeadOption(model.head, target, prompted, node)
+
+
+def keep_option(config: Config) -> None:
+    """Put the option into the config where it is none of the package's, so that a restored run finds it again."""
+    name, kept = config.model.head, config.model.head_options
+    file = _file(name)
+    if name not in kept and file is not None and file.parent.parent != config_dir():
+        config.model.head_options = {**kept, name: _resolved(name, plain(config))}
+
+
+def declared(name: str) -> Mapping[str, Any]:
+    """Return the keys of a head's option as they are written; none where there is no such option."""
+    file = _file(name)
+    found = OmegaConf.to_container(OmegaConf.load(file)) if file is not None else {}
+    assert isinstance(found, dict), "an option's YAML is a mapping"
+    return {str(key): value for key, value in found.items()}
+
+
+def _file(name: str) -> Path | None:
+    """Return the YAML file of a head's option, ours or one in a folder given by Hydra's `--config-dir`; None where there is none.
+
+    Such a folder is searched while Hydra composes a config or runs a job.
+    """
+    folders = [config_dir()]
+    hydra = GlobalHydra.instance()
+    if hydra.is_initialized():
+        sources = hydra.config_loader().get_search_path().get_path()
+        folders += [
+            Path(source.path.removeprefix("file://")) for source in sources if source.path.startswith("file://")
+        ]
+    files = (folder / "head" / f"{name}.yaml" for folder in folders)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _resolved(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an option's keys, its references resolved against `values`."""
+    keys = declared(name)
+    if not keys:
+        raise ConfigError(unknown("model.head", name, option_names("head")))
+    root = OmegaConf.create({**plain(values), "option": keys})
+    found = OmegaConf.to_container(root.option, resolve=True)
+    assert isinstance(found, dict), "a mapping stays one"
+    return {str(key): value for key, value in found.items()}

@@ -1,0 +1,1 @@
+"""What ranges and fitted laws do on samples they were not fitted on."""

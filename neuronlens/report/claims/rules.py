@@ -1,0 +1,93 @@
+"""The paper's claims: what each says, and the rule by which its evidence is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from neuronlens.report.claims.evidence_edits import MARGIN, keeps_erasure, spares_general_ability, spares_the_rest
+from neuronlens.report.claims.evidence_neurons import (
+    ALPHA,
+    EXCESS_KURTOSIS,
+    FIRING,
+    NOT_REJECTED,
+    OVERLAP,
+    SKEWNESS,
+    limited_overlap,
+    near_gaussian,
+    polysemantic,
+)
+from neuronlens.report.claims.verdicts import Evidence
+from neuronlens.report.compare.runs import Run
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper: what it says, what its evidence is, and the rule of its verdict.
+
+    Attributes:
+        needs: what a run must have measured, with the setting that switches it on.
+    """
+
+    says: str
+    rule: str
+    evidence: Callable[[Run], Iterator[Evidence]]
+    needs: str
+
+
+CLAIMS = {
+    1: Claim(
+        "Salient neurons are polysemantic",
+        "The mean Jaccard overlap of two concepts' salient sets against that of two independent random sets of the same "
+        "size (hypergeometric). Holds where the interval lies above it, does not hold where it lies below. A ranking by "
+        "magnitude (max) favours neurons that are large for every concept, so sharing under it alone says little.",
+        polysemantic,
+        "diagnostics of salient sets (evaluation.diagnostics=true)",
+    ),
+    2: Claim(
+        "A concept's activations are near Gaussian",
+        f"Held-out samples of a concept at each salient neuron against the Gaussian fitted on other samples. Near means "
+        f"three things, each with its own verdict: at least {NOT_REJECTED:.0%} of (concept, neuron) pairs are not rejected "
+        f"at {ALPHA:.0%}, mean absolute skewness is below {SKEWNESS:g}, mean absolute excess kurtosis below "
+        f"{EXCESS_KURTOSIS:g}; holds or does not hold where the whole interval is on that side. The distribution "
+        "of the Kolmogorov-Smirnov statistic is simulated with the error of the fit in it, so that exact Gaussians are "
+        f"rejected in {ALPHA:.0%}; the tabulated one, which takes the fit as exact, rejects more often. Expected is what exact "
+        "Gaussians give with as many samples. Few samples reject little: read the share with the number tested.",
+        near_gaussian,
+        "diagnostics of ranges (evaluation.diagnostics=true)",
+    ),
+    3: Claim(
+        "Concepts' activations overlap little",
+        "The mean Bhattacharyya overlap of a concept's Gaussian with the others' at its salient neurons: holds where the "
+        f"interval lies below {OVERLAP:.3f}, the overlap of two equal Gaussians two standard deviations apart. And how often "
+        f"the concept's range fires on held-out samples of the rest, as a share of how often on its own: holds where the "
+        f"interval lies below {FIRING:g}. Does not hold where it lies above.",
+        limited_overlap,
+        "diagnostics of ranges (evaluation.diagnostics=true)",
+    ),
+    4: Claim(
+        "Range editing keeps the erasure",
+        "The concept's accuracy drop under the range mask minus that under the neuron mask of the same edit, strength and "
+        f"number of neurons, paired by concept. Holds (not inferior) where the interval lies above -{MARGIN:g}, does not "
+        f"hold where it lies below. Where the neuron mask itself erases no more than {MARGIN:g} there is nothing to keep, "
+        "and the verdict is open.",
+        keeps_erasure,
+        "range and neuron masks of the same edit (sweep.gate)",
+    ),
+    5: Claim(
+        "Range editing spares the other concepts",
+        "The others' accuracy and confidence drop under the range mask minus that under the neuron mask of the same edit, "
+        "where each has erased the same share of the concept's base accuracy, paired over the concepts that both reach. "
+        " Holds where the interval lies below 0, does not hold where it lies above.",
+        spares_the_rest,
+        "range and neuron masks of the same edit (sweep.gate) that both reach an erasure level",
+    ),
+    6: Claim(
+        "Range editing spares general ability",
+        "Perplexity (its logarithm) and MMLU under the range mask minus that under the neuron mask of the same edit, "
+        "strength and number of neurons, paired by concept. Holds where the interval shows a lower perplexity or a higher "
+        "score, does not hold where it shows the reverse.",
+        spares_general_ability,
+        "general ability (evaluation.general.perplexity, evaluation.general.mmlu)",
+    ),
+}

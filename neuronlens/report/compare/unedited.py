@@ -1,0 +1,84 @@
+"""Runs before any edit: their settings where these differ, and the accuracy of the unedited models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.report.compare.runs import Run, differing, shortened
+from neuronlens.report.table import Column, Table
+
+UNEDITED = {"concept_accuracy": "Accuracy", "concept_confidence": "Confidence"}
+
+
+def common_concepts(reference: Run, other: Run) -> list[str]:
+    """Return the concepts that two runs can be paired by: none where the datasets differ, equal names or not."""
+    if reference.dataset != other.dataset:
+        return []
+    return [name for name in reference.unedited.index if name in other.unedited.index]
+
+
+def settings_table(runs: Sequence[Run]) -> Table:
+    """Return the settings that are not the same in all runs."""
+    apart = differing([run.manifest.settings for run in runs]).map(shortened)
+    apart.columns = pd.Index([run.name for run in runs])
+    revisions = [(run.manifest.git_revision or "unknown")[:10] for run in runs]
+    if len(set(revisions)) > 1:
+        apart.loc["git revision"] = revisions
+    columns = [Column("setting", "Setting"), *(Column(run.name, run.name, wrap_cm=3.5) for run in runs)]
+    return Table(
+        "compare-settings",
+        "What differs",
+        "Settings that are not the same in all runs.",
+        apart.rename_axis("setting").reset_index(),
+        tuple(columns),
+    )
+
+
+def unedited_table(runs: Sequence[Run], bootstrap: Bootstrap) -> Table:
+    """Return the models without any edit, each paired by concept with the first run's."""
+    rows = []
+    for run in runs:
+        own, first = run.unedited, runs[0].unedited
+        common = common_concepts(runs[0], run) if run is not runs[0] else []
+        row: dict[str, Any] = {"run": run.name, "model": run.model, "dataset": run.dataset, "concepts": len(own)}
+        row["n"] = len(common) if run is not runs[0] else None
+        for name in UNEDITED:
+            difference = (own.loc[common, name] - first.loc[common, name]).to_numpy(dtype=float)
+            row[name] = own[name].mean()
+            row |= bootstrap.of_concepts(difference).columns(f"{name}_difference")
+            row[f"{name}_wins"] = int((difference > 0).sum()) if common else None
+        rows.append(row)
+    columns = [
+        Column("run", "Run"),
+        Column("concepts", "Concepts", format=".0f"),
+        Column("n", "Paired", format=".0f"),
+    ]
+    for name, group in UNEDITED.items():
+        columns += [
+            Column(name, "Mean", group, ".3f"),
+            Column(f"{name}_difference", "Difference", group, "+.3f", interval=True),
+            Column(f"{name}_wins", "Wins", group, "d"),
+        ]
+    return Table(
+        "compare-unedited",
+        "The unedited models",
+        f"Accuracy and gold confidence, means over concepts; differences from {runs[0].name} are paired by "
+        "concept, a win is a higher value.",
+        pd.DataFrame(rows),
+        tuple(columns),
+        notes=about(bootstrap),
+    )
+
+
+def about(*bootstraps: Bootstrap) -> tuple[str, ...]:
+    """Return the note on what stands in brackets, of one way to make intervals or of several; none where there are none."""
+    ways = [way for way in dict.fromkeys(bootstraps) if way.resamples]
+    if not ways:
+        return ()
+    named = " or ".join(f"{way.percent} bootstrap interval over concepts ({way.resamples} resamples)" for way in ways)
+    own = ", as the run's config has it" if len(set(bootstraps)) > 1 else ""
+    return (f"Brackets: {named}{own}; none over fewer than two concepts, and too narrow over a handful.",)

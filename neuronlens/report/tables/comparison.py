@@ -1,0 +1,105 @@
+"""Range mask against neuron mask at matched erasure: the rows that count, their table, and the verdict in a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from neuronlens.measures import naming
+from neuronlens.measures.columns import DROPS
+from neuronlens.measures.intervals import Bootstrap, Estimate
+from neuronlens.records import ResultTable
+from neuronlens.report.table import Column, Table, frame_of
+
+EXPLAINED = (
+    "Erased: the share of the concept's base accuracy that is gone. Range and neuron: how far the other concepts' accuracy or "
+    "gold confidence drops there, means over the concepts that both masks reach; a negative difference means that the range "
+    "spares more."
+)
+INTERVALS = " Intervals are bootstrapped over concepts, paired."
+
+
+def headline(table: ResultTable, tau: float | None) -> list[dict[str, Any]]:
+    """Return the comparison's rows at one tau, chosen before the run: the configured one where it was swept.
+
+    The tau is never picked by its result on the test split (TRAPS 26).
+    """
+    comparison = table.comparison
+    if comparison.empty:
+        return []
+    if tau in comparison["tau"].dropna().unique():
+        comparison = comparison[(comparison["tau"] == tau) | comparison["tau"].isna()]
+    return comparison.to_dict("records")
+
+
+def comparison_table(rows: list[dict[str, Any]], bootstrap: Bootstrap, *, with_tau: bool = True) -> Table:
+    """Return comparison rows as a table, one line per measure of what the other concepts pay.
+
+    Args:
+        rows: such as `headline` gives.
+        with_tau: whether an edit's name holds its tau even where all are equal.
+    """
+    named = [*naming.EDIT_KNOBS, *naming.setting_apart(pd.DataFrame(rows)), *(["tau"] if with_tau else [])]
+    lines = [
+        {"edit": naming.edit(row, named), "level": row["level"], "measure": naming.measure(measure, short=True)}
+        | _difference(row, measure)
+        for row in rows
+        for measure in DROPS
+    ]
+    columns = (
+        Column("edit", "edit"),
+        Column("level", "erased", format=".0%"),
+        Column("measure", "of the others"),
+        Column("range", "range", format=".3f"),
+        Column("neuron", "neuron", format=".3f"),
+        Column("difference", bootstrap.heading("difference"), format="+.3f", interval=True, otherwise="unreached"),
+        Column("wins", "range wins in", align="right"),
+    )
+    caption = EXPLAINED + (INTERVALS if bootstrap.resamples else "")
+    return Table("comparison", "Collateral at matched erasure", caption, frame_of(lines, columns), columns)
+
+
+def _difference(row: dict[str, Any], measure: str) -> dict[str, Any]:
+    """Return what both masks cost, and their difference; nothing but who reached the level where no concept did in both."""
+    if not row["n_concepts"]:
+        reached = f"reached by range in {row['reached_range']}, by neuron in {row['reached_neuron']}"
+        return {"unreached": reached}
+    ends = (row[f"{measure}_{end}"] for end in ("difference", "low", "high"))
+    return {
+        "range": row[f"{measure}_range"],
+        "neuron": row[f"{measure}_neuron"],
+        **Estimate(*ends).columns("difference"),
+        "wins": f"{row[f'{measure}_wins']} of {row['n_concepts']}",
+    }
+
+
+def headline_table(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Table:
+    """Return the comparison at the configured tau for a terminal: its title says the tau where it is the same for all."""
+    rows = headline(table, tau)
+    taus = {row["tau"] for row in rows}
+    one = len(taus) == 1 and pd.notna(next(iter(taus)))
+    title = "What it costs the other concepts when the same share of a concept is erased"
+    title += f" (tau {naming.value(taus.pop())})" if one else ""
+    shown = comparison_table(rows, bootstrap, with_tau=not one)
+    return replace(shown, title=title, row_groups=("edit",))
+
+
+def verdict(table: ResultTable, tau: float | None) -> str:
+    """Return a sentence per measure on which mask costs the others less at matched erasure, whichever it is."""
+    rows = [row for row in headline(table, tau) if row["n_concepts"]]
+    if not rows:
+        return "Range and neuron masking could not be compared: no erasure level was reached by both."
+    if any(np.isnan(row[f"{measure}_low"]) for row in rows for measure in DROPS):
+        return "No intervals were computed (evaluation.bootstrap=0), so no difference is claimed."
+    found = []
+    for measure in DROPS:
+        less = sum(row[f"{measure}_high"] < 0 for row in rows)
+        more = sum(row[f"{measure}_low"] > 0 for row in rows)
+        found.append(
+            f"{naming.measure(measure, short=True)}: range masking costs less in {less} of {len(rows)} comparisons, more in "
+            f"{more}, no difference shown in {len(rows) - less - more}"
+        )
+    return "At matched erasure, in the others' " + "; in their ".join(found) + "."

@@ -1,0 +1,44 @@
+"""`table.md`: every table of a run, one under the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.records import ResultTable
+from neuronlens.report.render.markdown import to_markdown
+from neuronlens.report.table import Table
+from neuronlens.report.tables.cells import means_table, operating_table, skipped_table
+from neuronlens.report.tables.comparison import comparison_table, verdict
+from neuronlens.report.tables.general import general_table
+from neuronlens.report.tables.methods import methods_table
+
+
+def markdown(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> str:
+    """Return the unedited model's figures and every table of a run.
+
+    Args:
+        tau: the configured one, at which the verdict is given.
+        bootstrap: the run's.
+    """
+    base = table.base
+    first = (
+        f"# Results\n\nUnedited model: accuracy {base['accuracy']:.3f}, gold confidence {base['confidence']:.3f} over "
+        f"{base['n']:.0f} test samples of {base['concepts']:.0f} concepts.\n"
+    )
+    return "\n".join([first, *map(to_markdown, tables(table, tau, bootstrap))])
+
+
+def tables(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Iterator[Table]:
+    """Give the tables of a run in reading order: the comparison at every tau first, those without a row left out."""
+    comparison = comparison_table(table.comparison.to_dict("records"), bootstrap)
+    yield replace(comparison, caption=f"{verdict(table, tau)}\n\n{comparison.caption}")
+    yield methods_table(table.methods, bootstrap)
+    if len(table.operating_points):
+        yield operating_table(table.operating_points)
+    yield means_table(table.rows)
+    if table.rows["skipped"].notna().any():
+        yield skipped_table(table.rows)
+    if table.general is not None and len(table.general):
+        yield general_table(table.general, bootstrap)

@@ -1,0 +1,59 @@
+"""Every method at matched erasure, best first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from neuronlens.measures import naming
+from neuronlens.measures.columns import COLLATERAL, COST
+from neuronlens.measures.comparison import plain_mask
+from neuronlens.measures.intervals import Bootstrap, Estimate
+from neuronlens.report.table import Column, Table, frame_of
+
+CAPTION = (
+    "Means over the concepts in which the method reaches that erasure; differences are paired with the plain neuron mask "
+    "(zero) over the concepts that both reach. Methods that reach it in fewer than half of the concepts stand last."
+)
+AT = ["layers", "site", "level"]
+"""Methods are ranked within these."""
+
+
+def methods_table(methods: pd.DataFrame, bootstrap: Bootstrap) -> Table:
+    """Return the methods as a table, in the order of their own frame (`rank_methods`)."""
+    apart = ["layers", *naming.setting_apart(methods)]
+    columns = (
+        Column("method", "method"),
+        Column("level", "erased", format=".0%"),
+        Column("reached", "reached by", align="right"),
+        *(Column(name, naming.measure(name, short=True), format=".3f") for name in COLLATERAL),
+        Column(
+            "difference",
+            bootstrap.heading(f"{naming.measure(COST, short=True)} - mask"),
+            format="+.3f",
+            interval=True,
+        ),
+        Column("wins", "wins", align="right"),
+    )
+    lines = [_line(row) | {"method": naming.method(row, apart)} for row in methods.to_dict("records")]
+    frame = frame_of(lines, columns, *AT)
+    return Table("methods", "Every method at matched erasure, best first", CAPTION, frame, columns)
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    line = {name: row[name] for name in (*AT, *COLLATERAL)}
+    line["reached"] = f"{row['reached_range']} of {row['concepts']}"
+    if row["n_concepts"]:
+        line |= Estimate(*(row[f"{COST}_{end}"] for end in ("difference", "low", "high"))).columns("difference")
+        line["wins"] = f"{row[f'{COST}_wins']} of {row['n_concepts']}"
+    return line
+
+
+def best_methods_table(methods: pd.DataFrame, bootstrap: Bootstrap, best: int = 6) -> Table:
+    """Return, for each place and level, the best methods and the plain neuron mask, for a terminal."""
+    place = methods.groupby(AT, sort=False).cumcount()
+    shown = methods_table(methods[(place < best) | plain_mask(methods)], bootstrap)
+    title = "Where each method erases the same share of a concept: what it costs the others, best first"
+    return replace(shown, title=title, ruled=tuple(AT))

@@ -1,0 +1,35 @@
+"""`summary.json`: the numbers that runs are sorted by, under keys that never change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from neuronlens.measures import naming
+from neuronlens.measures.columns import DROPS
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.records import ResultTable
+from neuronlens.report.tables.comparison import headline, verdict
+from neuronlens.report.tables.general import general_means
+
+FIGURES = ("range", "neuron", "difference", "low", "high", "wins")
+
+
+def summarise(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return the unedited model, the comparison at the configured tau by method, level and measure, general ability."""
+    general = [] if table.general is None else general_means(table.general, bootstrap).to_dict("records")
+    return {
+        "base": dict(table.base),
+        "cells_per_concept": len(table.rows) // int(table.base["concepts"]) - 1,
+        "skipped": int(table.rows["skipped"].notna().sum()),
+        "verdict": verdict(table, tau),
+        "matched_erasure": {
+            f"{naming.place(row)}/{naming.method_path(row)}/{row['level']:g}/{naming.measure(measure, short=True)}": {
+                figure: row[f"{measure}_{figure}"] for figure in FIGURES
+            }
+            for row in headline(table, tau)
+            for measure in DROPS
+        },
+        "general": [{name: None if pd.isna(value) else value for name, value in row.items()} for row in general],
+    }

@@ -1,0 +1,47 @@
+"""What a result rests on besides its config: versions, revision, machine, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TypedDict
+
+LIBRARIES = ("torch", "transformers", "pytorch-lightning", "scikit-learn", "numpy", "datasets", "hydra-core", "wandb")
+
+
+class Provenance(TypedDict):
+    """Fields of a manifest that describe the process rather than the run."""
+
+    versions: dict[str, str]
+    git_revision: str | None
+    machine: str
+    command: tuple[str, ...]
+
+
+def provenance() -> Provenance:
+    """Return the versions, the git revision, the machine and the command line of this process."""
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            versions[library] = "not installed"
+    return {
+        "versions": versions,
+        "git_revision": _git_revision(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "command": tuple(sys.argv),
+    }
+
+
+def _git_revision() -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,65 @@
+"""Writes and reads the tables of a run folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from neuronlens.errors import OutputError
+from neuronlens.measures.columns import RESULTS
+from neuronlens.records import ResultTable
+from neuronlens.storage.files import write_atomically, write_json
+
+
+def write_table(folder: Path, name: str, table: pd.DataFrame) -> None:
+    """Write a table as `<name>.parquet`."""
+    write_atomically(folder / f"{name}.parquet", table.to_parquet(index=False))
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame | None:
+    """Return the table of `<name>.parquet`, or None where the run has none."""
+    path = folder / f"{name}.parquet"
+    return pd.read_parquet(path) if path.is_file() else None
+
+
+def _completed(folder: Path, name: str) -> pd.DataFrame | None:
+    """Return a table with the columns of today's results, null where an older version did not write them."""
+    found = read_table(folder, name)
+    return None if found is None else RESULTS.completed(found)
+
+
+def write_results(folder: Path, table: ResultTable) -> None:
+    """Write every table of the results as parquet, the rows as CSV too, and the unedited model's means."""
+    write_table(folder, "results", table.rows)
+    write_atomically(folder / "results.csv", table.rows.to_csv(index=False).encode())
+    write_table(folder, "matched", table.matched)
+    write_table(folder, "comparison", table.comparison)
+    write_table(folder, "methods", table.methods)
+    if len(table.operating_points):
+        write_table(folder, "operating_points", table.operating_points)
+    if table.general is not None:
+        write_table(folder, "general", table.general)
+    write_json(folder / "base.json", table.base)
+
+
+def read_results(folder: Path) -> ResultTable:
+    """Return the tables of a finished run.
+
+    Raises:
+        OutputError: not a run folder, or not finished.
+    """
+    try:
+        base = json.loads((folder / "base.json").read_text())
+        always = [
+            RESULTS.completed(pd.read_parquet(folder / f"{name}.parquet"))
+            for name in ("results", "matched", "comparison", "methods")
+        ]
+        points, general = _completed(folder, "operating_points"), _completed(folder, "general")
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"'{folder}' is not the folder of a finished run: {error}. Expected results.parquet and base.json in it."
+        ) from error
+    rows, matched, comparison, methods = always
+    return ResultTable(rows, matched, comparison, methods, pd.DataFrame() if points is None else points, base, general)

@@ -1,0 +1,51 @@
+"""What an exact Gaussian gives, against fits and tests of drawn samples with SciPy, one at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from neuronlens.ranges.diagnostics.exact_normal import exact_normal
+
+FIT, TEST = 30, 40
+
+
+def drawn(generator: np.random.Generator, draws: int) -> np.ndarray:
+    """Return statistic, |skewness| and |excess kurtosis| of Gaussians of any mean and deviation `[draw, 3]`."""
+    found = []
+    for _ in range(draws):
+        mean, std = generator.uniform(-5, 5), generator.uniform(0.1, 9)
+        fit, test = generator.normal(mean, std, FIT), generator.normal(mean, std, TEST)
+        statistic = stats.kstest(test, "norm", args=(fit.mean(), fit.std())).statistic
+        found.append((statistic, abs(stats.skew(test)), abs(stats.kurtosis(test))))
+    return np.array(found)
+
+
+def test_the_simulated_law_is_that_of_fits_and_tests_of_any_gaussian(generator: np.random.Generator) -> None:
+    law, found = exact_normal(FIT, TEST), drawn(generator, 2000)
+    assert stats.ks_2samp(law.ks_statistics, found[:, 0]).pvalue > 0.01
+    assert law.skewness == pytest.approx(found[:, 1].mean(), rel=0.05)
+    assert law.excess_kurtosis == pytest.approx(found[:, 2].mean(), rel=0.05)
+    rejected = np.mean(law.p(found[:, 0]) < 0.05)
+    assert 0.03 < rejected < 0.07
+    tabled = np.mean(stats.kstwo.sf(found[:, 0], TEST) < 0.05)
+    assert tabled > 2 * rejected, "the error of the fit is what the tabled law leaves out"
+
+
+def test_p_is_a_share_of_draws_never_zero_and_falls() -> None:
+    law = exact_normal(FIT, TEST)
+    p = law.p(np.array([0.0, 0.1, 0.2, 1.0, np.nan]))
+    assert p[0] == 1.0
+    assert (np.diff(p[:4]) < 0).all()
+    assert p[3] == pytest.approx(1 / (len(law.ks_statistics) + 1))
+    assert np.isnan(p[4])
+    by_hand = (1 + np.sum(law.ks_statistics >= 0.2)) / (1 + len(law.ks_statistics))
+    assert p[2] == pytest.approx(by_hand)
+
+
+def test_draws_in_parts_are_as_many_and_the_same_each_time() -> None:
+    law = exact_normal(5, 3000, draws=1500)  # more values than are held at once
+    assert law.ks_statistics.shape == (1500,)
+    exact_normal.cache_clear()
+    assert (exact_normal(5, 3000, draws=1500).ks_statistics == law.ks_statistics).all()
