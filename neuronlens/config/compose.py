@@ -128,7 +128,7 @@ def _checked(config: Config, folders: Sequence[Path] = (), choices: Mapping[str,
     """Return the config with its parts, or refuse everything that is wrong with it at once."""
     whole, wrong = filled(config, folders, choices)
     try:
-        keep_option(whole)
+        keep_option(whole, folders)
         head_option(whole.model)
     except ConfigError as error:
         wrong.append(("model.head", str(error)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,41 +59,41 @@ def head_option(model: ModelConfig) -> HeadOption:
     return HeadOption(model.head, target, prompted, node)
 
 
-def keep_option(config: Config) -> None:
+def keep_option(config: Config, folders: Sequence[Path] = ()) -> None:
     """Put the option into the config where it is none of the package's, so that a restored run finds it again."""
     name, kept = config.model.head, config.model.head_options
-    file = _file(name)
+    file = _file(name, folders)
     if name not in kept and file is not None and file.parent.parent != config_dir():
-        config.model.head_options = {**kept, name: _resolved(name, plain(config))}
+        config.model.head_options = {**kept, name: _resolved(name, plain(config), folders)}
 
 
-def declared(name: str) -> Mapping[str, Any]:
+def declared(name: str, folders: Sequence[Path] = ()) -> Mapping[str, Any]:
     """Return the keys of a head's option as they are written; none where there is no such option."""
-    file = _file(name)
+    file = _file(name, folders)
     found = OmegaConf.to_container(OmegaConf.load(file)) if file is not None else {}
     assert isinstance(found, dict), "an option's YAML is a mapping"
     return {str(key): value for key, value in found.items()}
 
 
-def _file(name: str) -> Path | None:
+def _file(name: str, folders: Sequence[Path] = ()) -> Path | None:
     """Return the YAML file of a head's option, ours or one in a folder given by Hydra's `--config-dir`; None where there is none.
 
     Such a folder is searched while Hydra composes a config or runs a job.
     """
-    folders = [config_dir()]
+    searched = [config_dir(), *folders]
     hydra = GlobalHydra.instance()
     if hydra.is_initialized():
         sources = hydra.config_loader().get_search_path().get_path()
-        folders += [
+        searched += [
             Path(source.path.removeprefix("file://")) for source in sources if source.path.startswith("file://")
         ]
-    files = (folder / "head" / f"{name}.yaml" for folder in folders)
+    files = (folder / "head" / f"{name}.yaml" for folder in searched)
     return next((file for file in files if file.is_file()), None)
 
 
-def _resolved(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _resolved(name: str, values: Mapping[str, Any], folders: Sequence[Path] = ()) -> dict[str, Any]:
     """Return an option's keys, its references resolved against `values`."""
-    keys = declared(name)
+    keys = declared(name, folders)
     if not keys:
         raise ConfigError(unknown("model.head", name, option_names("head")))
     root = OmegaConf.create({**plain(values), "option": keys})
