@@ -29,6 +29,9 @@ class _Recording:
         self.kept[layer] = keys, values
         return keys, values
 
+    def get_seq_length(self, layer: int = 0) -> int:
+        return 0
+
 
 class _Prefixed:
     """A cache that puts the prompt's keys and values before those of each forward, and keeps nothing."""
@@ -39,6 +42,9 @@ class _Prefixed:
     def update(self, keys: Tensor, values: Tensor, layer: int, *rest: Any, **named: Any) -> tuple[Tensor, Tensor]:
         before = self.kept[layer]
         return torch.cat([before[0], keys], dim=-2), torch.cat([before[1], values], dim=-2)
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        return max((keys.shape[-2] for keys, _ in self.kept.values()), default=0)
 
 
 @dataclass(frozen=True)

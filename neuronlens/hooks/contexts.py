@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neuronlens.config.schema import RECORD_POSITIONS, TOKEN_POSITIONS
 from neuronlens.errors import SiteError, unknown
-from neuronlens.hooks.blocks import blocks_of, tensor_in
+from neuronlens.hooks.blocks import blocks_of, found_blocks, tensor_in
 from neuronlens.hooks.forwards import Forward, Running, kept_through_checkpoints, refuse_unread_end
 from neuronlens.hooks.generation import by_name, generate_calls
 from neuronlens.hooks.masks import EDITED, read_index
@@ -138,12 +138,20 @@ def edited(
         call = handles.enter_context(generate_calls(own))
 
         def look(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            running.depth += 1
+            if running.depth > 1:
+                return
             given: dict[str, Any] = {"prompt": prompt, "attended": attended, "positions": positions}
             running.forward = Forward.of(module, arguments, named, call(), **given)
             if positions == "last" and attended is None and running.forward.call is None:
                 refuse_unread_end(own, by_name(module.forward, arguments, named))
 
-        handles.callback(body_of(model).register_forward_pre_hook(_Hook(look), with_kwargs=True).remove)
+        def leave(module: nn.Module, arguments: Any, output: Any) -> None:
+            running.depth = max(0, running.depth - 1)
+
+        for module in _around(model):
+            handles.callback(module.register_forward_pre_hook(_Hook(look), with_kwargs=True).remove)
+            handles.callback(module.register_forward_hook(_Hook(leave), always_call=True).remove)
         for site, point in points.items():
             handles.enter_context(_hooked(site, point, change(edits[site]), running, seen, order=1))
         yield model
@@ -202,11 +210,19 @@ def _watched(
     with ExitStack() as handles:
         handles.enter_context(run_eagerly(model, bare(model), body, *blocks))
         handles.enter_context(kept_through_checkpoints(inside, running, needed=edits))
-        handles.callback(body.register_forward_hook(_Hook(count)).remove)
+        handles.callback(_around(model)[-1].register_forward_hook(_Hook(count)).remove)
         yield seen, handles
     silent = [str(site) for site, times in seen.items() if forwards[0] and not times]
     if silent:
         raise SiteError(f"The model ran and {', '.join(silent)} never fired. Next: neuronlens doctor.")
+
+
+def _around(model: nn.Module) -> list[nn.Module]:
+    """Return the modules around the list of blocks, the body first: a head may go around the outer ones."""
+    found = [body_of(model)]
+    for name in found_blocks(model).path.split(".")[:-1]:
+        found.append(found[-1].get_submodule(name))
+    return found
 
 
 class _Hook:

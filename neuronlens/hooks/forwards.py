@@ -111,6 +111,7 @@ class Running(threading.local):
 
     Attributes:
         forward: None before the body was entered.
+        depth: how many of the modules around the blocks this thread is in.
         shapes: rows and positions of each block's hidden states, by the block's id.
         again: whether a forward runs once more for its gradients.
     """
@@ -118,6 +119,7 @@ class Running(threading.local):
     def __init__(self) -> None:
         """Start outside of any forward."""
         self.forward: Forward | None = None
+        self.depth = 0
         self.shapes: dict[int, tuple[int, int]] = {}
         self.again = False
 

@@ -23,6 +23,14 @@ ROWS, WIDTH = 2, 7
 _ONE_AT_A_TIME = threading.RLock()
 
 
+class _Thread(threading.local):
+    probing = False
+
+
+THREAD = _Thread()
+"""Whether this thread runs a model on made-up tokens: then nothing in it stands in for anything."""
+
+
 def once_per_model(
     part: Callable[[nn.Module], nn.Module],
 ) -> Callable[[Callable[[nn.Module], T]], Callable[[nn.Module], T]]:
@@ -75,6 +83,7 @@ def unwatched(body: nn.Module) -> Iterator[None]:
         stack.enter_context(_ONE_AT_A_TIME)
         stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         stack.enter_context(torch.no_grad())
+        before, THREAD.probing = THREAD.probing, True
         try:
             for module, _, _ in hooks:
                 module._forward_hooks, module._forward_pre_hooks = OrderedDict(), OrderedDict()
@@ -82,8 +91,9 @@ def unwatched(body: nn.Module) -> Iterator[None]:
                 module.training = False
             yield
         finally:
-            for module, after, before in hooks:
-                module._forward_hooks, module._forward_pre_hooks = after, before
+            THREAD.probing = before
+            for module, own, own_pre in hooks:
+                module._forward_hooks, module._forward_pre_hooks = own, own_pre
             for module, instead in replaced:
                 module._compiled_call_impl = instead
             for module in training:
