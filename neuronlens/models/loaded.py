@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.heads import head_option
 from neuronlens.config.parts import build
 from neuronlens.config.schema import ModelConfig
+from neuronlens.hooks.admission import Paths
 from neuronlens.hooks.reads import position_read
 from neuronlens.models.heads.base import Head, Labels
 from neuronlens.models.source import ModelSource
@@ -33,6 +34,7 @@ class LoadedModel:
         fingerprint: of weights, tokenizer, prompt and options.
         prompt: makes prompts of texts for a language model; None where the text alone is read.
         concepts: in the order of the head's log-probabilities.
+        paths: which fast paths give this model's own numbers; all of them until admission says otherwise.
     """
 
     name: str
@@ -46,6 +48,7 @@ class LoadedModel:
     folder: str | None = None
     prompt: PromptBuilder | None = None
     concepts: tuple[str, ...] = ()
+    paths: Paths = field(default_factory=Paths)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text as the model reads it, prompt included, at most `max_length` of them."""

@@ -15,7 +15,6 @@ from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted, fit_site, shuffled_labels
 from neuronlens.errors import ActivationError
-from neuronlens.hooks.replay import starts_at
 from neuronlens.hooks.resolver import blocks_of
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, IntArray, Knobs, Site
@@ -94,7 +93,11 @@ def sweep_group(
     cells = [cell for cell in every if cell not in skipped]
     neurons = {cell: sum(builder.edited_neurons(cell) for builder in plain.values()) for cell in every}
     choose = config.evaluation.select != "none" and splits.select is not None
-    limit = config.evaluation.samples_below_last if starts_at(sites[0]) < len(blocks_of(loaded.model)) - 1 else None
+    limit = (
+        config.evaluation.samples_below_last
+        if loaded.paths.start_of(sites[0]) < len(blocks_of(loaded.model)) - 1
+        else None
+    )
     samples = first_samples(splits.test.activations[sites[0]].labels, limit)
     return SiteSweep(
         sites=sites,
@@ -160,7 +163,7 @@ def _fit_incrementally(
     first: EditBuilder,
     splits: Splits,
 ) -> tuple[dict[Site, BuildsEdits], dict[Cell, str]]:
-    start = starts_at(sites[0])
+    start = loaded.paths.start_of(sites[0])
     options = {"edit_positions": config.intervention.edit_positions}
     budget = config.evaluation.tokens_per_forward
     correct = config.evaluation.fit_on == "correct"
@@ -214,7 +217,7 @@ def _outcomes(
     assert split.log_probabilities is not None, "every split that is swept is run to the head"
     assert split.prediction is not None
     sites = list(builders)
-    states, labels = split.states[starts_at(sites[0])], split.activations[sites[0]].labels
+    states, labels = split.states[loaded.paths.start_of(sites[0])], split.activations[sites[0]].labels
     base, prediction = split.log_probabilities, split.prediction
     if samples is not None and len(samples) < len(labels):
         states, labels = states.of_samples(samples), labels[samples]
