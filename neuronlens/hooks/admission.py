@@ -149,11 +149,12 @@ def admit(
     if reads != "mean" and not trial.speaks:
         step = "a tokenizer whose pad token is not its end token, or another model.record_position."
         insist(f"the head reads the position '{reads}'", trial.head_reads(), step)
+    step = f"model.record_position={reads}, intervention.edit_positions=all, or an earlier layer."
     for start in sorted({starts_at(site) for site in some}):
         keep(f"identity replay from block {start}", trial.identity(start), "replays")
     for site in some:
         if positions != "generated" or "segment" in inputs:
-            insist(f"an edit at {site} reaches the logits", trial.reaches(site), "intervention.edit_positions=all.")
+            insist(f"an edit at {site} reaches the logits", trial.reaches(site), step)
         if paths.replays:
             keep(f"an edit at {site} is the same in a replay", trial.edit_replayed(site), "replays")
     if paths.replays and any(starts_at(site) == trial.last for site in sites):

@@ -94,7 +94,9 @@ class Trial:
     def reaches(self, site: Site) -> Outcome:
         """Return whether an edit at the positions that are edited moves the logits of some sample."""
         moved = self._difference(self._hooked(site))
-        return moved > self.noise, f"moves a log-probability by {moved:.2g} at '{self.positions}'"
+        if moved <= self.noise:
+            return False, f"an edit at position '{self.positions}' cannot reach the head, which reads '{self.reads}'"
+        return True, f"moves a log-probability by {moved:.2g} at '{self.positions}'"
 
     def edit_replayed(self, site: Site) -> Outcome:
         """Return whether an edit gives the same in a replay as in a forward with a hook, to the last bit."""

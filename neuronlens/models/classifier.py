@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from neuronlens.config.heads import head_option
 from neuronlens.config.schema import ModelConfig
 from neuronlens.errors import ModelError
 from neuronlens.models.checkpoint import read_checkpoint, read_tokenizer, refuse_missing
@@ -31,7 +32,8 @@ def classifier(config: ModelConfig, source: ModelSource, concepts: Sequence[str]
     step = "model.finetune.blocks=2 to train them, or a checkpoint that holds them."
     refuse_missing(config, missing, step)
     labels = model_labels(model.config.id2label)
-    refuse_other_tasks(model.config, config.name)
+    if head_option(config).target.startswith("neuronlens."):  # a head of one's own knows what its logits are
+        refuse_other_tasks(model.config, config.name)
     if concepts is not None:
         refuse_other_labels(labels, concepts, config.name)
     return loaded_model(config, source, model, read_tokenizer(config, source, model), labels)
@@ -50,7 +52,7 @@ def untrained_classifier(config: ModelConfig, source: ModelSource, concepts: Seq
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.finetune.seed)
         model, missing = read_checkpoint(
-            config, source, AutoModelForSequenceClassification, ignore_mismatched_sizes=True, **labels
+            config, source, AutoModelForSequenceClassification, to_train=True, ignore_mismatched_sizes=True, **labels
         )
     model.config.problem_type = None  # what it was trained for before
     body = [name for name in missing if name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from neuronlens.config.schema import ModelConfig
 from neuronlens.data.wheels import sha256_of, wheel_files
 from neuronlens.errors import ModelError
 from neuronlens.hooks.blocks import layer_count
+from neuronlens.models.adapter import Adapter, adapter_in, adapter_on_hub
 from neuronlens.models.gguf import dequantised
 from neuronlens.storage.cache import Store
 
@@ -26,7 +27,7 @@ class ModelSource:
         location: folder or hub id, as `from_pretrained` takes it.
         identity: what its fingerprint rests on: wheel checksum, hub revision, or the hash of the folder's files.
         model_type, layer_count, width: from its config; width is the residual stream's, in neurons.
-        folder: None for a hub id.
+        folder: of the config's model, or of its adapter; None for a hub id.
         is_encoder: whether it reads texts in both directions, as a masked language model does.
     """
 
@@ -37,6 +38,18 @@ class ModelSource:
     width: int
     folder: str | None
     is_encoder: bool = False
+    adapter: Adapter | None = None
+
+    @property
+    def revision(self) -> bool:
+        """Whether the config's revision is that of the model's files."""
+        return self.folder is None and self.adapter is None
+
+    @property
+    def words(self) -> str:
+        """Where the tokenizer is: beside the adapter, if it was saved there, or beside the model."""
+        own = self.adapter is not None and (Path(self.adapter.location) / "tokenizer_config.json").is_file()
+        return self.adapter.location if own and self.adapter is not None else self.location
 
 
 def locate(config: ModelConfig, store: Store) -> ModelSource:
@@ -50,6 +63,9 @@ def locate(config: ModelConfig, store: Store) -> ModelSource:
         folder = Path(config.path)
         if config.gguf:
             return _from_gguf(config, folder / config.gguf, {}, store)
+        adapter = adapter_in(folder)
+        if adapter is not None:
+            return _adapted(adapter, config, {"files": _hashes(folder)}, str(folder))
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"model.path '{folder}' holds no config.json. Expected a folder written by save_pretrained."
@@ -70,7 +86,13 @@ def locate(config: ModelConfig, store: Store) -> ModelSource:
     if config.gguf:
         raise ModelError("model.gguf names a file, but neither model.path nor model.wheel says where. Next: set one.")
     if config.hub:
-        return _describe(config.hub, config, None, None)
+        try:
+            return _describe(config.hub, config, None, None)
+        except ModelError:
+            adapter = adapter_on_hub(config.hub, config.revision)
+            if adapter is None:
+                raise
+            return _adapted(adapter, config, {"hub": config.hub, "revision": config.revision}, None)
     raise ModelError(f"Model '{config.name}' names no source. Expected one of model.path, model.wheel, model.hub.")
 
 
@@ -80,6 +102,16 @@ def _from_gguf(config: ModelConfig, file: Path, identity: Mapping[str, Any], sto
         raise ModelError(f"model.gguf '{file}' is not there. GGUF files in its folder: {near}.")
     folder, known = dequantised(file, identity or {"gguf": sha256_of(file)}, store)
     return _describe(str(folder), config, known, str(folder))
+
+
+def _adapted(adapter: Adapter, config: ModelConfig, identity: dict[str, Any], folder: str | None) -> ModelSource:
+    """Return the source of a base model under an adapter."""
+    base = Path(adapter.base)
+    known: dict[str, Any] | None = {"files": _hashes(base)} if base.is_dir() else None
+    described = _describe(adapter.base, replace(config, revision=None), known, str(base) if base.is_dir() else None)
+    return replace(
+        described, folder=folder, adapter=adapter, identity={"base": described.identity, "adapter": identity}
+    )
 
 
 def _describe(location: str, config: ModelConfig, identity: dict[str, Any] | None, folder: str | None) -> ModelSource:
