@@ -60,6 +60,8 @@ class Trial:
             with capture(self.model, [Site(layer)]) as recorded:
                 self.logits(self.inputs)
             self._states[layer] = recorded[Site(layer)]
+            # What a block keeps of one forward to itself must not help a replay of another.
+            self.logits({name: tensor.roll(1, 0) for name, tensor in self.inputs.items()})
         return self._states[layer]
 
     @cached_property
@@ -92,11 +94,11 @@ class Trial:
         return tried(lambda: self._same(self._replayed(layer, self.states(layer))))
 
     def reaches(self, site: Site) -> Outcome:
-        """Return whether an edit at the positions that are edited moves the logits of some sample."""
-        moved = self._difference(self._hooked(site))
+        """Return whether an edit at the positions that are edited moves the logits of every sample."""
+        moved = float((self._hooked(site) - self.plain).abs().flatten(1).amax(1).min())
         if moved <= self.noise:
             return False, f"an edit at position '{self.positions}' cannot reach the head, which reads '{self.reads}'"
-        return True, f"moves a log-probability by {moved:.2g} at '{self.positions}'"
+        return True, f"moves each sample's log-probabilities by {moved:.2g} at least, at '{self.positions}'"
 
     def edit_replayed(self, site: Site) -> Outcome:
         """Return whether an edit gives the same in a replay as in a forward with a hook, to the last bit."""

@@ -84,7 +84,7 @@ def test_the_folder_of_an_adapter_runs_and_equals_the_merged_model(
     assert len(ours)
     numbers = [name for name in ours if ours[name].dtype == float]
     np.testing.assert_allclose(ours[numbers], merged[numbers], atol=1e-5)
-    assert ours["delta_confidence"].abs().max() > 0.05 if "delta_confidence" in ours else True
+    assert ours["concept_confidence_drop"].abs().max() > 0.05
     admission = json.loads((tmp_path / "adapter" / "run" / "manifest.json").read_text())["admission"]
     assert admission["paths"]["replays"]
     assert all(check["passed"] for check in admission["checks"])
