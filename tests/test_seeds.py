@@ -56,7 +56,7 @@ def test_hypothesis_and_the_generators_follow_the_global_seed(tmp_path: Path) ->
 
     def run(seed: int) -> list[Any]:
         command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "tests.seeds", "-p", "no:cacheprovider", "."]
-        environment = {**os.environ, "NEURONLENS_TEST_SEED": str(seed), "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "NEURONLENS_TEST_SEED": str(seed), "PYTHONPATH": str(ROOT), "CI": "true"}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         line = next(line for line in done.stdout.splitlines() if "DRAWN" in line)

@@ -38,7 +38,7 @@ def at_erasure(drops: FloatArray, collateral: FloatArray, wanted: float) -> Floa
 def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the edited, evaluated rows with their `dose` and, in the dose's own columns, null: methods are then equal.
 
-    The dose is the number of neurons where a method was swept over it, and strength then tells methods apart; else it is
+    The dose is the number of neurons where a method was swept over it, and strength is then part of the method; else it is
     the strength. An edit that mixes neurons touches all of them, so it always has strength for its dose.
     """
     edited = RESULTS.completed(rows[(rows["edit"] != "none") & rows["skipped"].isna()]).copy()

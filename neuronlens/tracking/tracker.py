@@ -35,7 +35,7 @@ class Tracker:
 
         Args:
             folder: the run's; what is written here goes below it.
-            warn: tells the reader of the console when a place fails.
+            warn: prints a warning when a place fails.
             job: which one of a multirun the run is.
         """
         self.config, self.folder, self.warn = config, folder, warn
@@ -95,7 +95,7 @@ class Tracker:
         """Record how long a stage took."""
         step = Step("stage", self._stage, {f"timing/{word(name)}_s": seconds})
         self._stage += 1
-        self._tell(lambda place: place.log_step(step))
+        self._each(lambda place: place.log_step(step))
 
     def log_results(self, table: ResultTable, manifest: Manifest) -> None:
         """Record what came of the run: numbers, tables, charts, figures and files, all read from the finished folder."""
@@ -112,13 +112,13 @@ class Tracker:
         if table.general is not None:
             named["general"] = table.general
         for step in steps_along_the_dose(means):
-            self._tell(lambda place, step=step: place.log_step(step))  # type: ignore[misc]
-        self._tell(lambda place: place.log_flat(values))
-        self._tell(lambda place: place.log_tables(named, means))
+            self._each(lambda place, step=step: place.log_step(step))  # type: ignore[misc]
+        self._each(lambda place: place.log_flat(values))
+        self._each(lambda place: place.log_tables(named, means))
         figures, page = sorted(self.folder.figures.glob("*.png")), self.folder.path / "report.html"
-        self._tell(lambda place: place.log_figures(figures, page if page.is_file() else None))
+        self._each(lambda place: place.log_figures(figures, page if page.is_file() else None))
         bundles = self._bundles(manifest)
-        self._tell(lambda place: place.log_files(bundles))
+        self._each(lambda place: place.log_files(bundles))
 
     def _bundles(self, manifest: Manifest) -> list[Bundle]:
         """Return the files worth keeping, with what they were made from."""
@@ -138,7 +138,7 @@ class Tracker:
             Bundle("results", there(RESULTS) + page, made_from),
         ]
 
-    def _tell(self, what: Callable[[Destination], None]) -> None:
+    def _each(self, what: Callable[[Destination], None]) -> None:
         for name, destination in list(self._followed):
             try:
                 what(destination)

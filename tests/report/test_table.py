@@ -7,14 +7,18 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from neuronlens.errors import ConfigError, OutputError
+from neuronlens.report.cells import rules, texts
+from neuronlens.report.render.console import to_console
 from neuronlens.report.render.csv import to_csv
 from neuronlens.report.render.files import write_table
 from neuronlens.report.render.latex import to_latex
@@ -54,8 +58,8 @@ def main_table() -> Table:
     )
 
 
-def one_column(values: list[object], **layout: str) -> Table:
-    return Table("one", "One", "", pd.DataFrame({"x": values}), (Column("x", "X", **layout),))  # type: ignore[arg-type]
+def one_column(values: list[object], heading: str = "X", **layout: str) -> Table:
+    return Table("one", "One", "", pd.DataFrame({"x": values}), (Column("x", heading, **layout),))  # type: ignore[arg-type]
 
 
 def split_row(line: str) -> list[str]:
@@ -252,3 +256,43 @@ def test_a_wide_or_long_table_is_set_to_fit_and_loses_no_row(tmp_path: Path) -> 
     assert text.count(r"\begin{table}") == text.count(r"\bottomrule") == 3
     shown = [line.split("&")[0].strip() for line in text.splitlines() if line.count("&") == 11 and "words" not in line]
     assert shown == [f"{value:.3f}" for value in frame["c0"]]
+
+
+def console_text(table: Table, **more: Any) -> list[str]:
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(to_console(table, **more))
+    return capture.get().splitlines()
+
+
+def test_a_terminal_gets_the_same_text_with_groups_printed_once_and_rules_between_models() -> None:
+    table = main_table()
+    lines = console_text(table)
+    assert lines[0].strip() == table.title
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    shown = [row for row in rows if any(re.search(r"%$", cell) for cell in row)]
+    _, expected = texts(table)
+    assert [[row[0], row[3]] for row in shown] == [[row[0], row[3]] for row in expected]
+    assert sum(line.startswith("├") for line in lines) == 1
+    assert rules(table) == [False, False, False, True]
+    assert console_text(table, most=1, rest="main-table.md")[-1].strip() == "3 more in main-table.md"
+
+
+def test_a_null_shows_the_text_that_stands_in_for_it_and_styles_change_no_text() -> None:
+    frame = pd.DataFrame({"x": [1.0, np.nan, np.nan], "why": [None, "never reached", None], "ok": ["yes", "NO", "NO"]})
+    columns = (Column("x", "X", format=".1f", otherwise="why"), Column("ok", "ok", align="right", styles={"NO": "red"}))
+    table = Table("nulls", "T", "First.\n\nSecond *paragraph*.", frame, columns, ruled=("ok",))
+    assert texts(table) == (["X", "ok"], [["1.0", "yes"], ["never reached", "NO"], ["-", "NO"]])
+    assert rules(table) == [False, True, False]
+    assert to_latex(table).count(r"\midrule") == 2
+    assert "never reached & NO" in to_latex(table)
+    text = to_markdown(table)
+    assert "\n\nFirst.\n\nSecond \\*paragraph\\*.\n\n| X | ok |\n|---:|---:|\n" in text
+    (styled,) = [cell for cell in to_console(table).columns[1].cells if str(cell) == "NO"][:1]
+    assert styled.style == "red"
+
+
+def test_brackets_are_escaped_where_they_could_be_a_link_only() -> None:
+    assert "| difference [95 %] |" in to_markdown(one_column([1.0], heading="difference [95 %]"))
+    for text in ("[a](http://b)", "[a][b]", "[a]: b", "![a]", "[^1]"):
+        assert "[" not in to_markdown(one_column([text])).replace("\\[", ""), text

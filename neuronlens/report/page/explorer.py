@@ -44,7 +44,7 @@ def explorer_data(folder: RunFolder, left_out: list[str]) -> Json:
     if not names:
         return {"sites": [], "samples": {"label": [], "text": []}}
     plan = _plan(names, scores, shown)
-    _tell(plan, names, shown, left_out)
+    _name_the_rest(plan, names, shown, left_out)
     rows = _kept_rows(shown[f"{names[0]}/labels"], plan["samples"])
     sites = [_site(name, scores, ranges, shown, about, plan["neurons"], rows) for name in plan["sites"]]
     return {"sites": sites, "samples": _samples(folder, shown, names[0], about["concepts"], rows, left_out)}
@@ -83,7 +83,7 @@ def _union(places: Mapping[str, IntArray]) -> IntArray:
     return np.unique(np.concatenate([order.ravel() for order in places.values()]))
 
 
-def _tell(plan: Json, names: Sequence[str], shown: Mapping[str, NDArray[Any]], left_out: list[str]) -> None:
+def _name_the_rest(plan: Json, names: Sequence[str], shown: Mapping[str, NDArray[Any]], left_out: list[str]) -> None:
     if len(plan["sites"]) < len(names):
         missing = ", ".join(name for name in names if name not in plan["sites"])
         left_out.append(f"From the neuron explorer: the sites {missing}.")

@@ -89,7 +89,7 @@ KNOWN = SPECIAL | SYMBOLS | _greek()
 def escape(text: str) -> str:
     r"""Return text as LaTeX that shows it: ASCII only, on one line, with no command or group of its own.
 
-    Accented Latin letters, Greek and common signs are set as such; a character of another script is told by its code
+    Accented Latin letters, Greek and common signs are set as such; a character of another script is shown as its code
     point, since pdflatex has no glyph for it.
 
     >>> print(escape("50% of talk_politics & café, τ ≥ 2"))
