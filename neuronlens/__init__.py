@@ -27,8 +27,12 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.execution.machine import peak_memory_gib as peak_memory_gib
     from neuronlens.execution.trainer import make_trainer as make_trainer
     from neuronlens.execution.trainer import quiet_libraries as quiet_libraries
+    from neuronlens.hooks.admission import Admission as Admission
+    from neuronlens.hooks.admission import admit as admit
     from neuronlens.hooks.contexts import capture as capture
     from neuronlens.hooks.contexts import edited as edited
+    from neuronlens.hooks.reads import position_read as position_read
+    from neuronlens.hooks.takes import takes_positions as takes_positions
     from neuronlens.lens.lens import ConceptLens as ConceptLens
     from neuronlens.measures.columns import RESULTS as RESULTS
     from neuronlens.measures.estimates import IntervalEstimate as IntervalEstimate
@@ -41,6 +45,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.measures.intervals import Bootstrap as Bootstrap
     from neuronlens.measures.significance import holm as holm
     from neuronlens.measures.significance import sign_flip_p as sign_flip_p
+    from neuronlens.models.batches import collate as collate
     from neuronlens.models.batches import text_batches as text_batches
     from neuronlens.models.heads.base import Labels as Labels
     from neuronlens.models.heads.label_scores import LabelLogprob as LabelLogprob
@@ -90,9 +95,12 @@ _HOMES = {
     "ActivationExtractor": "neuronlens.activations.extract",
     "ActivationRanges": "neuronlens.records",
     "ActivationSet": "neuronlens.records",
+    "admit": "neuronlens.hooks.admission",
+    "Admission": "neuronlens.hooks.admission",
     "Bootstrap": "neuronlens.measures.intervals",
     "capture": "neuronlens.hooks.contexts",
     "Cell": "neuronlens.records",
+    "collate": "neuronlens.models.batches",
     "Column": "neuronlens.report.table",
     "compose": "neuronlens.config.compose",
     "ConceptDataset": "neuronlens.records",
@@ -126,6 +134,7 @@ _HOMES = {
     "NeuronRanking": "neuronlens.saliency.ranking",
     "peak_memory_gib": "neuronlens.execution.machine",
     "plain": "neuronlens.config.fingerprint",
+    "position_read": "neuronlens.hooks.reads",
     "quiet_libraries": "neuronlens.execution.trainer",
     "RESULTS": "neuronlens.measures.columns",
     "ResultTable": "neuronlens.records",
@@ -136,6 +145,7 @@ _HOMES = {
     "Store": "neuronlens.storage.cache",
     "SweepEvaluator": "neuronlens.sweep.evaluator",
     "Table": "neuronlens.report.table",
+    "takes_positions": "neuronlens.hooks.takes",
     "text_batches": "neuronlens.models.batches",
     "to_console": "neuronlens.report.render.console",
     "TrainerConfig": "neuronlens.config.schema_run",

@@ -24,7 +24,6 @@ from neuronlens.errors import ConfigError
 from neuronlens.execution.machine import peak_memory_gib
 from neuronlens.execution.stages import Stages
 from neuronlens.execution.trainer import quiet_libraries
-from neuronlens.hooks.replay import starts_at
 from neuronlens.hooks.resolver import blocks_of, resolve_layers
 from neuronlens.measures.general.rows import (
     GeneralData,
@@ -38,6 +37,7 @@ from neuronlens.measures.heldout import diagnose
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.tables import result_table
 from neuronlens.measures.unedited import correct_sets, count_correct, near_chance
+from neuronlens.models.admission import admit_run
 from neuronlens.models.finetune import finetuned
 from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
@@ -89,8 +89,11 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
             general = load_general(config.evaluation.general, store, data)
         with stages("model"):
             loaded, data = prepare_model(config, source, data, store)
-            language_model = speaker(config, source, loaded)
         groups = site_groups(config, layers)
+        with stages("admission"):
+            loaded, admission = admit_run(config, loaded, data, groups, store)
+            language_model = speaker(config, source, loaded)
+        stages.warn([f"Slower, because exact: {path}." for path in admission.slower])
         with stages("activations"):
             splits = extract_splits(config, loaded, data, groups, store)
         counts = count_correct(splits, data.concepts, bootstrap.level)
@@ -101,6 +104,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
             sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
         with stages("measures"):
             table, manifest = measure_all(config, folder, loaded, data, splits, sweeps, bootstrap)
+            manifest = replace(manifest, admission=json_types(admission))
         if language_model is not None:
             with stages("general ability"):
                 able = general_ability(config, language_model, general, data, sweeps, manifest, bootstrap)
@@ -152,21 +156,22 @@ def extract_splits(
 ) -> Splits:
     """Return one pass over each split that the run needs, with the states that its cells start from."""
     sites = [site for group in groups for site in group]
-    starts = sorted({starts_at(group[0]) for group in groups})
+    starts = sorted({loaded.paths.start_of(group[0]) for group in groups})
     incremental = config.layers.mode == "incremental"
+    whole = not loaded.paths.replays  # such a model does not stop early either
     options: dict[str, Any] = {"sites": sites, "trainer": config.trainer, "store": store}
     options["budget"] = state_budget(config.trainer, store)
     correct = config.evaluation.fit_on == "correct"
     fit = extract(
-        loaded, data, "fit", keep=starts if incremental else (), to_the_head=correct or incremental, **options
+        loaded, data, "fit", keep=starts if incremental else (), to_the_head=correct or incremental or whole, **options
     )
     chosen = config.evaluation.select != "none"
     select = None
     if needs_select(config):
         keep = starts if chosen or incremental else ()
-        select = extract(loaded, data, "select", keep=keep, to_the_head=chosen or incremental, **options)
+        select = extract(loaded, data, "select", keep=keep, to_the_head=chosen or incremental or whole, **options)
     elif len(data.rows("select")) and not incremental:
-        select = extract(loaded, data, "select", to_the_head=False, **options)  # for the gates of a ConceptLens
+        select = extract(loaded, data, "select", to_the_head=whole, **options)  # for the gates of a ConceptLens
     return Splits(fit, extract(loaded, data, "test", keep=starts, **options), select)
 
 

@@ -13,6 +13,7 @@ EXTRAS = {
     "wandb": ("wandb",),
     "tensorboard": ("tensorboard",),
     "gguf": ("gguf", "accelerate"),
+    "peft": ("peft",),
 }
 """What each extra of setup.cfg installs, by the names that are imported."""
 

@@ -148,7 +148,7 @@ class SweepEvaluator(CellForwards):
         """Prepare to evaluate `cells` on the samples behind `states`.
 
         Args:
-            states: outputs of the layer that `hooks.replay.starts_at` names for the first site.
+            states: outputs of the layer that `loaded.paths.start_of` names for the first site.
             builders: by site, in the order of the model; a cell edits all of them at once.
             base_log_probabilities, base_prediction: of the unedited model `[sample, concept]`, `[sample]`.
             edit_positions: `record`, `all`, `prompt` or `generated`.

@@ -15,7 +15,6 @@ from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted, fit_site, shuffled_labels
 from neuronlens.errors import ActivationError
-from neuronlens.hooks.replay import starts_at
 from neuronlens.hooks.resolver import blocks_of
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, IntArray, Knobs, Site
@@ -96,7 +95,7 @@ class SiteRunner:
         self.config, self.loaded, self.sites, self.splits = config, loaded, sites, splits
         fits = _with_controls(config, {site: fitted[site] for site in sites})
         self.plain = {site: _builder(config, site, splits, fits) for site in sites}
-        below = starts_at(sites[0]) < len(blocks_of(loaded.model)) - 1
+        below = loaded.paths.start_of(sites[0]) < len(blocks_of(loaded.model)) - 1
         self.limit = config.evaluation.samples_below_last if below else None
         self.samples = first_samples(splits.test.activations[sites[0]].labels, self.limit)
         self.chooses = config.evaluation.select != "none" and splits.select is not None
@@ -186,7 +185,7 @@ def _fit_incrementally(
     first: EditBuilder,
     splits: Splits,
 ) -> tuple[dict[Site, BuildsEdits], dict[Cell, str]]:
-    start = starts_at(sites[0])
+    start = loaded.paths.start_of(sites[0])
     options = {"edit_positions": config.intervention.edit_positions}
     budget = config.evaluation.tokens_per_forward
     correct = config.evaluation.fit_on == "correct"
@@ -240,7 +239,7 @@ def _outcomes(
     assert split.log_probabilities is not None, "every split that is swept is run to the head"
     assert split.prediction is not None
     sites = list(builders)
-    states, labels = split.states[starts_at(sites[0])], split.activations[sites[0]].labels
+    states, labels = split.states[loaded.paths.start_of(sites[0])], split.activations[sites[0]].labels
     base, prediction = split.log_probabilities, split.prediction
     if samples is not None and len(samples) < len(labels):
         states, labels = states.of_samples(samples), labels[samples]

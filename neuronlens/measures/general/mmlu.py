@@ -12,6 +12,7 @@ import numpy as np
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.data.questions import LETTERS, OPTION, Question, QuestionSet
 from neuronlens.errors import DataError, ModelError
+from neuronlens.hooks.takes import is_causal
 from neuronlens.measures.general.reading import (
     EditedReader,
     ReadBatches,
@@ -20,7 +21,6 @@ from neuronlens.measures.general.reading import (
     check_length,
     log_probability_among,
     read_all,
-    takes_positions,
     vocabulary_size,
 )
 from neuronlens.measures.intervals import Bootstrap, Estimate
@@ -121,7 +121,7 @@ def refuse_questions(loaded: LoadedModel, max_length: int) -> None:
     Raises:
         ModelError: no causal vocabulary head, too few positions, or answers that the tokenizer does not tell apart.
     """
-    if not takes_positions(loaded.model):
+    if not is_causal(loaded.model):
         raise ModelError(
             f"MMLU asks for the next token, and {type(loaded.model).__name__} is no causal language model. Next: "
             "evaluation.general.mmlu=false."

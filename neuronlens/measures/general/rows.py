@@ -14,7 +14,7 @@ from neuronlens.config.schema import Config
 from neuronlens.config.schema_evaluation import GeneralConfig
 from neuronlens.data.documents import DocumentSet, load_documents
 from neuronlens.data.questions import QuestionSet, load_questions
-from neuronlens.errors import ConfigError, unknown
+from neuronlens.errors import ConfigError, ModelError, unknown
 from neuronlens.measures.columns import GENERAL, RESULTS
 from neuronlens.measures.general.mmlu import Answers, answer_questions, answer_rows, refuse_questions
 from neuronlens.measures.general.perplexity import DocumentLosses, document_losses, perplexity_rows, refuse_documents
@@ -56,8 +56,14 @@ def check_model(config: GeneralConfig, loaded: LoadedModel) -> None:
     """Refuse a model that cannot give what is asked of it, before anything is run.
 
     Raises:
-        ModelError: no vocabulary head, no mask token for a masked model, a masked model for MMLU, too few positions.
+        ModelError: no vocabulary head, no mask token for a masked model, a masked model for MMLU, too few positions, or a
+            model that no stored state serves.
     """
+    if not (loaded.paths.replays and loaded.paths.shrinks):
+        raise ModelError(
+            f"General ability is read from stored states, which model type '{loaded.model.config.model_type}' does not give "
+            "again. Next: evaluation.general.perplexity=false and .mmlu=false."
+        )
     if config.perplexity:
         refuse_documents(loaded, config.documents.max_length)
     if config.mmlu:
