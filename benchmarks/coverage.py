@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from neuronlens import Estimate, of_difference, of_mean, of_paired_shares, of_pairs, of_share
+from neuronlens import Bootstrap, Estimate, of_difference, of_mean, of_paired_shares, of_pairs, of_share, shown_side
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
@@ -44,6 +44,11 @@ LAWS = (
 CONFIDENCES = (
     Law("confidences (beta 2, 5)", lambda g, shape: g.beta(2.0, 5.0, size=shape), 2 / 7),
     Law("confidences near 0 (beta 0.5, 2)", lambda g, shape: g.beta(0.5, 2.0, size=shape), 0.2),
+    Law(
+        "confidence drops (beta 2, 2 less beta 2, 5)",
+        lambda g, shape: g.beta(2.0, 2.0, size=shape) - g.beta(2.0, 5.0, size=shape),
+        0.5 - 2 / 7,
+    ),
     Law("KL (gamma, shape 0.5)", lambda g, shape: g.gamma(0.5, size=shape), 0.5),
 )
 
@@ -105,6 +110,22 @@ def shares(generator: Generator) -> Iterator[Row]:
             yield _row("selectivity", f"{lost:.0%} lost, {gained:.0%} gained", n, found, lost - gained - 0.01)
 
 
+def perplexities(generator: Generator, draws: int = 2000) -> Iterator[Row]:
+    """Yield the ratio of two perplexities over documents of different length, the one interval that is resampled."""
+    settings = Bootstrap(LEVEL, 1000, 0)
+    for spread in (0.1, 0.4):
+        for n in SAMPLES:
+            ends = []
+            for _ in range(draws):
+                tokens = generator.integers(20, 400, size=n).astype(np.float64)
+                losses = tokens * generator.normal(0.3, spread, size=n)  # edited less unedited, nats
+                drawn = settings.counts(n).astype(np.float64)
+                ends.append(settings.bounds(np.exp((drawn @ losses) / (drawn @ tokens))))
+            low, high = np.array(ends).T
+            found = Estimate(np.zeros(draws), low, high)
+            yield _row("perplexity ratio", f"documents, spread {spread:g} nats", n, found, float(np.exp(0.3)))
+
+
 def pairs(generator: Generator, draws: int = 2000, neurons: int = 200, salient: int = 60) -> Iterator[Row]:
     """Yield the mean Jaccard overlap over pairs of concepts that share a common ranking to different degrees."""
     common = generator.normal(size=neurons)
@@ -148,11 +169,13 @@ def _row_means(squares: list[Array], truth: float, generator: Generator) -> floa
 
 
 def false_verdicts(generator: Generator) -> Iterator[tuple[str, int, float]]:
-    """Yield how often "holds" comes up where the methods do not differ: the interval lies wholly below 0."""
+    """Yield how often "holds" comes up where the methods do not differ, by the rule that every verdict is drawn by."""
     for law in LAWS:
-        for n in CONCEPTS[2:]:
+        for n in (4, 5, *CONCEPTS[2:]):
             differences = law.draw(generator, (DRAWS, n)) - law.draw(generator, (DRAWS, n))
-            yield law.name, n, float(np.mean(of_mean(differences, LEVEL).high < 0))
+            found = of_mean(differences, LEVEL)
+            sides = [shown_side(low, high, n) for low, high in zip(found.low, found.high, strict=True)]
+            yield law.name, n, sides.count("below") / DRAWS
 
 
 def page(rows: list[Row], verdicts: list[tuple[str, int, float]]) -> str:
@@ -167,8 +190,10 @@ def page(rows: list[Row], verdicts: list[tuple[str, int, float]]) -> str:
         f"lines reach {LEAST}. More than {MOST} is wider than need be, which counts of few samples cannot avoid: a share of "
         "four takes five values only.",
         "",
-        "These are the intervals of `nl.of_mean`, `nl.of_share`, `nl.of_paired_shares`, `nl.of_difference` and `nl.of_pairs`. "
-        "**Runs and reports do not use them yet**: they print percentile bootstraps, whose coverage is in the last column.",
+        "These are the intervals that runs and reports print: `nl.of_mean`, `nl.of_share`, `nl.of_paired_shares`, "
+        "`nl.of_difference` and `nl.of_pairs`. The last column is the percentile bootstrap that stood in their place before. A "
+        "perplexity has no formula: its interval is still a percentile bootstrap over documents, and covers less than its level "
+        "over few of them.",
         "",
         "| interval | data | n | covers | truth above it | truth below it | percentile bootstrap |",
         "|---|---|---|---|---|---|---|",
@@ -182,8 +207,8 @@ def page(rows: list[Row], verdicts: list[tuple[str, int, float]]) -> str:
         "",
         "## Verdicts where nothing is there",
         "",
-        f"Two methods with the same law, paired by concept: how often the interval of their difference says that one is "
-        f"better. The goal is at most {MOST_FALSE:.0%}.",
+        "Two methods with the same law, paired by concept: how often a verdict names one as the better one (`nl.shown_side`: the "
+        f"whole interval on one side, over five concepts or more). The goal is at most {MOST_FALSE:.0%}.",
         "",
         "| data | concepts | says better |",
         "|---|---|---|",
@@ -196,7 +221,7 @@ def page(rows: list[Row], verdicts: list[tuple[str, int, float]]) -> str:
 def main(target: Path = PAGE) -> None:
     """Simulate every interval and write the page."""
     generator = np.random.default_rng(0)
-    rows = [*means(generator), *shares(generator), *pairs(generator)]
+    rows = [*means(generator), *shares(generator), *pairs(generator), *perplexities(generator)]
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page(rows, list(false_verdicts(generator))))
     print(target)

@@ -27,8 +27,12 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.execution.machine import peak_memory_gib as peak_memory_gib
     from neuronlens.execution.trainer import make_trainer as make_trainer
     from neuronlens.execution.trainer import quiet_libraries as quiet_libraries
+    from neuronlens.hooks.admission import Admission as Admission
+    from neuronlens.hooks.admission import admit as admit
     from neuronlens.hooks.contexts import capture as capture
     from neuronlens.hooks.contexts import edited as edited
+    from neuronlens.hooks.reads import position_read as position_read
+    from neuronlens.hooks.takes import takes_positions as takes_positions
     from neuronlens.lens.lens import ConceptLens as ConceptLens
     from neuronlens.measures.columns import RESULTS as RESULTS
     from neuronlens.measures.estimates import Estimate as Estimate
@@ -37,9 +41,12 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.measures.estimates import of_paired_shares as of_paired_shares
     from neuronlens.measures.estimates import of_pairs as of_pairs
     from neuronlens.measures.estimates import of_share as of_share
+    from neuronlens.measures.general.scale import MeasureScale as MeasureScale
     from neuronlens.measures.intervals import Bootstrap as Bootstrap
     from neuronlens.measures.significance import holm as holm
     from neuronlens.measures.significance import sign_flip_p as sign_flip_p
+    from neuronlens.measures.verdict import shown_side as shown_side
+    from neuronlens.models.batches import collate as collate
     from neuronlens.models.batches import text_batches as text_batches
     from neuronlens.models.heads.base import Labels as Labels
     from neuronlens.models.heads.label_scores import LabelLogprob as LabelLogprob
@@ -57,7 +64,6 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.records import FloatArray as FloatArray
     from neuronlens.records import IntArray as IntArray
     from neuronlens.records import Knobs as Knobs
-    from neuronlens.records import NeuronRanking as NeuronRanking
     from neuronlens.records import ResultTable as ResultTable
     from neuronlens.records import Site as Site
     from neuronlens.report.claims.claims import write_claims as write_claims
@@ -70,6 +76,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.results.folder import RunFolder as RunFolder
     from neuronlens.saliency.max import MaxSaliency as MaxSaliency
     from neuronlens.saliency.overlap import jaccard as jaccard
+    from neuronlens.saliency.ranking import NeuronRanking as NeuronRanking
     from neuronlens.storage.cache import Store as Store
     from neuronlens.storage.files import write_json as write_json
     from neuronlens.sweep.evaluator import SweepEvaluator as SweepEvaluator
@@ -86,12 +93,16 @@ _HOMES = {
     "of_share": "neuronlens.measures.estimates",
     "holm": "neuronlens.measures.significance",
     "sign_flip_p": "neuronlens.measures.significance",
+    "shown_side": "neuronlens.measures.verdict",
     "ActivationExtractor": "neuronlens.activations.extract",
     "ActivationRanges": "neuronlens.records",
     "ActivationSet": "neuronlens.records",
+    "admit": "neuronlens.hooks.admission",
+    "Admission": "neuronlens.hooks.admission",
     "Bootstrap": "neuronlens.measures.intervals",
     "capture": "neuronlens.hooks.contexts",
     "Cell": "neuronlens.records",
+    "collate": "neuronlens.models.batches",
     "Column": "neuronlens.report.table",
     "compose": "neuronlens.config.compose",
     "ConceptDataset": "neuronlens.records",
@@ -118,12 +129,14 @@ _HOMES = {
     "locate": "neuronlens.models.source",
     "make_trainer": "neuronlens.execution.trainer",
     "MaxSaliency": "neuronlens.saliency.max",
+    "MeasureScale": "neuronlens.measures.general.scale",
     "MixtureFitter": "neuronlens.ranges.mixture.fitter",
     "MixtureLaws": "neuronlens.ranges.mixture.laws",
     "NeuronLensError": "neuronlens.errors",
-    "NeuronRanking": "neuronlens.records",
+    "NeuronRanking": "neuronlens.saliency.ranking",
     "peak_memory_gib": "neuronlens.execution.machine",
     "plain": "neuronlens.config.fingerprint",
+    "position_read": "neuronlens.hooks.reads",
     "quiet_libraries": "neuronlens.execution.trainer",
     "RESULTS": "neuronlens.measures.columns",
     "ResultTable": "neuronlens.records",
@@ -134,6 +147,7 @@ _HOMES = {
     "Store": "neuronlens.storage.cache",
     "SweepEvaluator": "neuronlens.sweep.evaluator",
     "Table": "neuronlens.report.table",
+    "takes_positions": "neuronlens.hooks.takes",
     "text_batches": "neuronlens.models.batches",
     "to_console": "neuronlens.report.render.console",
     "TrainerConfig": "neuronlens.config.schema_run",

@@ -22,7 +22,8 @@ from neuronlens.execution.trainer import quiet_libraries
 from neuronlens.hooks.contexts import capture, edited
 from neuronlens.hooks.masks import prompt_mask
 from neuronlens.hooks.replay import replaying, starts_at
-from neuronlens.hooks.resolver import family_of, resolve_layers
+from neuronlens.hooks.resolver import resolve_layers
+from neuronlens.hooks.takes import takes_positions
 from neuronlens.models.batches import collate, text_batches
 from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
@@ -180,9 +181,9 @@ def _batch_size(loaded: LoadedModel, inputs: Mapping[str, Tensor], plain: Tensor
 
 def _padding(loaded: LoadedModel, inputs: Mapping[str, Tensor], plain: Tensor) -> tuple[bool, str]:
     ids = [row[mask].tolist() for row, mask in zip(inputs["input_ids"], prompt_mask(inputs), strict=True)]
-    family, own = family_of(loaded.model.config.model_type), loaded.tokenizer.padding_side
-    options = {"pad_id": loaded.tokenizer.pad_token_id, "positions": family.position_ids}
-    if family.reads == "last":
+    own = loaded.tokenizer.padding_side
+    options = {"pad_id": loaded.tokenizer.pad_token_id, "positions": takes_positions(loaded.model)}
+    if loaded.head.reads == "last":
         side = "right" if own == "left" else "left"
         other = collate(ids, padding_side=side, continuations=loaded.head.continuations, **options)
         return _close(_logits(loaded, other), plain, f"padded {side} against padded {own}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 
 from neuronlens import doctor
 from neuronlens.doctor import check
-from neuronlens.hooks.resolver import FAMILIES
 from neuronlens.records import Site
 from tests.activations.test_extract import loaded
 from tests.sweep.test_evaluator_causal import language_model
@@ -35,8 +33,7 @@ def test_an_edit_where_the_head_does_not_read_is_found(monkeypatch: pytest.Monke
 
 
 def test_wrong_positions_under_padding_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    blind = replace(FAMILIES["gpt2"], position_ids=False)
-    monkeypatch.setattr(doctor, "family_of", lambda name: blind)
+    monkeypatch.setattr(doctor, "takes_positions", lambda model: False)
     assert "padding" in _failed(loaded("gpt2"))
 
 

@@ -129,7 +129,7 @@ assert before[:4] == state()[:4] and torch.initial_seed() == seed, "the stages"
 
 
 def test_every_trap_of_the_built_issues_is_a_named_test() -> None:
-    built = {*range(1, 24), 25, 26, 27, 29, 30, 49}
+    built = {*range(1, 24), 25, 26, 27, 29, *range(30, 39), 49}
     named: set[int] = set()
     for path in (ROOT / "tests").rglob("test_*.py"):
         for match in re.finditer(r"def test_trap_((?:\d+_)+)", path.read_text()):

@@ -68,7 +68,8 @@ class ActivationExtractor(pl.LightningModule):
 
         Args:
             labels: concept index of every sample of the split.
-            keep: layers whose block outputs are kept for replay; at the last layer only the position the head reads.
+            keep: layers whose block outputs are kept for replay; at the last layer only the position the head reads,
+                where that suffices.
             to_the_head: run the whole model and record its predictions; else stop at the deepest layer asked for.
             budget: holds the states that are kept; None for all in memory.
         """
@@ -77,7 +78,7 @@ class ActivationExtractor(pl.LightningModule):
         self.model = loaded.model
         self.loaded = loaded
         self.sites, self.keep, self.to_the_head = tuple(sites), frozenset(keep), to_the_head
-        self.last = len(blocks_of(self.model)) - 1
+        self.shrunk = len(blocks_of(self.model)) - 1 if loaded.paths.shrinks else None
         self.watched = list(dict.fromkeys([*sites, *(Site(layer) for layer in sorted(self.keep) if layer >= 0)]))
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
         self.concepts = concepts
@@ -101,11 +102,11 @@ class ActivationExtractor(pl.LightningModule):
         head = self.loaded.head
         with capture(self.model, self.watched) as recorded:
             if self.to_the_head:
-                said = head.read(self.model, batch.inputs)
+                output = head.read(self.model, batch.inputs)
             else:
                 run_body(self.model, batch.inputs, deepest=max(site.layer for site in self.watched))
         if self.to_the_head:
-            self._record_predictions(said.log_probabilities, head.answer(self.model, batch.inputs, said), rows)
+            self._record_predictions(output.log_probabilities, head.answer(self.model, batch.inputs, output), rows)
         for site in self.sites:
             self._record_values(site, recorded[site], batch, rows)
         for layer in self.keep:
@@ -131,7 +132,7 @@ class ActivationExtractor(pl.LightningModule):
     def _kept(self, layer: int, hidden: Tensor, batch: Batch) -> tuple[Batch, Tensor]:
         if not self.loaded.head.replays:
             return batch.to("cpu"), hidden[..., :0].detach().cpu()
-        if layer < self.last:
+        if layer != self.shrunk:
             return batch.to("cpu"), self._held(hidden)
         read = self.loaded.head.index(batch.inputs)
         inputs = {name: tensor.gather(1, read) for name, tensor in batch.inputs.items()}
@@ -143,7 +144,7 @@ class ActivationExtractor(pl.LightningModule):
     def stored_states(self, layer: int) -> StoredStates:
         """Return a kept layer's states; at the last layer few large parts, since no position is padded."""
         parts = self.parts[layer]
-        if layer == self.last and self.loaded.head.replays:
+        if layer == self.shrunk and self.loaded.head.replays:
             most = max(1, MOST_LOGITS // self.loaded.head.floats_per_sample)
             joined = (_joined(some) for some in _up_to(parts, most))
             parts = [(batch, self._held(state)) for batch, state in joined]
@@ -203,6 +204,8 @@ def extract(
         "format": stored.FORMAT,
     }
     inputs |= {"sites": [str(site) for site in sites], "head": to_the_head, "batch_size": loaded.batch_size}
+    if not loaded.paths.shrinks:
+        inputs["whole_texts_at_the_last_layer"] = True
     key = fingerprint(inputs)
     budget = budget or state_budget(trainer, store)
     recorded = stored.load(store, key, budget) if store is not None else None

@@ -16,6 +16,7 @@ from torch import Tensor
 from neuronlens.hooks.masks import as_model_takes, attention_in_full, prompt_mask, scored_index, see_each_other
 from neuronlens.hooks.readout import reading
 from neuronlens.hooks.replay import starting_from
+from neuronlens.hooks.wrapped import body_of
 
 
 class _Recording:
@@ -28,6 +29,9 @@ class _Recording:
         self.kept[layer] = keys, values
         return keys, values
 
+    def get_seq_length(self, layer: int = 0) -> int:
+        return 0
+
 
 class _Prefixed:
     """A cache that puts the prompt's keys and values before those of each forward, and keeps nothing."""
@@ -38,6 +42,9 @@ class _Prefixed:
     def update(self, keys: Tensor, values: Tensor, layer: int, *rest: Any, **named: Any) -> tuple[Tensor, Tensor]:
         before = self.kept[layer]
         return torch.cat([before[0], keys], dim=-2), torch.cat([before[1], values], dim=-2)
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        return max((keys.shape[-2] for keys, _ in self.kept.values()), default=0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def read_prompt(model: Any, layer: int, inputs: Mapping[str, Tensor], states: Te
     """
     cache = _Recording()
     with starting_from(model, layer, states):
-        model.base_model(
+        body_of(model)(
             input_ids=inputs["input_ids"],
             attention_mask=attention_in_full(model, inputs),
             position_ids=inputs["position_ids"],

@@ -1,9 +1,11 @@
-"""Tells a model's prompt from what it wrote while `model.generate` runs, with a KV cache and without one."""
+"""Separates a model's prompt from what it wrote while `model.generate` runs, with a KV cache and without one."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import threading
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,34 +92,98 @@ def by_name(function: Callable[..., Any], arguments: Sequence[Any], named: Mappi
     return passed
 
 
-@contextmanager
-def generate_calls(model: nn.Module) -> Iterator[Sequence[GenerateCall]]:
-    """Note the calls of `model.generate` in the block, the innermost last, by wrapping it on the instance.
+class _Generate:
+    """Stands in for `model.generate` on one instance while contexts are active on it, and notes its calls by thread."""
 
-    While it is wrapped, transformers does not compile the model for generation: a compiled forward may leave hooks out.
-    A model that cannot generate has nothing to note. At the end the instance is as it was found.
-    """
-    calls: list[GenerateCall] = []
-    declared: Callable[..., Any] | None = getattr(type(model), "generate", None)
-    if declared is None:
-        yield calls
-        return
-    own: Callable[..., Any] = model.generate  # type: ignore[assignment]
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.contexts = model, 0
+        self.found = vars(model).get("generate")
+        self.own: Callable[..., Any] = model.generate  # type: ignore[assignment]
+        self.declared: Callable[..., Any] = getattr(type(model), "generate")  # noqa: B009
+        self.running = _Calls()
+        functools.update_wrapper(self, self.own)
 
-    @functools.wraps(own)
-    def generate(*arguments: Any, **named: Any) -> Any:
-        calls.append(GenerateCall.of(by_name(declared, (model, *arguments), named)))
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Note the call and run the model's own generate, never compiled: a compiled forward may leave hooks out."""
+        self.running.calls.append(GenerateCall.of(by_name(self.declared, (self.model, *arguments), named)))
         try:
-            return own(*arguments, **{**named, "disable_compile": True})
+            return self.own(*arguments, **{**named, "disable_compile": True})
         finally:
-            calls.pop()
+            self.running.calls.pop()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return the copied model's own method: a copy is nobody's context."""
+        return types.MethodType(self.declared, memo[id(self.model)])
+
+
+class _Calls(threading.local):
+    """The generate calls that this thread is in, the innermost last."""
+
+    def __init__(self) -> None:
+        self.calls: list[GenerateCall] = []
+
+
+class _Refusal:
+    """Stands in for a method that would run forwards whose columns are not the text's."""
+
+    def __init__(self, generate: _Generate, name: str, why: str) -> None:
+        self.generate, self.name, self.why = generate, name, why
+        self.own: Callable[..., Any] = getattr(generate.model, name)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Run the model's own method inside a generate call that is noted, and refuse it outside."""
+        if not self.generate.running.calls:
+            raise SiteError(self.why)
+        return self.own(*arguments, **named)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return the copied model's own method."""
+        return types.MethodType(getattr(type(self.generate.model), self.name), memo[id(self.generate.model)])
+
+
+_BATCHED = (
+    "Continuous batching packs texts into one row, so an edit could not tell one from the next. "
+    "Next: model.generate with a padded batch."
+)
+_BOUND = (
+    "This generate was taken from the model before the edit's context was entered, so an edit could not tell the prompt. "
+    "Next: call model.generate inside the block."
+)
+_REFUSED = {"init_continuous_batching": _BATCHED, "generate_batch": _BATCHED, "_prepare_generation_config": _BOUND}
+"""Methods that are refused outside a noted call; the last one is what every generate calls first."""
+
+
+@contextmanager
+def generate_calls(model: nn.Module) -> Iterator[Callable[[], GenerateCall | None]]:
+    """Note the calls of `model.generate` in the block, by wrapping it on the instance; yields the one this thread is in.
+
+    Contexts on one model share the wrapper, in whatever order they are left; the last one leaves the instance as the first
+    one found it. A model that cannot generate has nothing to note.
+    """
+    if getattr(type(model), "generate", None) is None:
+        yield lambda: None
+        return
     found = vars(model).get("generate")
-    object.__setattr__(model, "generate", generate)
+    shared = found if isinstance(found, _Generate) else _Generate(model)
+    if shared is not found:
+        names = [name for name in _REFUSED if hasattr(type(model), name) and name not in vars(model)]
+        vars(model).update({"generate": shared, **{name: _Refusal(shared, name, _REFUSED[name]) for name in names}})
+    shared.contexts += 1
     try:
-        yield calls
+        yield lambda: shared.running.calls[-1] if shared.running.calls else None
     finally:
-        if found is None:
-            object.__delattr__(model, "generate")
+        shared.contexts -= 1
+        if not shared.contexts:
+            _leave(model, shared)
+
+
+def _leave(model: nn.Module, shared: _Generate) -> None:
+    own = vars(model)
+    for name in _REFUSED:
+        if isinstance(own.get(name), _Refusal):
+            del own[name]
+    if own.get("generate") is shared:
+        if shared.found is None:
+            del own["generate"]
         else:
-            object.__setattr__(model, "generate", found)
+            own["generate"] = shared.found

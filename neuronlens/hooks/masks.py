@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from neuronlens.config.schema import EDIT_POSITIONS, TOKEN_POSITIONS
 from neuronlens.errors import SiteError, unknown
-from neuronlens.hooks.resolver import family_of
+from neuronlens.hooks.takes import additive, mask_form
 
 EDITED = (*(name for name in EDIT_POSITIONS if name != "record"), *TOKEN_POSITIONS)
 """Where an edit may be made; in the place of `record` stand the record positions that are one position."""
@@ -57,6 +57,38 @@ def edit_mask(attended: Tensor, prompt: Tensor, positions: str) -> Tensor:
     return chosen & prompt
 
 
+def position_mask(
+    attention_mask: Tensor | None, hidden: Tensor, positions: str, prompt: Tensor | None = None
+) -> Tensor | None:
+    """Return which positions are edited `[sample, position]`, or None for all of them.
+
+    `cls` is position 0, which is what an encoder's head reads; `last` is the last attended one of the prompt on either
+    padding side. With a cache the masks may cover the past as well: their last columns count.
+
+    Args:
+        hidden: `[sample, position, neuron]`.
+        prompt: which positions are prompt `[sample, position]`; None for all.
+
+    Raises:
+        SiteError: a mask covers other samples, or fewer positions.
+    """
+    if attention_mask is None and prompt is None and positions == "all":
+        return None
+    attended = asked = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    if attention_mask is not None:
+        attended = asked = _last_columns("attention mask", attention_mask, hidden)
+    if prompt is not None:
+        asked = attended & _last_columns("prompt mask", prompt, hidden)
+    return edit_mask(attended, asked, positions)
+
+
+def _last_columns(name: str, mask: Tensor, hidden: Tensor) -> Tensor:
+    samples, width = hidden.shape[:2]
+    if mask.dim() != 2 or mask.shape[0] != samples or mask.shape[1] < width:
+        raise SiteError(f"The {name} is {list(mask.shape)}, expected [sample, position], here {[samples, width]}.")
+    return mask[:, -width:].to(hidden.device) != 0
+
+
 def scored_index(inputs: Mapping[str, Tensor]) -> Tensor:
     """Return the positions whose next token is scored `[sample, read]`: the last prompt token, then all continuations'."""
     last = read_index(prompt_mask(inputs), "last")[:, None]
@@ -91,18 +123,18 @@ def as_model_takes(model: Any, seen: Tensor, query_places: Tensor, key_places: T
     Args:
         query_places, key_places: position of each token in its own sequence `[sample, token]`.
     """
-    config = model.config
+    config = model.config.get_text_config()
     seen = seen | ~seen.any(-1, keepdim=True)  # a pad that sees nothing would be NaN, and nobody sees it
-    full = _additive(seen, model.dtype)
-    window = getattr(config, "sliding_window", None)
-    family = family_of(str(config.model_type))
+    full = additive(seen, model.dtype)
+    window, by_type = getattr(config, "sliding_window", None), mask_form(model) == "by_type"
     if window is None:
-        return {"full_attention": full} if family.masks_by_layer_type else full
+        return {"full_attention": full} if by_type else full
     near = query_places[:, :, None] - key_places[:, None, :] < window
-    narrow = _additive(seen & near, model.dtype)
-    return {"full_attention": full, "sliding_attention": narrow} if family.masks_by_layer_type else narrow
-
-
-def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+    if by_type:
+        return {"full_attention": full, "sliding_attention": additive(seen & near, model.dtype)}
+    if len(set(getattr(config, "layer_types", None) or ())) > 1 and bool((seen & ~near).any()):
+        raise SiteError(
+            f"A window of {window} positions cuts some layers of model type '{config.model_type}' and not others, and it takes "
+            "one ready mask for all. Next: shorter texts."
+        )
+    return additive(seen & near, model.dtype)

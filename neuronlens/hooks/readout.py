@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuronlens.hooks.probe import THREAD
+
 MOST_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 28}
 """Logits that are normalised at once by kind of device: on a CPU no more than stay in its cache."""
 
@@ -20,7 +22,16 @@ class _Readout(nn.Module):
         super().__init__()
         self.own, self.index, self.words = own, index, words
 
+    def __getattr__(self, name: str) -> Any:
+        """Return the model's own module's attribute: some models look at its weight."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("own"), name)
+
     def forward(self, hidden: Tensor) -> Tensor:
+        if THREAD.probing:
+            return self.own(hidden)
         if self.index is not None:
             hidden = hidden.gather(1, self.index[..., None].expand(-1, -1, hidden.shape[-1]))
         if self.words is None:

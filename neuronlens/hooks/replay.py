@@ -1,59 +1,55 @@
 """Starts the model's own forward at a stored state, so that a cell of a sweep never runs what it cannot change.
 
-Block l is replaced by a stub that returns the stored output and the blocks below it by ones that do nothing, so the
-model's own code still makes masks, positions, norms and head, and per-layer settings keep their index.
+Calling block l returns the stored output and calling one below it does nothing, so the model's own code still makes
+masks, positions, norms and head. The blocks stay where they are, of their own class and with all that the model reads off
+them; only their call is replaced, and it returns what the block itself would: a tensor, or a tuple or list as long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
+from neuronlens.hooks.blocks import blocks_of, found_blocks, hidden_among
 from neuronlens.hooks.masks import attention_of
-from neuronlens.hooks.resolver import blocks_of
+from neuronlens.hooks.wrapped import bare, body_of
 from neuronlens.records import Site
 
-
-class _PassThrough(nn.Module):
-    """A block that hands its input on."""
-
-    def forward(self, hidden: Tensor, *arguments: Any, **named: Any) -> Tensor:
-        return hidden
-
-
-class _StoredState(nn.Module):
-    """A block whose output was computed before."""
-
-    def __init__(self, state: Tensor) -> None:
-        super().__init__()
-        self.state = state
-
-    def forward(self, hidden: Tensor, *arguments: Any, **named: Any) -> Tensor:
-        return self.state
+Call = Callable[..., Any]
+"""What stands in for a block: takes the arguments of its call and returns what it would."""
 
 
 @contextmanager
-def replaced_blocks(model: nn.Module, replacements: Mapping[int, nn.Module]) -> Iterator[nn.Module]:
-    """Put other modules in the place of some blocks, and the model's own back at the end, whatever happens."""
+def replaced_blocks(model: nn.Module, replacements: Mapping[int, Call]) -> Iterator[nn.Module]:
+    """Call something else in the place of some blocks, and the model's own again at the end, whatever happens.
+
+    The call itself is replaced, not `forward`: a hook on a block that is not run must not fire. PyTorch keeps that place
+    for compiled calls.
+    """
     blocks = blocks_of(model)
-    own = {index: blocks[index] for index in replacements}
+    own = {index: vars(blocks[index]).get("_compiled_call_impl") for index in replacements}
     try:
-        for index, module in replacements.items():
-            blocks[index] = module
+        for index, call in replacements.items():
+            if not callable(call):
+                raise TypeError(f"{call!r} cannot stand in for a block: it is no function.")
+            vars(blocks[index])["_compiled_call_impl"] = call
         yield model
     finally:
-        for index, module in own.items():
-            blocks[index] = module
+        for index, before in own.items():
+            if before is None:
+                vars(blocks[index]).pop("_compiled_call_impl", None)
+            else:
+                vars(blocks[index])["_compiled_call_impl"] = before
 
 
 @contextmanager
 def only_up_to(model: nn.Module, layer: int) -> Iterator[nn.Module]:
     """Skip every block above `layer`: for capturing at a lower layer without paying for the rest."""
     above = range(layer + 1, len(blocks_of(model)))
-    with replaced_blocks(model, {index: _PassThrough() for index in above}):
+    with replaced_blocks(model, {index: _hands_on(model, index) for index in above}):
         yield model
 
 
@@ -68,9 +64,27 @@ def starting_from(model: nn.Module, layer: int, state: Tensor) -> Iterator[nn.Mo
     if layer < 0:
         yield model
         return
-    below = {index: _PassThrough() for index in range(layer)}
-    with replaced_blocks(model, {**below, layer: _StoredState(state)}):
+    below = {index: _hands_on(model, index) for index in range(layer)}
+    with replaced_blocks(model, {**below, layer: _gives(model, layer, state)}):
         yield model
+
+
+def _hands_on(model: nn.Module, index: int) -> Call:
+    """Return a call in the place of block `index` that hands its input on."""
+    returned = found_blocks(model).returned[index]
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        hidden = hidden_among(arguments, named)
+        assert hidden is not None, "a block's first argument is its hidden states"
+        return returned.around(hidden)
+
+    return call
+
+
+def _gives(model: nn.Module, index: int, state: Tensor) -> Call:
+    """Return a call in the place of block `index` that returns a state computed before."""
+    output = found_blocks(model).returned[index].around(state)
+    return lambda *arguments, **named: output
 
 
 def starts_at(site: Site) -> int:
@@ -116,9 +130,18 @@ def forward(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def run_body(model: nn.Module, inputs: Mapping[str, Tensor], *, deepest: int) -> None:
-    """Run the blocks up to `deepest` and nothing above them, head included, for whoever captures there."""
+    """Run the blocks up to `deepest` and nothing above them, for whoever captures there.
+
+    The head is spared too, but where it makes the decoder's input of the text: there it runs on nothing worth reading.
+    """
+    run = bare(model) if _decodes(model) else body_of(model)
     with only_up_to(model, deepest):
-        model.base_model(**arguments(model, inputs))  # type: ignore[operator]
+        run(**arguments(model, inputs))
+
+
+def _decodes(model: nn.Module) -> bool:
+    config: Any = body_of(model).config
+    return bool(getattr(config, "is_encoder_decoder", False))
 
 
 def arguments(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Any]:

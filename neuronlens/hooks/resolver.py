@@ -1,112 +1,57 @@
-"""Where things are inside a model: one row per architecture family, and the names and layers a user may write."""
+"""Where the sites and layers that a user may write are inside a model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from neuronlens.config.schema import SITES
 from neuronlens.errors import SiteError, unknown
+from neuronlens.hooks.blocks import blocks_of, found_blocks
+from neuronlens.hooks.flow import projected
+from neuronlens.hooks.inner_sites import found_inner_sites
+from neuronlens.hooks.wrapped import bare
 from neuronlens.records import Site
 
 
 @dataclass(frozen=True)
-class Family:
-    """One architecture family's table.
+class Point:
+    """A site found in a model: the vector is the module's output, or what goes into it.
 
     Attributes:
-        blocks: path of the block list below the base model.
-        reads: position its classification head reads, `cls` (position 0) or `last`.
-        position_ids: whether batches carry positions counted from the mask.
-        attn_out, mlp_out: path, below a block, of the projection whose output is the site; the input of `mlp_out`'s is
-            `mlp_neurons`, which means the same for gated and plain MLPs.
-        layers_key: the config entry that counts blocks.
-        masks_by_layer_type: whether a ready attention mask is given per layer type, full and sliding.
+        block: around it.
+        flat: whether its tensor is `[row x position, neuron]`.
     """
-
-    blocks: str
-    reads: str
-    position_ids: bool
-    attn_out: str
-    mlp_out: str
-    layers_key: str = "num_hidden_layers"
-    masks_by_layer_type: bool = False
-
-
-_ENCODER = Family("encoder.layer", "cls", False, attn_out="attention.output.dense", mlp_out="output.dense")
-_DECODER = Family("layers", "last", True, attn_out="self_attn.o_proj", mlp_out="mlp.down_proj")
-_MIXED_WINDOWS = replace(_DECODER, masks_by_layer_type=True)
-
-FAMILIES: Mapping[str, Family] = {
-    "bert": _ENCODER,
-    "roberta": _ENCODER,
-    "distilbert": Family("transformer.layer", "cls", False, "attention.out_lin", "ffn.lin2", layers_key="n_layers"),
-    "gpt2": Family("h", "last", True, attn_out="attn.c_proj", mlp_out="mlp.c_proj", layers_key="n_layer"),
-    "gpt_neox": Family("layers", "last", True, attn_out="attention.dense", mlp_out="mlp.dense_4h_to_h"),
-    "llama": _DECODER,
-    "mistral": _DECODER,
-    "qwen2": _MIXED_WINDOWS,
-    "qwen3": _MIXED_WINDOWS,
-    "gemma": _DECODER,
-    "gemma2": _MIXED_WINDOWS,
-    "gemma3_text": _MIXED_WINDOWS,
-}
-
-
-@dataclass(frozen=True)
-class Point:
-    """A site found in a model: the vector is the module's output, or what goes into it."""
 
     module: nn.Module
+    block: nn.Module
     is_input: bool = False
-
-
-def family_of(model_type: str) -> Family:
-    """Return the table for a transformers `model_type`.
-
-    Raises:
-        SiteError: the family is not supported.
-    """
-    if model_type not in FAMILIES:
-        raise SiteError(unknown("model family", model_type, FAMILIES, "choose a model of a family listed here."))
-    return FAMILIES[model_type]
-
-
-def body_of(model: nn.Module) -> nn.Module:
-    """Return the model without its head, which every forward of the model runs with the masks it was given."""
-    body = getattr(model, "base_model", model)
-    assert isinstance(body, nn.Module), "base_model is a module"
-    return body
-
-
-def blocks_of(model: nn.Module) -> nn.ModuleList:
-    """Return the model's own list of transformer blocks."""
-    family = family_of(_model_type(model))
-    return body_of(model).get_submodule(family.blocks)  # type: ignore[return-value]
-
-
-def _model_type(model: Any) -> str:
-    return str(model.config.model_type)
+    flat: bool = False
 
 
 def resolve_site(model: nn.Module, site: Site) -> Point:
     """Return where the site's vector is.
 
     Raises:
-        SiteError: no such site name, or no such layer (TRAPS 13).
+        SiteError: no such site name, no such layer (TRAPS 13), or a block that has no such site.
     """
     if site.name not in SITES:
         raise SiteError(unknown("site", site.name, SITES, f"neuronlens doctor layers.site={SITES[0]}"))
     blocks = blocks_of(model)
-    block = blocks[resolve_layer(site.layer, len(blocks))]
-    family = family_of(_model_type(model))
+    layer = resolve_layer(site.layer, len(blocks))
     if site.name == "resid_post":
-        return Point(block)
-    path = family.attn_out if site.name == "attn_out" else family.mlp_out
-    return Point(block.get_submodule(path), is_input=site.name == "mlp_neurons")
+        return Point(blocks[layer], blocks[layer])
+    found = found_inner_sites(model)[layer]
+    path = found.attn_out if site.name == "attn_out" else found.mlp_out
+    is_input = site.name == "mlp_neurons"
+    if path is None or (is_input and not found.projection):
+        kind = getattr(bare(model).config, "model_type", type(model).__name__)
+        raise SiteError(
+            f"Block {layer} of model type '{kind}' has no {site.name}: {found.why_not}. Next: layers.site=resid_post."
+        )
+    return Point(blocks[layer].get_submodule(path), blocks[layer], is_input, site.name in found.flat)
 
 
 def width_at(model: nn.Module, site: Site) -> int | None:
@@ -116,10 +61,10 @@ def width_at(model: nn.Module, site: Site) -> int | None:
         SiteError: no such site.
     """
     point = resolve_site(model, site)
-    if not point.is_input:
-        return int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
-    found = getattr(point.module, "in_features", getattr(point.module, "nx", None))  # nx: GPT-2's Conv1D
-    return None if found is None else int(found)
+    sizes = projected(point.module)
+    if sizes is not None:
+        return sizes[0] if point.is_input else sizes[1]
+    return found_blocks(model).width
 
 
 def recorded_position(model: nn.Module, site: Site, position: str, *, reads: str) -> str:

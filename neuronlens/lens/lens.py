@@ -21,7 +21,7 @@ from neuronlens.edits.fitting import Fitted, failure, fit_ranges, rank
 from neuronlens.errors import ActivationError, ConfigError, ModelError, OutputError, unknown
 from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.masks import EDITED
-from neuronlens.hooks.resolver import family_of, resolve_site
+from neuronlens.hooks.reads import position_read
 from neuronlens.lens.shape import check_shape
 from neuronlens.lens.sites import asked_sites
 from neuronlens.models.load import Stage, load
@@ -177,11 +177,10 @@ class ConceptLens:
             layer=layer,
             site=site,
         )
-        where = self._position(positions or self.config.intervention.edit_positions)
         widths = {site: self._fitted[site].activations.values.shape[1] for site in edits}
         check_shape(model, model_type=self._model_type, layer_count=self._layer_count, widths=widths)
-        devices = {site: next(resolve_site(model, site).module.parameters()).device for site in edits}
-        with edited(model, {site: edits[site].to(device) for site, device in devices.items()}, positions=where):
+        where = self._position(model, positions or self.config.intervention.edit_positions)
+        with edited(model, edits, positions=where):
             yield model
 
     def edit(
@@ -271,12 +270,12 @@ class ConceptLens:
             )
         return self._builders[site]
 
-    def _position(self, positions: str) -> str:
+    def _position(self, model: nn.Module, positions: str) -> str:
         if positions != "record":
             if positions not in EDITED:
                 raise ConfigError(unknown("edit position", positions, ["record", *EDITED]))
             return positions
-        record = self.config.model.record_position or family_of(self._model_type).reads
+        record = self.config.model.record_position or position_read(model)
         if record not in TOKEN_POSITIONS:
             raise ConfigError(f"The run recorded '{record}', which is not one position. Next: positions='all'.")
         return record

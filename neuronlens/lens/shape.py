@@ -8,6 +8,7 @@ from torch import nn
 
 from neuronlens.errors import ModelError
 from neuronlens.hooks.resolver import blocks_of, width_at
+from neuronlens.hooks.wrapped import bare
 from neuronlens.records import Site
 
 
@@ -23,7 +24,7 @@ def check_shape(model: nn.Module, *, model_type: str, layer_count: int, widths: 
     Raises:
         ModelError: it has another shape, with both in words.
     """
-    kind = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
+    kind = str(getattr(getattr(bare(model), "config", None), "model_type", type(model).__name__))
     layers = len(blocks_of(model)) if kind == model_type else None
     found = {site: width_at(model, site) or width for site, width in widths.items()} if layers == layer_count else {}
     if found != widths:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from neuronlens.hooks.resolver import family_of
+from neuronlens.hooks.takes import takes_positions
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import IntArray
 
@@ -118,7 +118,7 @@ def text_batches(loaded: LoadedModel, texts: Sequence[str], batch_size: int | No
         loaded.encode(texts),
         pad_id=loaded.tokenizer.pad_token_id,
         batch_size=batch_size or loaded.batch_size,
-        positions=family_of(loaded.model.config.model_type).position_ids,
+        positions=takes_positions(loaded.model),
         padding_side=loaded.tokenizer.padding_side,
         continuations=loaded.head.continuations,
     )

@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM
 from neuronlens.config.schema import ModelConfig
 from neuronlens.config.schema_data import PromptConfig, PromptExample
 from neuronlens.errors import ModelError
-from neuronlens.hooks.resolver import family_of
 from neuronlens.models.checkpoint import read_checkpoint, read_tokenizer, refuse_missing
 from neuronlens.models.loaded import LoadedModel, loaded_model
 from neuronlens.models.prompts.builder import PromptBuilder
@@ -25,21 +24,26 @@ SEPARATOR = "<sep>"
 """Between a text and its label in the published setting; one token where a template holds it."""
 
 
-def load_causal(config: ModelConfig, source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_causal(
+    config: ModelConfig, source: ModelSource, *, to_train: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return a causal language model in eval mode and its tokenizer, which pads on the left.
 
     The model's generation settings stay as they came.
+
+    Args:
+        to_train: whether its weights are trained further.
 
     Raises:
         ModelError: an encoder, unreadable, weights missing from the checkpoint (TRAPS 15; an output matrix tied to the
             embeddings is not missing), a tokenizer without any token to pad with, or one of more tokens than the model.
     """
-    if family_of(source.model_type).reads != "last":
+    if source.is_encoder:
         raise ModelError(
             f"Model '{config.name}' is a {source.model_type}, an encoder, and head '{config.head}' needs a causal language "
             "model. Next: model.head=seq_cls, or a decoder such as model=smollm2."
         )
-    model, missing = read_checkpoint(config, source, AutoModelForCausalLM)
+    model, missing = read_checkpoint(config, source, AutoModelForCausalLM, to_train=to_train)
     refuse_missing(config, missing, "a checkpoint saved with its language-model head.")
     tokenizer = read_tokenizer(config, source, model)
     tokenizer.padding_side = "left"  # generation continues at the right end
@@ -79,7 +83,7 @@ def untrained_writer(config: ModelConfig, source: ModelSource, concepts: Sequenc
     Raises:
         ModelError: as for `load_causal`.
     """
-    model, tokenizer = load_causal(config, source)
+    model, tokenizer = load_causal(config, source, to_train=True)
     words = [label_token(concept) for concept in concepts]
     known = len(tokenizer)
     tokenizer.add_tokens([AddedToken(word, lstrip=True, normalized=False) for word in (SEPARATOR, *words)])

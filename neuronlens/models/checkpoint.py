@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from neuronlens.config.schema import ModelConfig
 from neuronlens.errors import ModelError
+from neuronlens.models.adapter import labels_of, with_adapter
 from neuronlens.models.source import ModelSource, unreadable
 
 if TYPE_CHECKING:
@@ -17,12 +18,18 @@ if TYPE_CHECKING:
 
 
 def read_checkpoint(
-    config: ModelConfig, source: ModelSource, auto_class: type[_BaseAutoModelClass], **options: Any
+    config: ModelConfig,
+    source: ModelSource,
+    auto_class: type[_BaseAutoModelClass],
+    *,
+    to_train: bool = False,
+    **options: Any,
 ) -> tuple[PreTrainedModel, list[str]]:
     """Return a model in eval mode, and the names of its weights that the checkpoint lacks or holds in another shape.
 
     Args:
         auto_class: which head the model gets, such as `AutoModelForCausalLM`.
+        to_train: whether the weights are trained further: an adapter is then merged into them.
         options: what else `from_pretrained` takes.
 
     Raises:
@@ -30,15 +37,20 @@ def read_checkpoint(
     """
     if config.attn_implementation:
         options["attn_implementation"] = config.attn_implementation
-    if source.folder is None:
+    if source.revision:
         options["revision"] = config.revision
+    if source.adapter is not None and "num_labels" not in options and auto_class is AutoModelForSequenceClassification:
+        options |= labels_of(source.adapter, AutoConfig.from_pretrained(source.location))
     try:
         model, info = auto_class.from_pretrained(
             source.location, dtype=getattr(torch, config.dtype), output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise unreadable(source.location, source.folder, error) from error
-    return model.eval(), sorted({*info["missing_keys"], *(str(entry[0]) for entry in info["mismatched_keys"])})
+    missing = sorted({*info["missing_keys"], *(str(entry[0]) for entry in info["mismatched_keys"])})
+    if source.adapter is not None:
+        return with_adapter(model, missing, source.adapter, merged=to_train)
+    return model.eval(), missing
 
 
 def refuse_missing(config: ModelConfig, missing: list[str], next_step: str) -> None:
@@ -63,9 +75,7 @@ def read_tokenizer(config: ModelConfig, source: ModelSource, model: PreTrainedMo
         ModelError: unreadable, without any token to pad with, or fewer positions than `model.max_length`.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source.location, revision=config.revision if not source.folder else None
-        )
+        tokenizer = AutoTokenizer.from_pretrained(source.words, revision=config.revision if source.revision else None)
     except (OSError, ValueError) as error:
         raise unreadable(source.location, source.folder, error) from error
     if tokenizer.pad_token_id is None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from neuronlens.config.heads import head_option
 from neuronlens.config.schema import ModelConfig
 from neuronlens.errors import ModelError
 from neuronlens.models.checkpoint import read_checkpoint, read_tokenizer, refuse_missing
 from neuronlens.models.loaded import LoadedModel, loaded_model
 from neuronlens.models.source import ModelSource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 def classifier(config: ModelConfig, source: ModelSource, concepts: Sequence[str] | None = None) -> LoadedModel:
@@ -27,6 +32,8 @@ def classifier(config: ModelConfig, source: ModelSource, concepts: Sequence[str]
     step = "model.finetune.blocks=2 to train them, or a checkpoint that holds them."
     refuse_missing(config, missing, step)
     labels = model_labels(model.config.id2label)
+    if head_option(config).target.startswith("neuronlens."):  # a head of one's own knows what its logits are
+        refuse_other_tasks(model.config, config.name)
     if concepts is not None:
         refuse_other_labels(labels, concepts, config.name)
     return loaded_model(config, source, model, read_tokenizer(config, source, model), labels)
@@ -45,11 +52,31 @@ def untrained_classifier(config: ModelConfig, source: ModelSource, concepts: Seq
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.finetune.seed)
         model, missing = read_checkpoint(
-            config, source, AutoModelForSequenceClassification, ignore_mismatched_sizes=True, **labels
+            config, source, AutoModelForSequenceClassification, to_train=True, ignore_mismatched_sizes=True, **labels
         )
+    model.config.problem_type = None  # what it was trained for before
     body = [name for name in missing if name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name]
     refuse_missing(config, body, "a checkpoint that holds them.")
     return loaded_model(config, source, model, read_tokenizer(config, source, model), concepts)
+
+
+def refuse_other_tasks(config: PreTrainedConfig, model_name: str) -> None:
+    """Refuse a head whose logits are no distribution over concepts (TRAPS 37).
+
+    Raises:
+        ModelError: it says yes or no to each label by itself, or gives a number.
+    """
+    several = config.problem_type == "multi_label_classification"
+    if several or config.problem_type == "regression" or config.num_labels == 1:
+        kind = (
+            "a multi-label head, which says yes or no to each label"
+            if several
+            else "a regression head, which gives a number"
+        )
+        raise ModelError(
+            f"Model '{model_name}' has {kind}; a softmax over its logits would be no probability of a concept. Next: "
+            "model.finetune.blocks=2 to train a head for this dataset."
+        )
 
 
 def model_labels(id2label: Mapping[int, str]) -> tuple[str, ...]:

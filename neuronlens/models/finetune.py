@@ -20,11 +20,12 @@ from neuronlens.hooks.masks import scored_index
 from neuronlens.hooks.readout import reading
 from neuronlens.hooks.replay import forward, starting_from
 from neuronlens.hooks.resolver import blocks_of
+from neuronlens.models.admission import admitted
 from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.models.prefix import prefix_samples, stack_samples
 from neuronlens.models.source import ModelSource
-from neuronlens.records import ConceptDataset
+from neuronlens.records import ConceptDataset, Site
 from neuronlens.storage.cache import Store
 from neuronlens.storage.spill import StateBudget, state_budget
 
@@ -106,6 +107,7 @@ def finetuned(
     untrained = load(replace(config, record_position=None), source, data.concepts, stage="untrained")
     key = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
     if not store.has("finetuned", key):
+        untrained = _admitted(untrained, source.layer_count - _blocks(tune) - 1, data, store, trainer)
         _train(untrained, tune, data, trainer, state_budget(trainer, store))
         manifest = {
             "max_length": config.max_length,
@@ -119,6 +121,24 @@ def finetuned(
     folder = store.folder("finetuned", key)
     trained = replace(source, location=str(folder), folder=str(folder), identity={"finetuned": key})
     return load(config, trained, data.concepts, stage="trained")
+
+
+def _admitted(
+    untrained: LoadedModel, layer: int, data: ConceptDataset, store: Store, trainer: TrainerConfig
+) -> LoadedModel:
+    """Return the model with its paths, one of which training takes: it starts at stored states.
+
+    Raises:
+        ModelError: these do not give the model's own numbers.
+    """
+    texts = [data.texts[row] for row in data.rows("train")]
+    loaded, found = admitted(untrained, texts, [Site(layer)], edit_positions="all", store=store, trainer=trainer)
+    if not loaded.paths.replays:
+        raise ModelError(
+            f"Model type '{found.model_type}' cannot be trained from stored states, which do not give its own numbers. "
+            "Next: train it elsewhere and load it with model.path."
+        )
+    return loaded
 
 
 def _blocks(tune: FinetuneConfig) -> int:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.heads import head_option
 from neuronlens.config.parts import build
 from neuronlens.config.schema import ModelConfig
-from neuronlens.hooks.resolver import family_of
+from neuronlens.hooks.admission import Paths
+from neuronlens.hooks.reads import position_read
 from neuronlens.models.heads.base import Head, Labels
 from neuronlens.models.source import ModelSource
 
@@ -33,6 +34,7 @@ class LoadedModel:
         fingerprint: of weights, tokenizer, prompt and options.
         prompt: makes prompts of texts for a language model; None where the text alone is read.
         concepts: in the order of the head's log-probabilities.
+        paths: which fast paths give this model's own numbers; all of them until admission says otherwise.
     """
 
     name: str
@@ -46,6 +48,7 @@ class LoadedModel:
     folder: str | None = None
     prompt: PromptBuilder | None = None
     concepts: tuple[str, ...] = ()
+    paths: Paths = field(default_factory=Paths)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text as the model reads it, prompt included, at most `max_length` of them."""
@@ -74,7 +77,7 @@ def loaded_model(
         ModelError: labels that share their first token, where the head reads that token alone (TRAPS 16).
     """
     option = head_option(config)
-    labels = Labels(family_of(model.config.model_type).reads)
+    labels = Labels(position_read(model))
     if prompt is not None:
         vocabulary = int(model.get_output_embeddings().weight.shape[0])
         labels = Labels(labels.reads, prompt.labels(), prompt.label_texts, vocabulary, tokenizer)

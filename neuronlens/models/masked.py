@@ -8,7 +8,6 @@ from transformers import AutoModelForMaskedLM
 
 from neuronlens.config.schema import ModelConfig
 from neuronlens.errors import ModelError
-from neuronlens.hooks.resolver import family_of
 from neuronlens.models.checkpoint import read_checkpoint
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.models.source import ModelSource
@@ -24,7 +23,7 @@ def with_vocabulary(config: ModelConfig, source: ModelSource, loaded: LoadedMode
     """
     if loaded.prompt is not None:
         return loaded
-    if family_of(source.model_type).reads != "cls":
+    if not source.is_encoder:
         raise ModelError(
             f"Model '{config.name}' is a decoder under head '{config.head}', which gives words no probability. Next: "
             "model.head=label_token, or evaluation.general.perplexity=false."

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from neuronlens.config.schema import ModelConfig
 from neuronlens.data.wheels import sha256_of, wheel_files
 from neuronlens.errors import ModelError
-from neuronlens.hooks.resolver import family_of
+from neuronlens.hooks.blocks import layer_count
+from neuronlens.models.adapter import Adapter, adapter_in, adapter_on_hub
 from neuronlens.models.gguf import dequantised
 from neuronlens.storage.cache import Store
 
@@ -25,7 +27,8 @@ class ModelSource:
         location: folder or hub id, as `from_pretrained` takes it.
         identity: what its fingerprint rests on: wheel checksum, hub revision, or the hash of the folder's files.
         model_type, layer_count, width: from its config; width is the residual stream's, in neurons.
-        folder: None for a hub id.
+        folder: of the config's model, or of its adapter; None for a hub id.
+        is_encoder: whether it reads texts in both directions, as a masked language model does.
     """
 
     location: str
@@ -34,6 +37,19 @@ class ModelSource:
     layer_count: int
     width: int
     folder: str | None
+    is_encoder: bool = False
+    adapter: Adapter | None = None
+
+    @property
+    def revision(self) -> bool:
+        """Whether the config's revision is that of the model's files."""
+        return self.folder is None and self.adapter is None
+
+    @property
+    def words(self) -> str:
+        """Where the tokenizer is: beside the adapter, if it was saved there, or beside the model."""
+        own = self.adapter is not None and (Path(self.adapter.location) / "tokenizer_config.json").is_file()
+        return self.adapter.location if own and self.adapter is not None else self.location
 
 
 def locate(config: ModelConfig, store: Store) -> ModelSource:
@@ -42,12 +58,14 @@ def locate(config: ModelConfig, store: Store) -> ModelSource:
     Raises:
         ModelError: no source, no such folder or hub id, not a transformers model or GGUF file.
         DataError: the wheel cannot be fetched or is not the one expected.
-        SiteError: the family is not supported.
     """
     if config.path:
         folder = Path(config.path)
         if config.gguf:
             return _from_gguf(config, folder / config.gguf, {}, store)
+        adapter = adapter_in(folder)
+        if adapter is not None:
+            return _adapted(adapter, config, {"files": _hashes(folder)}, str(folder))
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"model.path '{folder}' holds no config.json. Expected a folder written by save_pretrained."
@@ -68,7 +86,13 @@ def locate(config: ModelConfig, store: Store) -> ModelSource:
     if config.gguf:
         raise ModelError("model.gguf names a file, but neither model.path nor model.wheel says where. Next: set one.")
     if config.hub:
-        return _describe(config.hub, config, None, None)
+        try:
+            return _describe(config.hub, config, None, None)
+        except ModelError:
+            adapter = adapter_on_hub(config.hub, config.revision)
+            if adapter is None:
+                raise
+            return _adapted(adapter, config, {"hub": config.hub, "revision": config.revision}, None)
     raise ModelError(f"Model '{config.name}' names no source. Expected one of model.path, model.wheel, model.hub.")
 
 
@@ -80,16 +104,32 @@ def _from_gguf(config: ModelConfig, file: Path, identity: Mapping[str, Any], sto
     return _describe(str(folder), config, known, str(folder))
 
 
+def _adapted(adapter: Adapter, config: ModelConfig, identity: dict[str, Any], folder: str | None) -> ModelSource:
+    """Return the source of a base model under an adapter."""
+    base = Path(adapter.base)
+    known: dict[str, Any] | None = {"files": _hashes(base)} if base.is_dir() else None
+    described = _describe(adapter.base, replace(config, revision=None), known, str(base) if base.is_dir() else None)
+    return replace(
+        described, folder=folder, adapter=adapter, identity={"base": described.identity, "adapter": identity}
+    )
+
+
 def _describe(location: str, config: ModelConfig, identity: dict[str, Any] | None, folder: str | None) -> ModelSource:
     try:
         described = AutoConfig.from_pretrained(location, revision=config.revision if folder is None else None)
     except (OSError, ValueError) as error:
         raise unreadable(location, folder, error) from error
-    family = family_of(described.model_type)
+    layers = layer_count(described)
+    if layers is None:
+        raise ModelError(
+            f"The config of model '{location}' counts no layers. Expected a text model's, num_hidden_layers in it."
+        )
     if identity is None:
         identity = {"hub": location, "revision": getattr(described, "_commit_hash", None) or config.revision}
-    layers, width = int(getattr(described, family.layers_key)), int(described.hidden_size)
-    return ModelSource(location, identity, described.model_type, layers, width, folder)
+    width = int(described.get_text_config().hidden_size)
+    masked = described.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    is_encoder = masked and not (getattr(described, "is_decoder", False) or described.is_encoder_decoder)
+    return ModelSource(location, identity, described.model_type, layers, width, folder, is_encoder)
 
 
 def unreadable(location: str, folder: str | None, error: Exception) -> ModelError:

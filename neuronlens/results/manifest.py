@@ -51,6 +51,7 @@ class Manifest:
         model_folder: where the model was loaded from or kept; None for a hub id.
         max_length: tokens of a text that the model reads.
         prompt: of a language model that is asked in words; None where the text alone is read.
+        admission: what was found in the model, what was checked before any number, and the paths that were taken.
         base_correct: one row per (split, concept): how many samples the unedited model answers right.
         correct_sets: fingerprint of those samples, by split.
         timings_s: seconds per stage, and in total.
@@ -72,6 +73,7 @@ class Manifest:
     model_folder: str | None = None
     max_length: int | None = None
     prompt: Prompt | None = None
+    admission: Mapping[str, Any] = field(default_factory=dict)
     base_correct: tuple[Mapping[str, str | float | None], ...] = ()
     correct_sets: Mapping[str, str] = field(default_factory=dict)
     timings_s: Mapping[str, float] = field(default_factory=dict)

@@ -245,14 +245,15 @@ def test_a_prompt_of_embeddings(positions: str) -> None:
     assert torch.equal(found, ids[:, -NEW:])
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("positions", [*WHERE, "cls"])
+@pytest.mark.parametrize(
+    ("positions", "side"), [*((where, side) for where in WHERE for side in ("left", "right")), ("cls", "right")]
+)
 def test_trap_3_no_pad_is_handed_to_an_edit_while_the_model_writes(positions: str, side: str) -> None:
     model, inputs = tiny_causal("gemma2"), prompts(4, side=side)
     width = inputs["attention_mask"].shape[1]
     wanted = expected_columns(inputs, positions)
     if positions == "cls":
-        wanted[:, 0] = inputs["attention_mask"][:, 0] != 0
+        wanted[:, 0] = True
 
     for options in ({}, {"use_cache": False}, {"prefill_chunk_size": 3}):
         seen: list[Tensor] = []
@@ -270,6 +271,16 @@ def test_trap_3_no_pad_is_handed_to_an_edit_while_the_model_writes(positions: st
             assert torch.equal(seen[0], wanted[:, :width])
         else:
             assert torch.equal(torch.cat(seen, 1), wanted[:, : width + NEW - 1])
+
+
+def test_cls_of_a_text_padded_on_the_left_is_refused_not_silently_nothing() -> None:
+    model, inputs = tiny_causal("gemma2"), prompts(4, side="left")
+    with pytest.raises(SiteError, match="column 0, which is a pad"), edited(model, EDITS, positions="cls"):
+        generate(model, inputs)
+    with pytest.raises(SiteError, match="column 0, which is a pad"), edited(model, EDITS, positions="cls"):
+        model(**inputs)
+    with edited(model, EDITS, positions="cls"):
+        generate(model, prompts(1))
 
 
 def test_cells_share_a_generate_call() -> None:

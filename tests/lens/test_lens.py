@@ -43,7 +43,7 @@ ONE_CELL = ["sweep.top_fraction=null", "sweep.tau=null", "sweep.gate=null", "swe
 
 def _run(overrides: list[str], folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:  # figures take most of a tiny run's time, and none is looked at here
-        patch.setattr("neuronlens.report.figures.draw", lambda *arguments, **named: [])
+        patch.setattr("neuronlens.report.figures.draw.draw", lambda *arguments, **named: [])
         run(compose(overrides), folder)
     return folder
 

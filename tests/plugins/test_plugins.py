@@ -50,7 +50,7 @@ def finished(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("plugins") / "run"
     own = ["sweep.tau=[1.5]", "sweep.top_fraction=[0.5]", "++edit.mine.gain=0.5", GRIDS]
     with pytest.MonkeyPatch.context() as patch:  # figures take most of a tiny run's time, and none is looked at here
-        patch.setattr("neuronlens.report.figures.draw", lambda *arguments, **named: [])
+        patch.setattr("neuronlens.report.figures.draw.draw", lambda *arguments, **named: [])
         run(compose([*tiny_overrides, *own, "intervention.edit=mine"], config_dir=CONF), folder)
     return folder
 

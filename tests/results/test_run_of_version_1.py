@@ -113,7 +113,7 @@ def test_a_setting_that_is_not_known_leaves_tables_open_and_the_lens_closed(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "neuronlens.report.figures.draw", lambda *arguments, **named: []
+        "neuronlens.report.figures.draw.draw", lambda *arguments, **named: []
     )  # slow, and not looked at here
     change_config(old, wings={"left": 3}, range={"_target_": "elsewhere.Gone", "tau": 1.0})
     assert run_command(["report", str(old)]) == 0

@@ -12,6 +12,7 @@ import numpy as np
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.data.questions import LETTERS, OPTION, Question, QuestionSet
 from neuronlens.errors import DataError, ModelError
+from neuronlens.hooks.takes import is_causal
 from neuronlens.measures.estimates import Estimate
 from neuronlens.measures.general.reading import (
     EditedReader,
@@ -21,7 +22,6 @@ from neuronlens.measures.general.reading import (
     check_length,
     log_probability_among,
     read_all,
-    takes_positions,
     vocabulary_size,
 )
 from neuronlens.measures.intervals import Bootstrap
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says to each question, unedited and under every cell's edit.
+    """A model's answer to each question, unedited and under every cell's edit.
 
     Attributes:
         subjects: of each question.
@@ -117,12 +117,12 @@ def answer_questions(
 
 
 def refuse_questions(loaded: LoadedModel, max_length: int) -> None:
-    """Refuse a model that does not say what comes next.
+    """Refuse a model that does not predict the next token.
 
     Raises:
         ModelError: no causal vocabulary head, too few positions, or answers that the tokenizer does not tell apart.
     """
-    if not takes_positions(loaded.model):
+    if not is_causal(loaded.model):
         raise ModelError(
             f"MMLU asks for the next token, and {type(loaded.model).__name__} is no causal language model. Next: "
             "evaluation.general.mmlu=false."
@@ -205,7 +205,7 @@ def tokenised(tokenizer: Any, text: str, shots: int = 0) -> Prompt:
     if len(set(answers)) < len(LETTERS):
         raise ModelError(
             f"The tokenizer starts two of the answers {', '.join(LETTERS)} with the same token ({answers}), so their "
-            "probabilities cannot be told apart. Expected four different ones."
+            "probabilities would be one number. Expected four different ones."
         )
     return Prompt(list(encoded[0][:shared]), answers, shots)
 
@@ -262,10 +262,10 @@ _ESTIMATES = {"accuracy": _accuracy, "confidence": _confidence, "flip_rate": _fl
 
 def _outcomes(log_probabilities: FloatArray, answers: Answers) -> dict[str, FloatArray]:
     """Return each measure's value per question `[cell, question]` float64."""
-    said = log_probabilities.argmax(-1)
+    answered = log_probabilities.argmax(-1)
     gold = np.take_along_axis(log_probabilities, answers.gold[None, :, None], axis=-1)[..., 0]
     return {
-        "accuracy": (said == answers.gold).astype(np.float64),
+        "accuracy": (answered == answers.gold).astype(np.float64),
         "confidence": np.exp(gold.astype(np.float64)),
-        "flip_rate": (said != answers.base.argmax(-1)).astype(np.float64),
+        "flip_rate": (answered != answers.base.argmax(-1)).astype(np.float64),
     }

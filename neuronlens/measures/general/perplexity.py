@@ -11,6 +11,7 @@ import numpy as np
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.data.documents import OPTION, DocumentSet
 from neuronlens.errors import DataError, ModelError
+from neuronlens.hooks.takes import is_causal
 from neuronlens.measures.estimates import Estimate
 from neuronlens.measures.general.reading import (
     EditedReader,
@@ -19,7 +20,6 @@ from neuronlens.measures.general.reading import (
     Row,
     check_length,
     read_all,
-    takes_positions,
     token_log_probability,
     vocabulary_size,
 )
@@ -82,7 +82,7 @@ def document_losses(
         DataError: no document of two tokens.
     """
     refuse_documents(loaded, max_length)
-    causal = takes_positions(loaded.model)
+    causal = is_causal(loaded.model)
     encoded = loaded.tokenizer(list(documents.texts), add_special_tokens=False, verbose=False)["input_ids"]
     long_enough = [ids if len(ids) >= FEWEST_TOKENS else [] for ids in encoded]
     rows = list((_causal_rows if causal else _masked_rows)(loaded.tokenizer, long_enough, max_length, max_windows))
@@ -125,7 +125,7 @@ def refuse_documents(loaded: LoadedModel, max_length: int) -> None:
     """
     vocabulary_size(loaded.model)
     check_length(loaded.model, max_length, f"{OPTION}.max_length")
-    if not takes_positions(loaded.model) and loaded.tokenizer.mask_token_id is None:
+    if not is_causal(loaded.model) and loaded.tokenizer.mask_token_id is None:
         raise ModelError(
             f"The tokenizer of '{loaded.name}' has no mask token, so no token can be asked for. Expected one that was made "
             "for masked language models. Next: evaluation.general.perplexity=false."

@@ -23,7 +23,8 @@ from neuronlens.hooks.contexts import capture
 from neuronlens.hooks.masks import edit_mask, prompt_mask
 from neuronlens.hooks.readout import log_probability_of
 from neuronlens.hooks.replay import forward, run_body, starting_from, starts_at
-from neuronlens.hooks.resolver import blocks_of, family_of
+from neuronlens.hooks.resolver import blocks_of
+from neuronlens.hooks.takes import is_causal, takes_positions
 from neuronlens.models.batches import collate
 from neuronlens.models.checkpoint import usable_positions
 from neuronlens.models.loaded import LoadedModel
@@ -250,24 +251,19 @@ def log_probability_among(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def vocabulary_size(model: nn.Module) -> int:
-    """Return how many tokens the model's vocabulary head tells apart.
+    """Return how many tokens the model's vocabulary head scores.
 
     Raises:
         ModelError: it has none.
     """
     head = getattr(model, "get_output_embeddings", lambda: None)()
     if head is None:
-        kind = "AutoModelForCausalLM" if takes_positions(model) else "AutoModelForMaskedLM"
+        kind = "AutoModelForCausalLM" if is_causal(model) else "AutoModelForMaskedLM"
         raise ModelError(
             f"{type(model).__name__} has no vocabulary head, so it gives no token a probability. Expected a model of "
             f"{kind}. Next: evaluation.general.perplexity=false and .mmlu=false."
         )
     return int(head.weight.shape[0])
-
-
-def takes_positions(model: nn.Module) -> bool:
-    """Return whether the model is of a decoder family, which reads from left to right and takes `position_ids`."""
-    return family_of(str(model.config.model_type)).position_ids  # type: ignore[union-attr]
 
 
 def check_length(model: nn.Module, max_length: int, option: str) -> None:

@@ -14,13 +14,13 @@ from neuronlens.config.schema import Config
 from neuronlens.config.schema_evaluation import GeneralConfig
 from neuronlens.data.documents import DocumentSet, load_documents
 from neuronlens.data.questions import QuestionSet, load_questions
-from neuronlens.errors import ConfigError, unknown
+from neuronlens.errors import ConfigError, ModelError, unknown
 from neuronlens.measures.columns import GENERAL, RESULTS
 from neuronlens.measures.estimates import ENDS
 from neuronlens.measures.general.mmlu import Answers, answer_questions, answer_rows, refuse_questions
 from neuronlens.measures.general.perplexity import DocumentLosses, document_losses, perplexity_rows, refuse_documents
 from neuronlens.measures.intervals import Bootstrap
-from neuronlens.measures.rows import cell_id, knob_columns
+from neuronlens.measures.rows import cell_id, knob_columns, range_concept
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, ConceptDataset, Site
 from neuronlens.storage.cache import Store
@@ -57,8 +57,14 @@ def check_model(config: GeneralConfig, loaded: LoadedModel) -> None:
     """Refuse a model that cannot give what is asked of it, before anything is run.
 
     Raises:
-        ModelError: no vocabulary head, no mask token for a masked model, a masked model for MMLU, too few positions.
+        ModelError: no vocabulary head, no mask token for a masked model, a masked model for MMLU, too few positions, or a
+            model that no stored state serves.
     """
+    if not (loaded.paths.replays and loaded.paths.shrinks):
+        raise ModelError(
+            f"General ability is read from stored states, which model type '{loaded.model.config.model_type}' does not give "
+            "again. Next: evaluation.general.perplexity=false and .mmlu=false."
+        )
     if config.perplexity:
         refuse_documents(loaded, config.documents.max_length)
     if config.mmlu:
@@ -161,6 +167,7 @@ def general_rows(
                 name = data.concepts[cell[1]]
                 key = cell_id(sweep, cell, name, config.intervention.edit_positions, fingerprints)
                 identity = {"concept": name, "edit_positions": positions, "cell_id": key}
+                identity["range_concept"] = range_concept(cell, data.concepts, config.seed)
                 rows += [shared | knob_columns(sweep, cell) | identity | row for row in own]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(RESULTS.dtypes(COLUMNS) | GENERAL.dtypes(COLUMNS))
 

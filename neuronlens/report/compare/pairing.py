@@ -10,8 +10,10 @@ import pandas as pd
 
 from neuronlens.measures import naming
 from neuronlens.measures.columns import COLLATERAL, RESULTS, SETTINGS
+from neuronlens.measures.comparison import beyond_rounding
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.significance import sign_flip_p
+from neuronlens.sweep.doses import TOLERANCE
 
 
 def shared_knobs(reference: pd.DataFrame, other: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
@@ -101,7 +103,8 @@ def _differences(group: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
             f"{name}_reference": ours.mean() if len(ours) else np.nan,
             f"{name}_run": theirs.mean() if len(ours) else np.nan,
         }
-        row |= bootstrap.of_mean(theirs - ours).columns(name)
-        row[f"{name}_p"] = sign_flip_p(theirs - ours, seed=bootstrap.seed)
-        row[f"{name}_wins"] = int((theirs < ours).sum())
+        difference = beyond_rounding(theirs - ours)
+        row |= bootstrap.of_mean(difference).columns(name)
+        row[f"{name}_p"] = sign_flip_p(difference, seed=bootstrap.seed)
+        row[f"{name}_wins"] = int((ours - theirs > TOLERANCE).sum())
     return row

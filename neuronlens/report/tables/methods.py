@@ -14,6 +14,7 @@ from neuronlens.measures.estimates import Estimate
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.report.p_values import NOTE, p_columns, with_holm
 from neuronlens.report.table import Column, Table, frame_of
+from neuronlens.report.tables.comparison import OVER_ALL, over_all, over_all_columns, unreached_somewhere
 
 CAPTION = (
     "Means over the concepts in which the method reaches that erasure; differences are paired with the plain neuron mask "
@@ -32,6 +33,7 @@ def methods_table(methods: pd.DataFrame, bootstrap: Bootstrap, shown: pd.Series[
     if shown is None:
         shown = pd.Series(True, index=methods.index)
     apart = ["layers", *naming.setting_apart(methods[shown])]
+    rows = methods.to_dict("records")
     columns = (
         Column("method", "method"),
         Column("level", "erased", format=".0%"),
@@ -45,11 +47,13 @@ def methods_table(methods: pd.DataFrame, bootstrap: Bootstrap, shown: pd.Series[
         ),
         *p_columns(),
         Column("wins", "wins", align="right"),
+        *(over_all_columns("difference", bootstrap) if unreached_somewhere(rows) else ()),
     )
-    lines = [_line(row) | {"method": naming.method(row, apart)} for row in methods.to_dict("records")]
+    lines = [_line(row) | over_all(row, COST) | {"method": naming.method(row, apart)} for row in rows]
     frame = with_holm(frame_of(lines, columns, *AT, "n_concepts"), "n_concepts")
     frame = frame[shown.to_numpy()].reset_index(drop=True)
-    return Table("methods", "Every method at matched erasure, best first", CAPTION, frame, columns, notes=(NOTE,))
+    caption = CAPTION + (OVER_ALL if unreached_somewhere(rows) else "")
+    return Table("methods", "Every method at matched erasure, best first", caption, frame, columns, notes=(NOTE,))
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def strategy_for(loaded: LoadedModel, layer: int, positions: str, tokens_per_for
     - At the last layer no token attends to another any more. Where the edit leaves the labels' further tokens alone,
       these are read once and a cell is one state per sample: `PromptAlone`.
     - Below it, where the edit leaves all before the record token alone, so do its keys: `Branches`.
-    - Everything else repeats the batch for every cell: `Rows`.
+    - Everything else, and what admission found inexact for the model, repeats the batch for every cell: `Rows`.
 
     Args:
         positions: as `edited_positions` returns them.
@@ -31,7 +31,7 @@ def strategy_for(loaded: LoadedModel, layer: int, positions: str, tokens_per_for
     if _is_last(loaded, layer):
         if head.scores_words and head.continuations and positions in ("last", "prompt"):
             return PromptAlone(loaded, layer, tokens_per_forward)
-    elif head.scores_words and positions in ("last", "generated"):
+    elif head.scores_words and positions in ("last", "generated") and loaded.paths.branches:
         return Branches(loaded, layer, positions, tokens_per_forward)
     return Rows(loaded, layer, positions, tokens_per_forward)
 
@@ -62,4 +62,4 @@ def edited_positions(loaded: LoadedModel, layer: int, edit_positions: str) -> st
 
 
 def _is_last(loaded: LoadedModel, layer: int) -> bool:
-    return layer == len(blocks_of(loaded.model)) - 1
+    return loaded.paths.shrinks and layer == len(blocks_of(loaded.model)) - 1
