@@ -128,7 +128,7 @@ def _budget(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
             row |= {
                 "edit": found["edit"],
                 "damage": nl.RESULTS[found["damage"]].heading,
-                "budget": str(found["budget"]),
+                "budget": found["budget"],
             }
             row |= {gate: found[f"{erased}_{gate}"] for gate in ("neuron", "range", "difference")}
             row |= {f"difference_{end}": found[f"{erased}_{end}"] for end in ("low", "high")}
@@ -137,7 +137,7 @@ def _budget(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
         *IDENTITY,
         nl.Column("edit", "edit"),
         nl.Column("damage", "the others' loss"),
-        nl.Column("budget", "at most"),
+        nl.Column("budget", "at most", "", ".2f"),
         *(nl.Column(gate, f"{gate} erases", "", ".3f") for gate in ("neuron", "range")),
         nl.Column("difference", "range - neuron", "", "+.3f", interval=True),
         nl.Column("wins", "range wins", "", "d"),

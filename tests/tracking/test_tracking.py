@@ -133,7 +133,7 @@ def test_erasure_at_damage_budgets_is_flat_and_a_table_like_matched_erasure(fold
     tau = {1.0: "1", 2.5: "2_5", np.inf: "inf"}[row["tau"]]
     key = f"budget/resid_post_{row['layers']}/range_{row['edit']}_gaussian_tau{tau}_max/kl_within_0_05"
     assert logged[f"{key}/concept_accuracy_drop_difference"] == pytest.approx(row["concept_accuracy_drop_difference"])
-    assert len(read.table("budget_comparison")) == len(compared)
+    assert len(read.table("budget_comparison")["data"]) == len(compared)
 
 
 def test_matched_erasure_is_flat_in_the_summary_and_equal_to_the_files(folder: Path, read: OfflineRun) -> None:
