@@ -14,7 +14,17 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from neuronlens import Bootstrap, Estimate, of_difference, of_mean, of_paired_shares, of_pairs, of_share, shown_side
+from neuronlens import (
+    Bootstrap,
+    Estimate,
+    of_difference,
+    of_mean,
+    of_paired_shares,
+    of_pairs,
+    of_share,
+    shown_side,
+    two_way,
+)
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
@@ -126,6 +136,20 @@ def perplexities(generator: Generator, draws: int = 2000) -> Iterator[Row]:
             yield _row("perplexity ratio", f"documents, spread {spread:g} nats", n, found, float(np.exp(0.3)))
 
 
+def two_ways(generator: Generator, draws: int = 1000, samples: int = 50) -> Iterator[Row]:
+    """Yield the mean over concepts that share their samples, and its interval over concepts alone in the last column's place."""
+    settings = Bootstrap(LEVEL, 400, 0)
+    for name, effect in (("samples alike", 0.0), ("samples that differ", 1.0), ("samples that differ much", 3.0)):
+        for n in CONCEPTS[1:]:
+            rows = generator.normal(size=(draws, n, 1))
+            columns = effect * np.sqrt(samples / n) * generator.normal(size=(draws, 1, samples))
+            values = rows + columns + generator.normal(size=(draws, n, samples))
+            low, high = np.array([two_way(own, settings)[1:] for own in values]).T
+            alone = of_mean(values.mean(axis=2), LEVEL)
+            held = float(np.mean((alone.low <= 0) & (alone.high >= 0)))
+            yield _row("concepts and 50 samples together", name, n, Estimate(np.zeros(draws), low, high), 0.0, held)
+
+
 def pairs(generator: Generator, draws: int = 2000, neurons: int = 200, salient: int = 60) -> Iterator[Row]:
     """Yield the mean Jaccard overlap over pairs of concepts that share a common ranking to different degrees."""
     common = generator.normal(size=neurons)
@@ -193,7 +217,8 @@ def page(rows: list[Row], verdicts: list[tuple[str, int, float]]) -> str:
         "These are the intervals that runs and reports print: `nl.of_mean`, `nl.of_share`, `nl.of_paired_shares`, "
         "`nl.of_difference` and `nl.of_pairs`. The last column is the percentile bootstrap that stood in their place before. A "
         "perplexity has no formula: its interval is still a percentile bootstrap over documents, and covers less than its level "
-        "over few of them.",
+        "over few of them. For concepts and samples together (`nl.two_way`) the last column is the interval over concepts alone, "
+        "which holds for these very samples only.",
         "",
         "| interval | data | n | covers | truth above it | truth below it | percentile bootstrap |",
         "|---|---|---|---|---|---|---|",
@@ -221,7 +246,7 @@ def page(rows: list[Row], verdicts: list[tuple[str, int, float]]) -> str:
 def main(target: Path = PAGE) -> None:
     """Simulate every interval and write the page."""
     generator = np.random.default_rng(0)
-    rows = [*means(generator), *shares(generator), *pairs(generator), *perplexities(generator)]
+    rows = [*means(generator), *shares(generator), *pairs(generator), *perplexities(generator), *two_ways(generator)]
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page(rows, list(false_verdicts(generator))))
     print(target)

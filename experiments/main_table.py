@@ -145,7 +145,7 @@ def _budget(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
     )
     caption = (
         "The largest drop of a concept's accuracy among the doses at which the other concepts lose no more than the budget."
-        + with_level(bootstrap, "{} bootstrap intervals over concepts, paired.")
+        + with_level(bootstrap, "{} intervals over concepts, paired.")
     )
     return nl.Table("main_table_budget", "Erasure at a damage budget", caption, pd.DataFrame(rows), columns, GROUPS)
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.measures.intervals import Bootstrap as Bootstrap
     from neuronlens.measures.significance import holm as holm
     from neuronlens.measures.significance import sign_flip_p as sign_flip_p
+    from neuronlens.measures.twoway import two_way as two_way
     from neuronlens.measures.verdict import shown_side as shown_side
     from neuronlens.models.batches import collate as collate
     from neuronlens.models.batches import text_batches as text_batches
@@ -94,6 +95,7 @@ _HOMES = {
     "holm": "neuronlens.measures.significance",
     "sign_flip_p": "neuronlens.measures.significance",
     "shown_side": "neuronlens.measures.verdict",
+    "two_way": "neuronlens.measures.twoway",
     "ActivationExtractor": "neuronlens.activations.extract",
     "ActivationRanges": "neuronlens.records",
     "ActivationSet": "neuronlens.records",
