@@ -318,7 +318,11 @@ def test_general_ability_is_shown_where_it_was_measured(finished: Path, tmp_path
     text = " ".join(read_page(tmp_path / "run").elements.text)
     assert "General ability" in text
     assert "perplexity" in text
-    assert re.search(r"\b20\s+35\s+\+15 \[\+10, \+20\]", text), "base, edited, and their difference over both concepts"
+    difference = bootstrap_of(finished).of_mean(np.log([30 / 20, 40 / 20]))
+    ends = "{:+.4g} [{:+.4g}, {:+.4g}]".format(*difference)
+    assert re.search(rf"\b20\s+34\.64\s+{re.escape(ends)}", text.replace("\u2212", "-")), (
+        "over both concepts, by logarithm"
+    )
 
 
 def test_every_figure_is_a_png_and_an_svg_that_come_out_the_same(finished: Path, tmp_path: Path) -> None:
