@@ -38,6 +38,7 @@ from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.tables import result_table
 from neuronlens.measures.unedited import correct_sets, count_correct, near_chance
 from neuronlens.models.admission import admit_run
+from neuronlens.models.checkpoint import text_reader
 from neuronlens.models.finetune import finetuned
 from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
@@ -85,7 +86,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
             layers = _layers(config, source)
             _check_count(config, source)
         with stages("data"):
-            data = load_concepts(config.dataset, store)
+            data = load_concepts(config.dataset, store, text_reader(config.model, source))
             general = load_general(config.evaluation.general, store, data)
         with stages("model"):
             loaded, data = prepare_model(config, source, data, store)
@@ -196,6 +197,7 @@ def measure_all(
         fingerprints=keys,
         concepts=data.concepts,
         dropped_concepts=data.dropped,
+        near_duplicates=data.near_duplicates,
         model_type=loaded.model.config.model_type,
         layer_count=len(blocks_of(loaded.model)),
         model_folder=loaded.folder,

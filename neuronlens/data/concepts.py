@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,21 @@ log = logging.getLogger(__name__)
 SOURCE_SPLITS = ("train", "validation", "test")
 
 
-def load_concepts(config: DatasetConfig, store: Store) -> ConceptDataset:
+Reads = Callable[[Sequence[str]], Sequence[Hashable]]
+"""What a model reads of some texts: equal for texts that are the same to it, once cut to its length."""
+
+
+def load_concepts(config: DatasetConfig, store: Store, reads: Reads | None = None) -> ConceptDataset:
     """Return the dataset's texts with concept labels, dealt into train, fit, select and test.
 
     Examples whose text stands twice count once, so no text is in two splits. The draw depends on the seed and the texts
     alone: each concept's examples are ordered by a hash of (seed, id), not by file order, set order or process.
     `test` comes from the source's test file where it has one; the other splits never do.
+
+    Args:
+        reads: with it texts of which the model reads the same count once too (TRAPS 54): the first in the order of the files
+            stays, training file before test file, whatever their labels. Only drawn examples are compared, and those
+            drawn in the place of others, so that the draw stays the same where it holds no such texts.
 
     Raises:
         DataError: unreadable, empty, a missing column, fewer than two concepts, or a concept with too few samples.
@@ -41,6 +50,38 @@ def load_concepts(config: DatasetConfig, store: Store) -> ConceptDataset:
     has_test = bool((table["source"] == "test").any())
     concepts = _concepts(table, config, name)
     table = table[table["concept"].isin(concepts)]
+    near_duplicates = 0
+    known: dict[str, Hashable] = {}
+    while True:
+        drawn, dropped = _draw(table, concepts, config, name, has_test)
+        again = _read_again(table, drawn, known, reads) if reads is not None else frozenset()
+        if not again:
+            break
+        near_duplicates += len(again)
+        table = table[~table["id"].isin(again)]
+    for concept, reason in dropped.items():
+        log.warning("Concept '%s' is dropped: %s", concept, reason)
+    if near_duplicates:
+        log.warning(
+            "Dataset '%s': %d examples are left out, because the model reads the same of another one (equal once cut to its "
+            "length).",
+            name,
+            near_duplicates,
+        )
+    kept = tuple(concept for concept in concepts if concept not in dropped)
+    if len(kept) < 2:
+        raise DataError(f"Dataset '{name}' has {len(kept)} concepts with enough samples, expected at least 2.")
+    return _dataset(name, pd.concat(drawn), kept, dropped, near_duplicates)
+
+
+def _draw(
+    table: pd.DataFrame, concepts: tuple[str, ...], config: DatasetConfig, name: str, has_test: bool
+) -> tuple[list[pd.DataFrame], dict[str, str]]:
+    """Return the examples of each concept with their splits, and why concepts are left out.
+
+    Raises:
+        DataError: a concept with too few samples, where such are not to be dropped.
+    """
     drawn: list[pd.DataFrame] = []
     dropped: dict[str, str] = {}
     for concept in concepts:
@@ -50,25 +91,46 @@ def load_concepts(config: DatasetConfig, store: Store) -> ConceptDataset:
             drawn.append(splits)
         elif config.rare_concepts == "drop":
             dropped[concept] = reason
-            log.warning("Concept '%s' is dropped: %s", concept, reason)
         else:
             raise DataError(
                 f"Concept '{concept}' of dataset '{name}' {reason} Next: dataset.rare_concepts=drop, "
                 "dataset.concepts=[...] without it, or a smaller dataset.min_samples."
             )
-    kept = tuple(concept for concept in concepts if concept not in dropped)
-    if len(kept) < 2:
-        raise DataError(f"Dataset '{name}' has {len(kept)} concepts with enough samples, expected at least 2.")
-    return _dataset(name, pd.concat(drawn), kept, dropped)
+    return drawn, dropped
 
 
-def _dataset(name: str, chosen: pd.DataFrame, concepts: tuple[str, ...], dropped: Mapping[str, str]) -> ConceptDataset:
+def _read_again(
+    table: pd.DataFrame, drawn: Sequence[pd.DataFrame], known: dict[str, Hashable], reads: Reads
+) -> frozenset[str]:
+    """Return the ids of drawn examples of which the model reads the same as of an earlier drawn one in the table.
+
+    Args:
+        known: what it reads, by id; what is new is added.
+    """
+    ids = pd.concat(drawn)["id"] if drawn else pd.Series(dtype=str)
+    chosen = table[table["id"].isin(ids)]
+    new = chosen[~chosen["id"].isin(known)]
+    known.update(zip(new["id"], reads(new["text"].tolist()), strict=True))
+    seen: set[Hashable] = set()
+    again = set()
+    for key in chosen["id"]:
+        if known[key] in seen:
+            again.add(key)
+        seen.add(known[key])
+    return frozenset(again)
+
+
+def _dataset(
+    name: str, chosen: pd.DataFrame, concepts: tuple[str, ...], dropped: Mapping[str, str], near_duplicates: int
+) -> ConceptDataset:
     index = {concept: number for number, concept in enumerate(concepts)}
     chosen = chosen.sort_values(["split", "id"], kind="stable")
     ids, splits = tuple(chosen["id"]), chosen["split"].to_numpy(dtype=str)
     labels = chosen["concept"].map(index).to_numpy(dtype=np.int64)
     key = fingerprint({"name": name, "ids": ids, "labels": labels, "splits": splits, "concepts": concepts})
-    return ConceptDataset(name, tuple(chosen["text"]), labels, concepts, ids, splits, key, dict(dropped))
+    return ConceptDataset(
+        name, tuple(chosen["text"]), labels, concepts, ids, splits, key, dict(dropped), near_duplicates
+    )
 
 
 def example_id(text: str) -> str:

@@ -15,6 +15,7 @@ from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema import FinetuneConfig, ModelConfig
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.errors import ModelError
+from neuronlens.execution.machine import computed_by
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.masks import scored_index
 from neuronlens.hooks.readout import reading
@@ -105,7 +106,8 @@ def finetuned(
             f"{source.layer_count - 1}, from the stored states below them."
         )
     untrained = load(replace(config, record_position=None), source, data.concepts, stage="untrained")
-    key = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
+    recipe = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
+    key = fingerprint([recipe, computed_by(trainer)])
     if not store.has("finetuned", key):
         untrained = _admitted(untrained, source.layer_count - _blocks(tune) - 1, data, store, trainer)
         _train(untrained, tune, data, trainer, state_budget(trainer, store))
@@ -119,7 +121,7 @@ def finetuned(
             untrained.model.save_pretrained(folder)
             untrained.tokenizer.save_pretrained(folder)
     folder = store.folder("finetuned", key)
-    trained = replace(source, location=str(folder), folder=str(folder), identity={"finetuned": key})
+    trained = replace(source, location=str(folder), folder=str(folder), identity={"finetuned": recipe})
     return load(config, trained, data.concepts, stage="trained")
 
 
