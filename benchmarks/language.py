@@ -82,8 +82,10 @@ class Workload:
         with torch.no_grad():
             for ids in self.plain_batches:
                 logits = self.loaded.model(input_ids=ids, logits_to_keep=2, use_cache=False).logits
-                said = torch.log_softmax(logits, -1)
-                steps = [[said[:, place, token] for place, token in enumerate(label)] for label in self.labels]
+                log_probabilities = torch.log_softmax(logits, -1)
+                steps = [
+                    [log_probabilities[:, place, token] for place, token in enumerate(label)] for label in self.labels
+                ]
                 scores.append(torch.stack([torch.stack(label).mean(0) for label in steps], dim=1))
         if handle is not None:
             handle.remove()

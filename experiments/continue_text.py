@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     knobs = {name: getattr(options, name) for name in KNOBS if getattr(options, name) is not None}
     try:
         lens = nl.ConceptLens.load(options.run_folder)
-        lens.edit(options.concept, **knobs)  # tells a wrong name before the model is loaded
+        lens.edit(options.concept, **knobs)  # a wrong name is refused before the model is loaded
         model, tokenizer = load_writer(options.model or lens.model_folder or lens.config.model.hub)
         written = continuations(
             lens,

@@ -24,9 +24,11 @@ def tables(runs: Runs) -> list[nl.Table]:
             row = dict(zip(("model", "dataset", "measure", "layer", "edit"), map(str, key), strict=True))
             row |= {"concepts": len(values), "n": int(own["n"].iloc[0])}
             row |= {name: own[name].iloc[0] for name in ("base", "base_low", "base_high")}
-            for mask in ("neuron", "range"):
-                row |= mean_columns(mask, values[mask], bootstrap)
-            rows.append(row | mean_columns("difference", values["range"] - values["neuron"], bootstrap))
+            scale = nl.MeasureScale.of(row["measure"])
+            masks = {mask: scale.to(values[mask].to_numpy(dtype=float)) for mask in ("neuron", "range")}
+            for mask, own_values in masks.items():
+                row |= {name: scale.back(value) for name, value in mean_columns(mask, own_values, bootstrap).items()}
+            rows.append(row | mean_columns("difference", masks["range"] - masks["neuron"], bootstrap))
     columns = (
         *IDENTITY,
         nl.Column("measure", "measure"),
@@ -39,8 +41,8 @@ def tables(runs: Runs) -> list[nl.Table]:
     )
     caption = (
         "Every token edited, top 30 % of the neurons by max saliency, Gaussian range of tau 2.5; n counts documents or "
-        "questions. Masks: means over concepts, each with its own edit. MMLU: the offered answer of highest probability; 0.25 "
-        "is chance."
+        "questions. Masks: means over concepts, each with its own edit; of perplexities the geometric mean, and as "
+        "difference the mean of log(range / neuron). MMLU: the offered answer of highest probability; 0.25 is chance."
         + with_level(
             bootstrap,
             "Brackets: {} intervals, of the base over documents or questions, of the masks "

@@ -53,7 +53,8 @@ def tables(runs: Runs) -> list[nl.Table]:
     )
     caption = (
         "The top 30 % neurons of each concept on samples that nothing was fitted on, against the Gaussian fitted on others. Not "
-        "rejected: p at least 0.05, uncorrected. Overlap: mean Bhattacharyya coefficient of the concept's Gaussian with the "
+        "rejected: p at least 0.05, uncorrected, by the distribution simulated with the error of the fit in it: 95 % of exact "
+        "Gaussians. Overlap: mean Bhattacharyya coefficient of the concept's Gaussian with the "
         "others' (1: the same). 98.76 % of a normal lies inside tau 2.5. " + means_caption(bootstrap)
     )
     frame = pd.DataFrame(rows)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.measures.estimates import of_paired_shares as of_paired_shares
     from neuronlens.measures.estimates import of_pairs as of_pairs
     from neuronlens.measures.estimates import of_share as of_share
+    from neuronlens.measures.general.scale import MeasureScale as MeasureScale
     from neuronlens.measures.intervals import Bootstrap as Bootstrap
     from neuronlens.measures.significance import holm as holm
     from neuronlens.measures.significance import sign_flip_p as sign_flip_p
@@ -62,7 +63,6 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.records import FloatArray as FloatArray
     from neuronlens.records import IntArray as IntArray
     from neuronlens.records import Knobs as Knobs
-    from neuronlens.records import NeuronRanking as NeuronRanking
     from neuronlens.records import ResultTable as ResultTable
     from neuronlens.records import Site as Site
     from neuronlens.report.claims.claims import write_claims as write_claims
@@ -75,6 +75,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.results.folder import RunFolder as RunFolder
     from neuronlens.saliency.max import MaxSaliency as MaxSaliency
     from neuronlens.saliency.overlap import jaccard as jaccard
+    from neuronlens.saliency.ranking import NeuronRanking as NeuronRanking
     from neuronlens.storage.cache import Store as Store
     from neuronlens.storage.files import write_json as write_json
     from neuronlens.sweep.evaluator import SweepEvaluator as SweepEvaluator
@@ -126,10 +127,11 @@ _HOMES = {
     "locate": "neuronlens.models.source",
     "make_trainer": "neuronlens.execution.trainer",
     "MaxSaliency": "neuronlens.saliency.max",
+    "MeasureScale": "neuronlens.measures.general.scale",
     "MixtureFitter": "neuronlens.ranges.mixture.fitter",
     "MixtureLaws": "neuronlens.ranges.mixture.laws",
     "NeuronLensError": "neuronlens.errors",
-    "NeuronRanking": "neuronlens.records",
+    "NeuronRanking": "neuronlens.saliency.ranking",
     "peak_memory_gib": "neuronlens.execution.machine",
     "plain": "neuronlens.config.fingerprint",
     "position_read": "neuronlens.hooks.reads",

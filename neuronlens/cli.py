@@ -5,6 +5,7 @@ Hydra is imported when a verb needs it, so that help and version answer at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from neuronlens.records import Job
+
+log = logging.getLogger(__name__)
 
 USAGE = """\
 neuronlens [run|doctor|report|compare|help] [hydra overrides]
@@ -58,8 +61,11 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def _message(error: Exception) -> str | None:
     """Return what to say of an error that bad input caused; None of a fault."""
-    if isinstance(error, (NeuronLensError, PermissionError, NotADirectoryError, FileExistsError)):
+    if isinstance(error, NeuronLensError):
         return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f" at {error.filename}" if error.filename else ""
+        return f"The system refuses{place}: {error.strerror}. Next: another folder by paths.output_dir and paths.cache_dir."
     if "hydra" not in sys.modules:
         return None
     from neuronlens.config.explain import explain, is_of_the_config
@@ -71,12 +77,14 @@ def _dispatch(arguments: list[str]) -> int:
     first = arguments[0] if arguments else ""
     asked = [argument for argument in arguments if argument in ("-h", "--help")]
     rest = [argument for argument in arguments if argument not in asked]
-    if first == "--version":
+    if "--version" in arguments:
         print(f"neuronlens {__version__}")
         return 0
     if first == "help" or asked:
-        folder, words = _config_dir(rest)
-        return _help(words[1:] if first == "help" else words, folder)
+        from neuronlens.config.flags import take_apart
+
+        flags = take_apart(rest)
+        return _help(flags.overrides[1:] if first == "help" else flags.overrides, flags.config_dir)
     if first and "=" not in first and not first.startswith(("-", "+", "~")):
         if first not in VERBS:
             raise NeuronLensError(unknown("verb", first, [*VERBS, "help"]))
@@ -99,37 +107,21 @@ def _help(words: Sequence[str], folder: str | None = None) -> int:
     return 0
 
 
-def _config_dir(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the folder of options that `--config-dir` names, and the other arguments.
+def _run(arguments: list[str]) -> int:
+    from neuronlens.config.flags import take_apart
 
-    >>> _config_dir(["seed=1", "--config-dir", "mine", "-m"]), _config_dir(["--config-dir=mine"]), _config_dir(["-m"])
-    (('mine', ['seed=1', '-m']), ('mine', []), (None, ['-m']))
-    """
-    folder, others = None, list(arguments)
-    for place, argument in enumerate(arguments):
-        if argument in ("--config-dir", "-cd") and place + 1 < len(arguments):
-            folder, others = arguments[place + 1], [*arguments[:place], *arguments[place + 2 :]]
-        elif argument.startswith("--config-dir="):
-            folder, others = argument.partition("=")[2], [*arguments[:place], *arguments[place + 1 :]]
-    return folder, others
-
-
-def _run(overrides: list[str]) -> int:
+    flags = take_apart(arguments)
     import hydra
 
-    from neuronlens.config.compose import compose, register
-    from neuronlens.config.extras import refuse_missing
+    from neuronlens.config.compose import register
     from neuronlens.config.groups import config_dir
-    from neuronlens.config.plan import grid
+    from neuronlens.config.jobs import checked_jobs
 
     register()
-    folder, others = _config_dir(overrides)
-    if not any(argument.startswith("-") for argument in others):
-        config = compose(others, config_dir=folder)  # refuse bad overrides before Hydra makes a folder for them
-        refuse_missing(config)
-        grid(config)
+    if flags.runs:  # all that is wrong is found before Hydra makes a folder
+        checked_jobs(flags.overrides, multirun=flags.multirun, config_dir=flags.config_dir)
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [before[0][0], *overrides]
+    sys.argv = [before[0][0], *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which names them once
     try:
         hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")(job)()
@@ -147,11 +139,15 @@ def job(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from neuronlens.config.compose import resolve
+    from neuronlens.config.jobs import unused
     from neuronlens.config.plan import grid
 
     launched = HydraConfig.get()
     config = resolve(composed, launched.runtime)
     grid(config)
+    for sentence in unused(list(launched.overrides.task), config):
+        log.warning("%s", sentence)
+        print(f"neuronlens: {sentence}", file=sys.stderr)
     from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
 
     run(config, Path(launched.runtime.output_dir), job=_job_of(launched))
@@ -178,10 +174,12 @@ def _job_of(launched: HydraConf) -> Job | None:
 
 
 def _doctor(overrides: list[str]) -> int:
-    from neuronlens.config.compose import compose
+    from neuronlens.config.flags import DOCTOR_FLAGS, take_apart
 
-    folder, others = _config_dir(overrides)
-    config = compose(others, config_dir=folder)
+    flags = take_apart(overrides, DOCTOR_FLAGS)
+    from neuronlens.config.jobs import checked_jobs
+
+    ((_, config),) = checked_jobs(flags.overrides, multirun=False, config_dir=flags.config_dir)
     from neuronlens.doctor import examine
 
     return 0 if examine(config) else 1
@@ -192,6 +190,9 @@ def _report(folders: list[str]) -> int:
         raise NeuronLensError("report takes run folders: neuronlens report outputs/<run_name>/<date_time> ...")
     from neuronlens.report.redraw import redraw
 
+    for folder in folders:
+        if folder.startswith("-") or "=" in folder:
+            raise NeuronLensError(unknown("option of report", folder, [], "report takes run folders alone."))
     for folder in folders:
         redraw(Path(folder))
     return 0

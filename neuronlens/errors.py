@@ -60,7 +60,7 @@ def unknown(kind: str, name: str, available: Iterable[str], next_step: str = "")
     options = sorted(str(entry) for entry in available)
     near = nearest(name, options)
     parts = [f"Unknown {kind} '{name}'."]
-    if near:
+    if near and near != name:
         parts.append(f"Did you mean '{near}'?")
     parts.append(f"Available: {', '.join(options)}." if options else "There is none to choose from.")
     if next_step:

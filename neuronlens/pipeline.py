@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from neuronlens.activations.extract import Extraction, extract
+from neuronlens.activations.extract import extract
 from neuronlens.config.extras import refuse_missing
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.knobs import needs_select, swept
-from neuronlens.config.plan import grid
+from neuronlens.config.plan import grid, headline_selection
 from neuronlens.config.schema import Config
 from neuronlens.data.concepts import load_concepts
 from neuronlens.edits.fitting import Fitted
@@ -25,7 +25,6 @@ from neuronlens.execution.machine import peak_memory_gib
 from neuronlens.execution.stages import Stages
 from neuronlens.execution.trainer import quiet_libraries
 from neuronlens.hooks.resolver import blocks_of, resolve_layers
-from neuronlens.measures.comparison import compare_gates, rank_methods
 from neuronlens.measures.general.rows import (
     GeneralData,
     check_model,
@@ -36,10 +35,7 @@ from neuronlens.measures.general.rows import (
 )
 from neuronlens.measures.heldout import diagnose
 from neuronlens.measures.intervals import Bootstrap
-from neuronlens.measures.matched import matched_erasure
-from neuronlens.measures.metrics import BaseOutcomes
-from neuronlens.measures.operating import operating_points
-from neuronlens.measures.rows import on_select, result_rows
+from neuronlens.measures.tables import result_table
 from neuronlens.measures.unedited import correct_sets, count_correct, near_chance
 from neuronlens.models.admission import admit_run
 from neuronlens.models.finetune import finetuned
@@ -47,7 +43,7 @@ from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.models.masked import with_vocabulary
 from neuronlens.models.source import ModelSource, locate
-from neuronlens.records import ConceptDataset, IntArray, Job, ResultTable, Site
+from neuronlens.records import ConceptDataset, Job, ResultTable, Site
 from neuronlens.report.conclusion import conclusion, worth_opening
 from neuronlens.report.drawing import draw_run
 from neuronlens.report.tables.document import markdown
@@ -58,7 +54,8 @@ from neuronlens.results.provenance import provenance
 from neuronlens.storage.cache import Store
 from neuronlens.storage.files import json_types
 from neuronlens.storage.spill import state_budget
-from neuronlens.sweep.runner import SiteSweep, Splits, fit_all, site_groups, sweep_group
+from neuronlens.sweep.group import sweep_group
+from neuronlens.sweep.runner import SiteSweep, Splits, fit_all, site_groups
 from neuronlens.tracking import Tracker
 
 
@@ -95,7 +92,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         groups = site_groups(config, layers)
         with stages("admission"):
             loaded, admission = admit_run(config, loaded, data, groups, store)
-            speaks = speaker(config, source, loaded)
+            language_model = speaker(config, source, loaded)
         stages.warn([f"Slower, because exact: {path}." for path in admission.slower])
         with stages("activations"):
             splits = extract_splits(config, loaded, data, groups, store)
@@ -108,9 +105,9 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         with stages("measures"):
             table, manifest = measure_all(config, folder, loaded, data, splits, sweeps, bootstrap)
             manifest = replace(manifest, admission=json_types(admission))
-        if speaks is not None:
+        if language_model is not None:
             with stages("general ability"):
-                able = general_ability(config, speaks, general, data, sweeps, manifest, bootstrap)
+                able = general_ability(config, language_model, general, data, sweeps, manifest, bootstrap)
                 table = replace(table, general=able)
         with stages("report"):
             write_run(config, folder, table, data, splits, fitted, bootstrap)
@@ -190,23 +187,11 @@ def measure_all(
     """Return the results tables and the manifest without its timings and counts."""
     fitting = fingerprint([config.evaluation.fit_on, config.seed])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
-    shared: dict[str, Any] = {"run_id": folder.path.name, "data": data, "fingerprints": keys}
-    labels, base = _base(splits.test)
-    rows = result_rows(config, sweeps=sweeps, base=base, labels=labels, bootstrap=bootstrap, **shared)
-    points = pd.DataFrame()
-    if config.evaluation.select != "none" and splits.select is not None:
-        select_labels, select_base = _base(splits.select)
-        own: dict[str, Any] = {"base": select_base, "labels": select_labels, "bootstrap": bootstrap.off()}
-        chosen_on = result_rows(config, sweeps=on_select(sweeps), **own, **shared)
-        points = operating_points(chosen_on, rows, config.evaluation.erasure_levels)
-    matched = matched_erasure(rows, config.evaluation.erasure_levels)
-    compared = compare_gates(matched, bootstrap), rank_methods(matched, bootstrap)
-    counts = {"n": len(labels), "concepts": len(data.concepts)}
-    summary = {"accuracy": float(base.correct.mean()), "confidence": float(base.gold.mean()), **counts}
-    asked = loaded.prompt
+    run_id, asked = folder.path.name, loaded.prompt
+    table = result_table(config, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
     manifest = Manifest(
         stored_config=json_types(config),
-        run_id=folder.path.name,
+        run_id=run_id,
         seed=config.seed,
         fingerprints=keys,
         concepts=data.concepts,
@@ -218,14 +203,7 @@ def measure_all(
         prompt=None if asked is None else Prompt(asked.text, asked.label_texts, asked.examples),
         **provenance(),
     )
-    return ResultTable(rows, matched, *compared, points, summary), manifest
-
-
-def _base(split: Extraction) -> tuple[IntArray, BaseOutcomes]:
-    labels = next(iter(split.activations.values())).labels
-    assert split.log_probabilities is not None, "splits that are measured are run to the head"
-    assert split.prediction is not None
-    return labels, BaseOutcomes.of(split.log_probabilities, split.prediction, labels)
+    return table, manifest
 
 
 def speaker(config: Config, source: ModelSource, loaded: LoadedModel) -> LoadedModel | None:
@@ -280,8 +258,8 @@ def write_run(
     folder.write_samples(data, base)
     folder.write_fitted(fitted, splits.select.activations if splits.select is not None else None)
     if config.evaluation.diagnostics:
-        fraction = config.intervention.top_fraction
-        folder.write_diagnostics(*diagnose(fitted, splits.test.activations, top_fraction=fraction))
+        selection, scope = headline_selection(config), config.intervention.scope
+        folder.write_diagnostics(*diagnose(fitted, splits.test.activations, scope=scope, **selection))
     folder.write_text("table.md", markdown(table, tau, bootstrap))
     folder.write_summary(summarise(table, tau, bootstrap))
 

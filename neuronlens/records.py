@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -15,6 +14,7 @@ from neuronlens.errors import ActivationError, DataError, ShapeError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
@@ -170,7 +170,7 @@ MOMENTS = tuple(moment.name for moment in fields(ConceptStatistics))
 
 @dataclass(frozen=True)
 class ActivationSet:
-    """Activations at one site, before any edit, with what the unedited model said.
+    """Activations at one site, before any edit, with the unedited model's predictions.
 
     Attributes:
         values: `[sample, neuron]` float32.
@@ -201,41 +201,6 @@ class ActivationSet:
                 f"Activation {self.values[row, neuron]} at {self.site}, neuron {neuron}, sample '{self.ids[row]}' "
                 f"({len(bad)} such values). Expected finite numbers. Next: neuronlens doctor, or model.dtype=float32."
             )
-
-
-@dataclass(frozen=True)
-class NeuronRanking:
-    """How much each neuron says about each concept.
-
-    Attributes:
-        name: the ranker's.
-        scores: `[concept, neuron]` float64, higher is more salient.
-    """
-
-    name: str
-    scores: FloatArray
-    concepts: tuple[str, ...]
-
-    @cached_property
-    def order(self) -> IntArray:
-        """Neuron indices `[concept, place]`, most salient first; ties by neuron index."""
-        return np.argsort(-self.scores, axis=1, kind="stable")
-
-    def selected(self, *, top_fraction: float | None = None, top_count: int | None = None) -> BoolArray:
-        """Return which neurons are salient `[concept, neuron]`: the top floor(p D), or the top `top_count`.
-
-        Raises:
-            ActivationError: a count above the number of neurons, or neither or both given.
-        """
-        neurons = self.scores.shape[1]
-        if (top_fraction is None) == (top_count is None):
-            raise ActivationError("Give one of top_fraction and top_count.")
-        count = math.floor(top_fraction * neurons) if top_fraction is not None else int(top_count or 0)
-        if not 0 <= count <= neurons:
-            raise ActivationError(f"top_count is {count}, expected 0 to {neurons}, the number of neurons.")
-        mask = np.zeros(self.scores.shape, dtype=bool)
-        np.put_along_axis(mask, self.order[:, :count], True, axis=1)
-        return mask
 
 
 @dataclass(frozen=True)
@@ -277,6 +242,9 @@ class ResultTable:
         operating_points: what was chosen on select and its figures on test; empty where nothing was.
         base: accuracy and confidence of the unedited model, over all test samples.
         general: perplexity and MMLU per cell, the unedited model first; None where they are off.
+        doses: rows of the finer doses, evaluated where a wanted erasure is first reached; None where there are none.
+        budget: erasure at damage budgets, one row per (method x budget x concept); `budget_comparison` and
+            `budget_methods` are to it what `comparison` and `methods` are to `matched`. None in runs of an older version.
     """
 
     rows: pd.DataFrame
@@ -286,3 +254,7 @@ class ResultTable:
     operating_points: pd.DataFrame
     base: Mapping[str, float]
     general: pd.DataFrame | None = None
+    doses: pd.DataFrame | None = None
+    budget: pd.DataFrame | None = None
+    budget_comparison: pd.DataFrame | None = None
+    budget_methods: pd.DataFrame | None = None

@@ -102,11 +102,11 @@ class ActivationExtractor(pl.LightningModule):
         head = self.loaded.head
         with capture(self.model, self.watched) as recorded:
             if self.to_the_head:
-                said = head.read(self.model, batch.inputs)
+                output = head.read(self.model, batch.inputs)
             else:
                 run_body(self.model, batch.inputs, deepest=max(site.layer for site in self.watched))
         if self.to_the_head:
-            self._record_predictions(said.log_probabilities, head.answer(self.model, batch.inputs, said), rows)
+            self._record_predictions(output.log_probabilities, head.answer(self.model, batch.inputs, output), rows)
         for site in self.sites:
             self._record_values(site, recorded[site], batch, rows)
         for layer in self.keep:

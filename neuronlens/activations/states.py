@@ -1,4 +1,4 @@
-"""Keeps a split's activations, moments, predictions and replay states in the store, and brings them back."""
+"""Keeps a split's activations, moments, predictions and replay states in the store, and reads them back."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from neuronlens.config.entries import entries
 from neuronlens.config.heads import head_option
 from neuronlens.config.knobs import everywhere, needs_select
-from neuronlens.config.rules import refusal
+from neuronlens.config.rules import refusal, shown
 from neuronlens.config.schema import POOLED, Config
 from neuronlens.config.values import faults
 from neuronlens.errors import ConfigError
@@ -59,12 +59,7 @@ def problems(config: Config, beside: Sequence[Problem] = ()) -> list[Problem]:
     Args:
         beside: problems that are known already, of the parts' own arguments.
     """
-    found = [
-        Problem(entry.key, sentence)
-        for entry in entries(config)
-        for sentence in faults(entry.key, entry.value, entry.wanted)
-    ]
-    found += beside
+    found = [*faults_of_values(config), *beside]
     wrong = {problem.key for problem in found}
     for rule in BETWEEN:
         if any(key == name or (name.endswith(".") and key.startswith(name)) for key in wrong for name in rule.keys):
@@ -75,6 +70,15 @@ def problems(config: Config, beside: Sequence[Problem] = ()) -> list[Problem]:
     return found
 
 
+def faults_of_values(config: Config) -> list[Problem]:
+    """Return every problem of each value by itself."""
+    return [
+        Problem(entry.key, sentence)
+        for entry in entries(config)
+        for sentence in faults(entry.key, entry.value, entry.wanted)
+    ]
+
+
 def _one_position_to_edit(config: Config) -> str | None:
     if config.intervention.edit_positions != "record" or config.model.record_position not in POOLED:
         return None
@@ -82,6 +86,15 @@ def _one_position_to_edit(config: Config) -> str | None:
         "intervention.edit_positions is 'record', which needs one position to edit, and model.record_position is "
         f"'{config.model.record_position}', which pools them all. Next: intervention.edit_positions=all, or "
         "model.record_position=cls or last."
+    )
+
+
+def _two_columns(config: Config) -> str | None:
+    if config.dataset.text_column != config.dataset.label_column:
+        return None
+    return (
+        f"dataset.text_column and dataset.label_column are both {shown(config.dataset.label_column)}, expected two "
+        "columns: a text that holds its own label gives every concept away."
     )
 
 
@@ -165,6 +178,7 @@ def _chosen_of_the_sweep(knob: str) -> Callable[[Config], str | None]:
 
 
 BETWEEN = (
+    Between(("dataset.text_column", "dataset.label_column"), _two_columns),
     Between(("intervention.edit_positions", "model.record_position"), _one_position_to_edit),
     Between(
         ("dataset.samples_per_concept.select", "evaluation.select", "intervention.gate", "sweep."),

@@ -18,12 +18,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from neuronlens.config import groups
-from neuronlens.config.check import Problem, problems, refuse
+from neuronlens.config.check import Problem, faults_of_values, problems, refuse
 from neuronlens.config.explain import explain
 from neuronlens.config.heads import declared, head_option, keep_option
 from neuronlens.config.plan import filled
-from neuronlens.config.schema import Config, SweepConfig
+from neuronlens.config.schema import Config, GridConfig, SweepConfig
 from neuronlens.config.stored import with_infinity
+from neuronlens.config.typed import typed_problems
 from neuronlens.errors import ConfigError, unknown
 
 
@@ -73,18 +74,29 @@ def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = No
         ConfigError: an unknown group, option or key (with the nearest), a wrong type, a value out of range.
     """
     register()
-    overrides = [*overrides, *([] if config_dir is None else [_search(config_dir, overrides)])]
+    search = [] if config_dir is None else [_search(config_dir, overrides)]
+    elsewhere = any(override.startswith("hydra.searchpath") for override in overrides)
+    typed = typed_problems(overrides, None if elsewhere else [] if config_dir is None else [Path(config_dir)])
+    wrong = [Problem(*one) for one in typed.sentences]
+    if not typed.whole:
+        refuse(wrong)
     if GlobalHydra.instance().is_initialized():
         GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(groups.config_dir()), version_base="1.3"):
-            composed = hydra_compose("config", overrides=overrides, return_hydra_config=True)
+            composed = hydra_compose("config", overrides=[*typed.rest, *search], return_hydra_config=True)
             runtime = composed.hydra.runtime
             with read_write(composed), open_dict(composed):
                 del composed["hydra"]
-            return resolve(composed, runtime)
-    except (HydraException, OmegaConfBaseException, OverflowError) as error:  # whole numbers of hundreds of digits
-        raise explain(error) from error
+            return resolve(composed, runtime, wrong)
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        OverflowError,
+        ValueError,
+    ) as error:  # numbers of hundreds of digits
+        refuse([*wrong, Problem("", str(explain(error)))])
+        raise
 
 
 def _search(folder: Path | str, overrides: Sequence[str]) -> str:
@@ -100,40 +112,74 @@ def _search(folder: Path | str, overrides: Sequence[str]) -> str:
     return f"hydra.searchpath=['file://{quoted}']"
 
 
-def resolve(composed: DictConfig, runtime: RuntimeConf | None = None) -> Config:
+def resolve(composed: DictConfig, runtime: RuntimeConf | None = None, beside: Sequence[Problem] = ()) -> Config:
     """Return Hydra's composition as checked dataclasses, every interpolation resolved, its parts found and built.
 
     Args:
         runtime: what Hydra composed it from: the search path, and the options that were chosen. The experiment's is a
             run's `logger.job_type` where none is given.
+        beside: problems that are known already, of overrides that were left out.
 
     Raises:
         ConfigError: every value that is out of its range, and every key or value that a `_target_` does not take.
     """
-    _refuse_unknown(composed, OmegaConf.structured(Config))
-    try:
-        config = OmegaConf.to_object(composed)
-    except OmegaConfBaseException as error:
-        raise explain(error) from error
-    assert isinstance(config, Config)
+    found = [*beside, *_unknown_keys(composed, OmegaConf.structured(Config)), *_missing(composed)]
     folders: list[Path] = []
     choices: Mapping[str, str] = {}
     if runtime is not None:
-        config.logger.job_type = config.logger.job_type or runtime.choices.get("experiment")
         folders, choices = _folders(runtime.config_sources), runtime.choices
-    return _checked(config, folders, choices)
+        found += _unknown_choices(choices, folders)
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        refuse([*found, Problem("", str(explain(error)))])
+        raise
+    assert isinstance(config, Config)
+    config.logger.job_type = config.logger.job_type or choices.get("experiment")
+    return _checked(config, folders, choices, found)
 
 
-def _checked(config: Config, folders: Sequence[Path] = (), choices: Mapping[str, str] | None = None) -> Config:
+def _checked(
+    config: Config,
+    folders: Sequence[Path] = (),
+    choices: Mapping[str, str] | None = None,
+    beside: Sequence[Problem] = (),
+) -> Config:
     """Return the config with its parts, or refuse everything that is wrong with it at once."""
+    if _nested(config):
+        refuse([*beside, *faults_of_values(config)])  # a list is no name that could be looked up
     whole, wrong = filled(config, folders, choices)
     try:
         keep_option(whole, folders)
         head_option(whole.model)
     except ConfigError as error:
         wrong.append(("model.head", str(error)))
-    refuse(problems(whole, beside=[Problem(*one) for one in wrong]))
+    refuse(problems(whole, beside=[*beside, *(Problem(*one) for one in wrong)]))
     return whole
+
+
+def _nested(config: Config) -> bool:
+    """Return whether a list of the sweep holds a list or mapping."""
+    knobs = [entry.name for entry in dataclasses.fields(GridConfig)]
+    lists = [getattr(grid, knob) or () for grid in (config.sweep, *config.sweep.methods) for knob in knobs]
+    return any(isinstance(value, (list, dict)) for values in lists for value in values)
+
+
+def _missing(composed: DictConfig) -> list[Problem]:
+    """Return a problem for each key that an option leaves open and nobody set, as `path` of `dataset=local`."""
+    return [
+        Problem(key, f"{key} is not set, and the option that was chosen asks for it. Next: {key}=<value>.")
+        for key in sorted(OmegaConf.missing_keys(composed))
+    ]
+
+
+def _unknown_choices(choices: Mapping[str, str], folders: Sequence[Path]) -> list[Problem]:
+    """Return a problem for each option that was chosen and is not there, which Hydra lets pass in an optional group."""
+    return [
+        Problem(group, unknown(f"{group} option", name, groups.option_names(group, folders)))
+        for group, name in choices.items()
+        if isinstance(name, str) and not group.startswith("hydra") and not groups.is_option(group, name, folders)
+    ]
 
 
 def _folders(sources: Iterable[ConfigSourceInfo]) -> list[Path]:
@@ -182,14 +228,18 @@ def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
     return own
 
 
-def _refuse_unknown(node: DictConfig, typed: DictConfig, prefix: str = "") -> None:
-    """Refuse keys that `+key=value` put into a typed node: Hydra lets them in and nothing would read them."""
+def _unknown_keys(node: DictConfig, typed: DictConfig, prefix: str = "") -> list[Problem]:
+    """Return a problem for each key that `+key=value` put into a typed node: Hydra lets it in and nothing would read it."""
     if not dataclasses.is_dataclass(OmegaConf.get_type(typed)):
-        return
+        return []
+    found = []
     for key in node:
+        name = f"{prefix}{key!s}"
         if key not in typed:
-            raise ConfigError(unknown("option", f"{prefix}{key!s}", [f"{prefix}{name!s}" for name in typed]))
+            found.append(Problem(name, unknown("option", name, [f"{prefix}{other!s}" for other in typed])))
+            continue
         child, schema = node._get_node(key), typed._get_node(key)
         if isinstance(child, DictConfig) and isinstance(schema, DictConfig) and not child._is_none():
             reference = schema if not schema._is_none() else OmegaConf.structured(OmegaConf.get_type(child))
-            _refuse_unknown(child, reference, f"{prefix}{key!s}.")
+            found += _unknown_keys(child, reference, f"{name}.")
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neuronlens.config.rules import OneOf, Rule
+from neuronlens.config.rules import OneOf, Rule, refusal, shown
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,17 @@ class ListOf(Rule):
     least: int = 1
 
     @property
+    def _least(self) -> str:
+        return {1: "one", 2: "two"}.get(self.least, str(self.least))
+
+    @property
+    def _noun(self) -> str:
+        return "value" if self.least == 1 else "values"
+
+    @property
     def words(self) -> str:
         """How many entries, and what each must hold."""
-        return f"{'one or more, ' if self.least else ''}each {self.entry.words}"
+        return f"{f'{self._least} or more, ' if self.least else ''}each {self.entry.words}"
 
     def holds(self, value: Sequence[Any]) -> bool:
         """Return whether there are enough entries and each holds."""
@@ -27,9 +35,34 @@ class ListOf(Rule):
 
     def faults(self, key: str, value: Sequence[Any]) -> list[str]:
         """Return one sentence per problem, each once."""
+        if not value and self.least:
+            return [f"{key} is an empty list. Give at least {self._least} {self._noun}, or null."]
         if len(value) < self.least:
-            return [f"{key} is an empty list. Give at least one value, or null."]
+            return [refusal(key, list(value), self.words)]
         return list(dict.fromkeys(fault for entry in value for fault in self.entry.faults(key, entry)))
+
+
+@dataclass(frozen=True)
+class Distinct(Rule):
+    """A list that holds a rule and no entry twice."""
+
+    rule: ListOf
+
+    @property
+    def words(self) -> str:
+        """The rule's words, and that each entry stands once."""
+        return f"{self.rule.words}, none twice"
+
+    def holds(self, value: Sequence[Any]) -> bool:
+        """Return whether the rule holds and all entries differ."""
+        return self.rule.holds(value) and len(set(value)) == len(value)
+
+    def faults(self, key: str, value: Sequence[Any]) -> list[str]:
+        """Return the rule's problems, and one sentence that names what stands twice."""
+        twice = sorted({str(entry) for entry in value if list(value).count(entry) > 1})
+        if twice:
+            return [f"{key} names {', '.join(map(shown, twice))} twice, expected each once."]
+        return self.rule.faults(key, value)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which optional libraries are there, and which extra of the package brings one that is not."""
+"""Which optional libraries are installed, and which extra of the package installs one that is not."""
 
 from __future__ import annotations
 

@@ -45,6 +45,11 @@ def option_names(group: str, folders: Sequence[Path] = ()) -> list[str]:
     return sorted({path.stem for folder in (config_dir(), *folders) for path in (folder / group).glob("*.yaml")})
 
 
+def is_option(group: str, name: str, folders: Sequence[Path] = ()) -> bool:
+    """Return whether a group has an option of this name, in our folder or in others."""
+    return name != "" and any((folder / group / f"{name}.yaml").is_file() for folder in (config_dir(), *folders))
+
+
 def phrase(group: str, option: str) -> str:
     """Return what an option says of itself: the first sentence of its file's opening comment."""
     lines = []

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from neuronlens.config.fingerprint import plain
 from neuronlens.config.groups import config_dir, option_names
+from neuronlens.config.parts import option_file
 from neuronlens.config.schema import Config, ModelConfig
 from neuronlens.errors import ConfigError, unknown
 
@@ -60,10 +61,16 @@ def head_option(model: ModelConfig) -> HeadOption:
 
 
 def keep_option(config: Config, folders: Sequence[Path] = ()) -> None:
-    """Put the option into the config where it is none of the package's, so that a restored run finds it again."""
+    """Put the option into the config where it is none of the package's, so that a restored run finds it again.
+
+    Raises:
+        ConfigError: no such option, with the nearest name; or two folders have one.
+    """
     name, kept = config.model.head, config.model.head_options
-    file = _file(name, folders)
-    if name not in kept and file is not None and file.parent.parent != config_dir():
+    if name in kept:
+        return
+    file = option_file("head", name, _searched(folders), key="model.head")
+    if file.parent.parent != config_dir():
         config.model.head_options = {**kept, name: _resolved(name, plain(config), folders)}
 
 
@@ -76,19 +83,19 @@ def declared(name: str, folders: Sequence[Path] = ()) -> Mapping[str, Any]:
 
 
 def _file(name: str, folders: Sequence[Path] = ()) -> Path | None:
-    """Return the YAML file of a head's option, ours or one in a folder given by Hydra's `--config-dir`; None where there is none.
-
-    Such a folder is searched while Hydra composes a config or runs a job.
-    """
-    searched = [config_dir(), *folders]
-    hydra = GlobalHydra.instance()
-    if hydra.is_initialized():
-        sources = hydra.config_loader().get_search_path().get_path()
-        searched += [
-            Path(source.path.removeprefix("file://")) for source in sources if source.path.startswith("file://")
-        ]
-    files = (folder / "head" / f"{name}.yaml" for folder in searched)
+    """Return the YAML file of a head's option, ours or one in a folder that is searched; None where there is none."""
+    files = (folder / "head" / f"{name}.yaml" for folder in [config_dir(), *_searched(folders)])
     return next((file for file in files if file.is_file()), None)
+
+
+def _searched(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders beside ours: those given, and those that Hydra searches while it composes or runs a job."""
+    hydra = GlobalHydra.instance()
+    if not hydra.is_initialized():
+        return list(folders)
+    sources = hydra.config_loader().get_search_path().get_path()
+    own = [Path(source.path.removeprefix("file://")) for source in sources if source.path.startswith("file://")]
+    return [*folders, *own]
 
 
 def _resolved(name: str, values: Mapping[str, Any], folders: Sequence[Path] = ()) -> dict[str, Any]:

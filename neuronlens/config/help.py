@@ -80,8 +80,8 @@ def every_entry() -> Iterator[tuple[str, Entry]]:
 def _options(group: str) -> Iterator[str]:
     default = default_options().get(group)
     for name in option_names(group):
-        said = f"{phrase(group, name)}{' (where none is typed)' if name == default else ''}"
-        yield from textwrap.wrap(said, WIDTH, initial_indent=f"  {name:<20} ", subsequent_indent=" " * 23)
+        line = f"{phrase(group, name)}{' (where none is typed)' if name == default else ''}"
+        yield from textwrap.wrap(line, WIDTH, initial_indent=f"  {name:<20} ", subsequent_indent=" " * 23)
 
 
 def _lines(entry: Entry) -> Iterator[str]:
@@ -89,5 +89,5 @@ def _lines(entry: Entry) -> Iterator[str]:
     rule = f" Expected: {entry.rule}." if entry.rule else ""
     kind = f"{entry.wanted.words}, default" if entry.wanted.words else "default"
     yield from textwrap.wrap(entry.about, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
-    said = f"{kind[0].upper()}{kind[1:]} {shown(entry.value)}.{rule}"
-    yield from textwrap.wrap(said, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
+    line = f"{kind[0].upper()}{kind[1:]} {shown(entry.value)}.{rule}"
+    yield from textwrap.wrap(line, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)

@@ -160,6 +160,25 @@ def _selections(config: Config, method: GridConfig) -> list[tuple[float | None, 
     return [(float(fraction), None) for fraction in swept(config, "top_fraction", method)]
 
 
+def headline_selection(config: Config) -> dict[str, Any]:
+    """Return the `top_fraction` or `top_count` by which one set of salient neurons stands for a run that sweeps several.
+
+    The configured one where the run sweeps it, chosen before the run; else the swept fraction nearest to it, the smaller of
+    two; else the smallest swept count.
+    """
+    swept_ones = list(dict.fromkeys(found for method in grids(config) for found in _selections(config, method)))
+    own = config.intervention
+    configured = (None, own.top_count) if own.top_count is not None else (float(own.top_fraction), None)
+    fractions = sorted(fraction for fraction, _ in swept_ones if fraction is not None)
+    if configured in swept_ones:
+        fraction, count = configured
+    elif fractions:
+        fraction, count = min(fractions, key=lambda one: abs(one - own.top_fraction)), None
+    else:
+        fraction, count = None, min(count for _, count in swept_ones if count is not None)
+    return {"top_count": count} if fraction is None else {"top_fraction": fraction}
+
+
 def _ranges(config: Config, method: GridConfig) -> list[tuple[str | None, float | None]]:
     return [(name, tau) for name in names(config, "range", method) for tau in widths(config, name, method)]
 

@@ -22,16 +22,18 @@ POOLED = ("mean", "max", "live_mean")
 RECORD_POSITIONS = (*TOKEN_POSITIONS, *POOLED)
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
+MOST_LAYERS = 100_000
+"""No model has as many; a larger number is a slip of the keyboard."""
 STRENGTH = between(-1e6, 1e6, noun="a finite number")
 
 
 def is_layers(value: Any) -> bool:
     """Return whether a value can stand for layers: a whole number, `last`, `all` or a list of these."""
     if isinstance(value, (list, tuple)):
-        return len(value) > 0 and all(map(is_layers, value))
-    return (
-        value in ("last", "all") if isinstance(value, str) else isinstance(value, int) and not isinstance(value, bool)
-    )
+        return len(value) > 0 and all(not isinstance(one, (list, tuple)) and is_layers(one) for one in value)
+    if isinstance(value, str):
+        return value in ("last", "all")
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST_LAYERS
 
 
 LAYERS = Holding(is_layers, "a layer's number, last, all, or a list of these")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from neuronlens.config.containers import ListOf, Nullable
+from neuronlens.config.containers import Distinct, ListOf, Nullable
 from neuronlens.config.keys import group, key
 from neuronlens.config.rules import FILLED, SEED, TOKENS, OneOf, at_least, matching, slot
 
 SHA256 = matching("[0-9a-fA-F]{64}", "64 hexadecimal digits")
-WHEEL = matching(r"[^\s=]+==[^\s=]+", "NAME==VERSION")
+WHEEL = matching(
+    r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?==[A-Za-z0-9][A-Za-z0-9.!+_-]*",
+    "NAME==VERSION, a package's name and one version of it",
+)
 TEXT_SLOT = slot("{text}")
 
 
@@ -32,8 +35,8 @@ class SamplesConfig:
 class PromptExample:
     """A few-shot example that is written out."""
 
-    text: str = key("", "The example's text.")
-    label: str = key("", "The concept that it is an example of.")
+    text: str = key("", "The example's text.", FILLED)
+    label: str = key("", "The concept that it is an example of.", FILLED)
 
 
 @dataclass
@@ -83,7 +86,11 @@ class DatasetConfig:
     text_column: str = key("text", "The column that holds the texts.", FILLED)
     label_column: str = key("label", "The column that holds the labels.", FILLED)
     merge: dict[str, str] = key({}, "Labels, each with the broader concept it is folded into; others keep their name.")
-    concepts: list[str] | None = key(None, "The concepts that are kept, in this order; null keeps all.", ListOf(FILLED))
+    concepts: list[str] | None = key(
+        None,
+        "The concepts that are kept, in this order; null keeps all.",
+        Distinct(ListOf(FILLED, least=2)),
+    )
     rare_concepts: str = key(
         "error",
         "What happens to a concept with too few examples: an error, or it is left out.",

@@ -112,6 +112,22 @@ class EvaluationConfig:
         "The shares of a concept's base accuracy at whose loss methods are compared.",
         ListOf(between(0, 1, "(]", noun="a share of the base accuracy"), least=0),
     )
+    refine: bool = key(
+        True, "Whether doses between those of the grid are evaluated where a wanted erasure is first reached."
+    )
+    refine_cells: int = key(
+        32, "Most finer doses that one method's curve gets for one concept.", at_least(1, most=1_000_000)
+    )
+    accuracy_budgets: list[float] = key(
+        [0.01, 0.02, 0.05],
+        "Damage budgets in the others' accuracy drop, within which methods are compared by how much they erase.",
+        ListOf(between(0, 1, noun="a drop of accuracy"), least=0),
+    )
+    kl_budgets: list[float] = key(
+        [0.05, 0.1],
+        "Damage budgets in the others' KL divergence, in nats.",
+        ListOf(between(0, 1e6, noun="a number of nats"), least=0),
+    )
     tokens_per_forward: int = key(
         16384, "Tokens that go through the model at once where several cells share a forward.", at_least(1, most=2**30)
     )

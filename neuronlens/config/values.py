@@ -69,7 +69,7 @@ def faults(key: str, value: Any, wanted: Expected) -> list[str]:
     """Return one sentence per problem of a value: its type first, and where that is right its rules."""
     if value is None and wanted.nullable:
         return []
-    if not _is(value, wanted.kind):
+    if not is_of(value, wanted.kind):
         held = ", ".join(rule.words for rule in wanted.rules)
         words = held if held.startswith(wanted.words) else f"{wanted.words}, {held}".rstrip(", ")
         return [refusal(key, value, words)]
@@ -77,7 +77,7 @@ def faults(key: str, value: Any, wanted: Expected) -> list[str]:
     return [fault for rule in rules for fault in rule.faults(key, value)]
 
 
-def _is(value: Any, kind: Any) -> bool:
+def is_of(value: Any, kind: Any) -> bool:
     """Return whether a value is of a type; a whole number is a number, a truth value is neither."""
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin is bool:
@@ -90,9 +90,9 @@ def _is(value: Any, kind: Any) -> bool:
         return isinstance(value, str)
     if origin in (list, Sequence):
         entry = inner[0] if inner else Any
-        return isinstance(value, (list, tuple)) and all(_is(one, entry) for one in value)
+        return isinstance(value, (list, tuple)) and all(is_of(one, entry) for one in value)
     if origin in (dict, Mapping):
-        return isinstance(value, Mapping) and all(_is(one, inner[1] if inner else Any) for one in value.values())
+        return isinstance(value, Mapping) and all(is_of(one, inner[1] if inner else Any) for one in value.values())
     return True
 
 

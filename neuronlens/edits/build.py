@@ -12,14 +12,15 @@ from neuronlens.config.nodes import part
 from neuronlens.config.schema import Config
 from neuronlens.edits.base import Affine, Edit, EditBatch, Projection, Target
 from neuronlens.edits.detected import DetectedEdit, Detector
-from neuronlens.edits.fitting import Fitted, failure, shuffled_labels
+from neuronlens.edits.fitting import Fitted, failure, other_concept, shuffled_labels
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.gates.base import Evidence, Gate, Score
 from neuronlens.edits.projected import ProjectionEdit
 from neuronlens.errors import ActivationError, ConfigError
 from neuronlens.ranges.intervals import EMPTY, WHOLE, Intervals
-from neuronlens.records import ActivationSet, BoolArray, Cell, Knobs, NeuronRanking
+from neuronlens.records import ActivationSet, BoolArray, Cell, Knobs
 from neuronlens.saliency.random_control import uniform_scores
+from neuronlens.saliency.ranking import NeuronRanking
 from neuronlens.saliency.scope import rank_together
 
 Found = TypeVar("Found")
@@ -106,11 +107,11 @@ class EditBuilder:
         for group, name in (("saliency", knobs.saliency), ("range", knobs.range)):
             if name is not None and failure(group, name) in fitted.failed:
                 return f"{name}: {fitted.failed[failure(group, name)]}"
-        if knobs.range is not None:
-            ranges = fitted.ranges[knobs.range, knobs.tau]
-            if self._range_concept(cell) in ranges.skipped:
-                return ranges.skipped[self._range_concept(cell)]
         try:
+            if knobs.range is not None:
+                ranges, of = fitted.ranges[knobs.range, knobs.tau], self._range_concept(cell)
+                if of in ranges.skipped:
+                    return ranges.skipped[of]
             target = self._target(cell)
             self._opening(cell)
         except ActivationError as error:
@@ -179,7 +180,12 @@ class EditBuilder:
 
     def _range_concept(self, cell: Cell) -> int:
         knobs, concept = cell
-        return (concept + 1) % len(self.concepts) if knobs.control == "other_concept" else concept
+        if knobs.control != "other_concept":
+            return concept
+        other = other_concept(self.concepts, concept, self.config.seed)
+        if other is None:
+            raise ActivationError("control other_concept takes another concept's ranges, and there is no other concept")
+        return other
 
     def _target(self, cell: Cell) -> Target:
         knobs, concept = cell

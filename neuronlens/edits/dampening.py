@@ -1,4 +1,4 @@
-"""Edits that scale a value towards 0: T(x) = a x, 0 <= a <= 1 or by how well a neuron tells the concept apart."""
+"""Edits that scale a value towards 0: T(x) = a x, 0 <= a <= 1 or by how well a neuron separates the concept from the rest."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +14,10 @@ from neuronlens.config.nodes import part
 from neuronlens.config.schema import Config
 from neuronlens.errors import ActivationError
 from neuronlens.ranges.base import RangeEstimator, WidthEstimator
-from neuronlens.records import ActivationRanges, ActivationSet, NeuronRanking
+from neuronlens.records import ActivationRanges, ActivationSet
 from neuronlens.saliency.base import Ranker
+from neuronlens.saliency.dprime import with_second_score
+from neuronlens.saliency.ranking import NeuronRanking
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def rank(config: Config, activations: ActivationSet) -> tuple[dict[str, NeuronRa
     for name in names(config, "saliency"):
         ranker: Ranker = part(config, "saliency", name)
         try:
-            rankings[name] = ranker.rank(activations)
+            rankings[name] = with_second_score(ranker.rank(activations), activations.statistics)
         except ActivationError as error:
             failed[failure("saliency", name)] = str(error)
     return rankings, failed
@@ -80,6 +83,21 @@ def _fit_range(config: Config, name: str, activations: ActivationSet) -> list[tu
         return [(None, estimator.fit(activations))]
     wide: WidthEstimator = part(config, "range", name)
     return list(zip(taus, wide.fit_widths(activations, taus), strict=True))
+
+
+def other_concept(concepts: Sequence[str], concept: int, seed: int) -> int | None:
+    """Return the concept whose ranges the control `other_concept` takes: drawn by seed and name, never the concept itself.
+
+    None where there is no other one.
+
+    >>> [other_concept(("a", "b", "c"), concept, 0) for concept in range(3)]
+    [1, 2, 0]
+    """
+    others = [place for place in range(len(concepts)) if place != concept]
+    if not others:
+        return None
+    generator = np.random.default_rng([seed, zlib.crc32(concepts[concept].encode())])
+    return others[int(generator.integers(len(others)))]
 
 
 def shuffled_labels(activations: ActivationSet, seed: int) -> ActivationSet:

@@ -1,4 +1,4 @@
-"""Tells a model's prompt from what it wrote while `model.generate` runs, with a KV cache and without one."""
+"""Separates a model's prompt from what it wrote while `model.generate` runs, with a KV cache and without one."""
 
 from __future__ import annotations
 

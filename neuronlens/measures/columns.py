@@ -156,6 +156,12 @@ RESULTS = Columns(
         ),
         ResultColumn("skipped", "record", "Why the cell was not run; null where it was.", behind=True),
         ResultColumn(
+            "range_concept",
+            "record",
+            "The concept whose ranges the control `other_concept` takes; null elsewhere.",
+            behind=True,
+        ),
+        ResultColumn(
             "cell_id", "record", "Fingerprint of what the cell edits, where, and what it was fitted on.", behind=True
         ),
     )
@@ -182,6 +188,7 @@ EFFECTS = [key for key in MEASURES if RESULTS[key].role not in ("level", "base")
 TRADEOFF = [key for key in EFFECTS if RESULTS[key].role != "change"]
 """Erasure, collateral and their balance: what a method is judged by."""
 COLLATERAL = RESULTS.keys("collateral")
+ERASURE = RESULTS.keys("erasure")
 DROPS = [key for key in COLLATERAL if not RESULTS[key].unit]
 """Collateral as shares of samples, which can be held against the concept's own drop."""
 ERASED, COST = "concept_accuracy_drop", "complement_confidence_drop"

@@ -114,7 +114,7 @@ class Columns:
 
     @property
     def method(self) -> list[str]:
-        """What tells the methods of a run apart: every knob, first where the edit is made, last its dose."""
+        """The columns in which the methods of a run differ: every knob, first where the edit is made, last its dose."""
         return [*self.keys("place"), *self.keys("method", "range"), *self.keys("dose"), *self.keys("share")]
 
     @property

@@ -162,6 +162,15 @@ def level_key(level: float) -> str:
     return word(f"erased_{100 * level:g}")
 
 
+def budget_key(row: Row) -> str:
+    """Return a damage budget as one word of a metric's name.
+
+    >>> budget_key({"damage": "kl", "budget": 0.05}), budget_key({"damage": "complement_accuracy_drop", "budget": 0.1})
+    ('kl_within_0_05', 'accuracy_within_0_1')
+    """
+    return word(f"{measure(row['damage'], short=True).lower()}_within_{row['budget']:g}")
+
+
 def method_key(row: Row) -> str:
     """Return a method as one word of a metric's name, which never changes: every knob of its own, in a fixed order.
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema import Config
+from neuronlens.edits.fitting import other_concept
 from neuronlens.measures.columns import RESULTS
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.metrics import BaseOutcomes, measure
@@ -62,6 +63,7 @@ def result_rows(
             found = measure(sweep.outcomes, index, own_base, member, bootstrap) if done else {}
             for cell in (*done, *(cell for cell in sweep.skipped if cell[1] == concept)):
                 row = shared | sizes | knob_columns(sweep, cell) | {"edit_positions": positions}
+                row["range_concept"] = range_concept(cell, data.concepts, config.seed)
                 row["cell_id"] = cell_id(sweep, cell, name, positions, fingerprints)
                 row["skipped"] = sweep.skipped.get(cell)
                 if cell in places:
@@ -91,10 +93,29 @@ def knob_columns(sweep: SiteSweep, cell: Cell) -> dict[str, Any]:
     return where | {field.name: getattr(cell[0], field.name) for field in fields(Knobs) if field.name in declared}
 
 
+def range_concept(cell: Cell, concepts: Sequence[str], seed: int) -> str | None:
+    """Return the name of the concept whose ranges a control's cell takes; None where they are the cell's own."""
+    other = other_concept(concepts, cell[1], seed) if cell[0].control == "other_concept" else None
+    return None if other is None else concepts[other]
+
+
 def on_select(sweeps: Sequence[SiteSweep]) -> list[SiteSweep]:
-    """Return the sweeps with the select split's outcomes, over all its samples, in the place of the test split's."""
-    return [
-        replace(sweep, outcomes=sweep.select, samples=np.arange(sweep.select.gold.shape[1]), select=None)
-        for sweep in sweeps
-        if sweep.select is not None
-    ]
+    """Return the sweeps with the select split's outcomes, over all its samples, in the place of the test split's.
+
+    Where a sweep says which of its cells may be chosen there, only these are left.
+    """
+    found = []
+    for sweep in sweeps:
+        if sweep.select is None:
+            continue
+        offered = [place for place, cell in enumerate(sweep.cells) if sweep.offered is None or cell in sweep.offered]
+        found.append(
+            replace(
+                sweep,
+                cells=[sweep.cells[place] for place in offered],
+                outcomes=sweep.select.of_cells(offered),
+                samples=np.arange(sweep.select.gold.shape[1]),
+                select=None,
+            )
+        )
+    return found

@@ -39,7 +39,7 @@ def count_correct(splits: Splits, concepts: Sequence[str], level: float) -> pd.D
 def near_chance(counts: pd.DataFrame) -> list[str]:
     """Return a warning for the concepts whose accuracy on the test split may be that of guessing, with the figures.
 
-    Guessing is 1 / number of concepts; what an edit erases of such a concept says nothing.
+    Guessing is 1 / number of concepts; what an edit erases of such a concept means nothing.
     """
     test = counts[counts["split"] == "test"]
     chance = 1.0 / max(len(test), 1)
@@ -49,7 +49,7 @@ def near_chance(counts: pd.DataFrame) -> list[str]:
     figures = ", ".join(f"{row.concept} {row.correct}/{row.n}" for row in poor.itertuples())
     return [
         f"The unedited model is near chance ({chance:.2f}) on {len(poor)} of {len(test)} concepts: {figures} right on test. "
-        "Drops of these say little. Next: another prompt, more dataset.prompt.shots, or model.finetune.blocks=2."
+        "Drops of these mean little. Next: another prompt, more dataset.prompt.shots, or model.finetune.blocks=2."
     ]
 
 

@@ -32,7 +32,7 @@ def dequantised(file: Path, identity: Mapping[str, Any], store: Store) -> tuple[
 
     Args:
         file: the `.gguf` file.
-        identity: what tells this file from others: its checksum, or its wheel's and its place there.
+        identity: what identifies this file: its checksum, or its wheel's and its place there.
         store: kept there as stage `dequantised`; the transformers version that read it is part of the fingerprint.
 
     Raises:
@@ -62,8 +62,10 @@ def _read(file: Path) -> tuple[Any, Any]:
         model, info = AutoModelForCausalLM.from_pretrained(str(file.parent), **where, **options)
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **where)
     except (OSError, ValueError, RuntimeError, LookupError, ImportError, struct.error) as error:
-        said = " ".join(str(error).split())[:300]
-        raise ModelError(f"Cannot read '{file}' as a GGUF model: {said}. Next: another file in model.gguf.") from error
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"Cannot read '{file}' as a GGUF model: {reason}. Next: another file in model.gguf."
+        ) from error
     missing = sorted({*info["missing_keys"], *(str(entry[0]) for entry in info["mismatched_keys"])})
     if missing:
         raise ModelError(f"'{file}' lacks {', '.join(missing[:4])}; they would be random. Next: another file.")

@@ -129,7 +129,7 @@ def histograms(samples: Sequence[FloatArray], bins: int) -> tuple[FloatArray, In
 def floored(std: FloatArray, samples: Sequence[FloatArray]) -> FloatArray:
     """Return standard deviations `[concept, neuron]` of at least `STD_FLOOR` of the neuron's own over all samples.
 
-    In a neuron that is constant over everything they are 1: no concept is told from another there, whatever the value.
+    In a neuron that is constant over everything they are 1: no concept differs from another there, whatever the value.
     """
     everything = np.concatenate(list(samples))
     constant = np.ptp(everything, axis=0) == 0

@@ -14,7 +14,9 @@ from neuronlens.activations.moments import statistics_of
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import OutputError
-from neuronlens.records import MOMENTS, ActivationRanges, ActivationSet, ConceptStatistics, NeuronRanking, Site
+from neuronlens.records import MOMENTS, ActivationRanges, ActivationSet, ConceptStatistics, Site
+from neuronlens.saliency.dprime import with_second_score
+from neuronlens.saliency.ranking import NeuronRanking
 from neuronlens.storage.files import read_tensors, write_json, write_tensors
 
 SHOWN_NEURONS = 8
@@ -96,6 +98,25 @@ def read_fitted(folder: Path) -> FittedFiles:
     return FittedFiles(ranking, ranges, neurons, json.loads((folder / "ranges.json").read_text()))
 
 
+def rankings_of(files: FittedFiles, site: str) -> dict[str, NeuronRanking]:
+    """Return a site's rankings by saliency name, neurons of equal score in the order that the run had them in.
+
+    The second score is not in the files: it follows from the moments, which are.
+    """
+    start = f"{site}/"
+    concepts = tuple(files.about["concepts"])
+    moments = _moments(files, site)
+    return {
+        name.removeprefix(start): with_second_score(NeuronRanking(name.removeprefix(start), own, concepts), moments)
+        for name, own in files.ranking.items()
+        if name.startswith(start)
+    }
+
+
+def _moments(files: FittedFiles, site: str) -> ConceptStatistics:
+    return ConceptStatistics(*(files.ranges[f"{site}/{moment}"] for moment in MOMENTS))
+
+
 def restore_fitted(folder: Path) -> tuple[dict[Site, Fitted], dict[Site, ActivationSet]]:
     """Return what `write_fitted` was given: per site the fits, and the select split's activations where recorded.
 
@@ -116,13 +137,11 @@ def restore_fitted(folder: Path) -> tuple[dict[Site, Fitted], dict[Site, Activat
     select: dict[Site, ActivationSet] = {}
     for entry in files.about["sites"]:
         site = Site(entry["layer"], entry["name"])
-        moments = ConceptStatistics(*(files.ranges[f"{site}/{moment}"] for moment in MOMENTS))
+        moments = _moments(files, str(site))
         recorded = _activations(site, "fit", values, concepts, moments)
         if f"{site}/select" in values:
             select[site] = _activations(site, "select", values, concepts)
-        start = f"{site}/"
-        scores = {name.removeprefix(start): own for name, own in files.ranking.items() if name.startswith(start)}
-        rankings = {name: NeuronRanking(name, own, concepts) for name, own in scores.items()}
+        rankings = rankings_of(files, str(site))
         described = [one for one in files.about["ranges"] if one["site"] == str(site)]
         restored = [_ranges(site, one, files.ranges, concepts, moments) for one in described]
         ranges = {(own.name, own.tau): own for own in restored}

@@ -12,6 +12,9 @@ from neuronlens.measures.columns import RESULTS
 from neuronlens.records import ResultTable
 from neuronlens.storage.files import write_atomically, write_json
 
+OPTIONAL = ("general", "doses", "budget", "budget_comparison", "budget_methods")
+"""Tables of `ResultTable` that a run may lack."""
+
 
 def write_table(folder: Path, name: str, table: pd.DataFrame) -> None:
     """Write a table as `<name>.parquet`."""
@@ -39,8 +42,10 @@ def write_results(folder: Path, table: ResultTable) -> None:
     write_table(folder, "methods", table.methods)
     if len(table.operating_points):
         write_table(folder, "operating_points", table.operating_points)
-    if table.general is not None:
-        write_table(folder, "general", table.general)
+    for name in OPTIONAL:
+        found = getattr(table, name)
+        if found is not None:
+            write_table(folder, name, found)
     write_json(folder / "base.json", table.base)
 
 
@@ -56,10 +61,12 @@ def read_results(folder: Path) -> ResultTable:
             RESULTS.completed(pd.read_parquet(folder / f"{name}.parquet"))
             for name in ("results", "matched", "comparison", "methods")
         ]
-        points, general = _completed(folder, "operating_points"), _completed(folder, "general")
+        points = _completed(folder, "operating_points")
+        optional = {name: _completed(folder, name) for name in OPTIONAL}
     except (OSError, ValueError) as error:
         raise OutputError(
             f"'{folder}' is not the folder of a finished run: {error}. Expected results.parquet and base.json in it."
         ) from error
     rows, matched, comparison, methods = always
-    return ResultTable(rows, matched, comparison, methods, pd.DataFrame() if points is None else points, base, general)
+    points = pd.DataFrame() if points is None else points
+    return ResultTable(rows, matched, comparison, methods, points, base, **optional)

@@ -1,12 +1,13 @@
-"""Saliency by how well a neuron alone tells a concept's samples from the rest: the area under the ROC curve."""
+"""Saliency by how well a neuron alone separates a concept's samples from the rest: the area under the ROC curve."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from neuronlens.errors import ShapeError
-from neuronlens.records import ActivationSet, FloatArray, IntArray, NeuronRanking
+from neuronlens.records import ActivationSet, FloatArray, IntArray
 from neuronlens.saliency.base import Ranker
+from neuronlens.saliency.ranking import NeuronRanking
 
 CHUNK_VALUES = 1 << 21
 """Values ranked at a time; ranking holds about ten float64 arrays of that size (160 MiB)."""

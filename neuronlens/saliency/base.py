@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from neuronlens.records import ActivationSet, NeuronRanking
+from neuronlens.records import ActivationSet
+from neuronlens.saliency.ranking import NeuronRanking
 
 
 class Ranker(Protocol):
-    """Scores neurons by how much they say about a concept.
+    """Scores neurons by how strongly they mark a concept.
 
     Its parameters are its constructor's keyword-only arguments; they enter the cell's id by themselves. A module that
     holds one imports no torch, SciPy or scikit-learn at its top: a config is checked without them.

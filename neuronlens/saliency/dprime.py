@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from neuronlens.records import ActivationSet, ConceptStatistics, FloatArray, NeuronRanking
+from neuronlens.records import ActivationSet, ConceptStatistics, FloatArray
 from neuronlens.saliency.base import Ranker
+from neuronlens.saliency.ranking import NeuronRanking
 
 VARIANCE_FLOOR = 1e-8
 """Added to the mean variance, in squared units of the activations: a constant neuron scores 0 and not 0 / 0."""
@@ -19,6 +22,17 @@ def sensitivity(statistics: ConceptStatistics) -> FloatArray:
     """
     spread = np.sqrt((statistics.variance + statistics.complement_variance) / 2 + VARIANCE_FLOOR)
     return np.abs(statistics.mean - statistics.complement_mean) / spread
+
+
+def with_second_score(ranking: NeuronRanking, statistics: ConceptStatistics) -> NeuronRanking:
+    """Return the ranking with d' as what orders neurons of equal score, unless its ranker gave another second score.
+
+    Args:
+        statistics: of the activations that were ranked.
+    """
+    if ranking.second is not None:
+        return ranking
+    return replace(ranking, second=sensitivity(statistics))
 
 
 class DprimeSaliency(Ranker):

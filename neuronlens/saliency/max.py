@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from neuronlens.records import ActivationSet, NeuronRanking
+from neuronlens.records import ActivationSet
 from neuronlens.saliency.base import Ranker
+from neuronlens.saliency.ranking import NeuronRanking
 
 
 class MaxSaliency(Ranker):

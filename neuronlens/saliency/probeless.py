@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuronlens.records import ActivationSet, FloatArray, NeuronRanking
+from neuronlens.records import ActivationSet, FloatArray
 from neuronlens.saliency.base import Ranker
+from neuronlens.saliency.ranking import NeuronRanking
 
 
 def mean_distances(means: FloatArray) -> FloatArray:

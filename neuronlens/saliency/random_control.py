@@ -9,8 +9,9 @@ import numpy as np
 
 from neuronlens.config.rules import SEED
 from neuronlens.errors import ConfigError
-from neuronlens.records import ActivationSet, FloatArray, NeuronRanking, Site
+from neuronlens.records import ActivationSet, FloatArray, Site
 from neuronlens.saliency.base import Ranker
+from neuronlens.saliency.ranking import NeuronRanking
 
 
 def uniform_scores(concepts: int, neurons: int, *, site: Site, seed: int) -> FloatArray:

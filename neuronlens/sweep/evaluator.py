@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +36,16 @@ class Outcomes:
     correct: BoolArray
     kl: FloatArray
     flipped: BoolArray
+
+    @classmethod
+    def joined(cls, parts: Sequence[Outcomes]) -> Outcomes:
+        """Return the outcomes of several batches of cells over the same samples as one, in their order."""
+        names = [entry.name for entry in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+    def of_cells(self, places: Sequence[int]) -> Outcomes:
+        """Return the outcomes of some cells."""
+        return Outcomes(**{entry.name: getattr(self, entry.name)[list(places)] for entry in fields(self)})
 
 
 class BuildsEdits(Protocol):

@@ -1,4 +1,4 @@
-"""Fits and sweeps one group of sites: a layer on its own, or several layers edited at once."""
+"""Fits and evaluates cells at one group of sites: a layer on its own, or several layers edited at once."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ class SiteSweep:
         samples: of the test split, which the outcomes are over, ascending; `samples_per_concept` where not all are swept.
         builders: of the cells' edits, by site.
         outcomes: on the test split; `select` on the select split where an operating point is chosen.
+        finer: doses between those of the grid, each evaluated where a wanted erasure is first reached; None where none is.
+        offered: cells among which an operating point may be chosen; None offers all.
     """
 
     sites: tuple[Site, ...]
@@ -58,6 +60,8 @@ class SiteSweep:
     builders: Mapping[Site, BuildsEdits]
     outcomes: Outcomes
     select: Outcomes | None
+    finer: SiteSweep | None = None
+    offered: frozenset[Cell] | None = None
 
 
 def site_groups(config: Config, layers: Sequence[int]) -> list[tuple[Site, ...]]:
@@ -72,45 +76,63 @@ def fit_all(config: Config, fit: Extraction) -> dict[Site, Fitted]:
     return {site: fit_site(config, only_correct(f) if correct else f) for site, f in fit.activations.items()}
 
 
-def sweep_group(
-    config: Config, loaded: LoadedModel, sites: tuple[Site, ...], fitted: Mapping[Site, Fitted], splits: Splits
-) -> SiteSweep:
-    """Return the outcomes of every cell at one group of sites, cells that cannot be fitted set aside with their reason."""
-    concepts = len(splits.test.activations[sites[0]].concepts)
-    every = [(knobs, concept) for knobs in grid(config) for concept in range(concepts)]
-    fits = _with_controls(config, {site: fitted[site] for site in sites})
-    plain = {site: _builder(config, site, splits, fits) for site in sites}
-    if config.layers.mode == "incremental":
-        builders, skipped = _fit_incrementally(config, loaded, sites, every, plain[sites[0]], splits)
-    else:
-        builders = dict(plain)
-        skipped = {}
-        for cell in every:
-            reasons = (builder.skip_reason(cell) for builder in plain.values())
-            reason = next((reason for reason in reasons if reason), None)
-            if reason:
-                skipped[cell] = reason
-    cells = [cell for cell in every if cell not in skipped]
-    neurons = {cell: sum(builder.edited_neurons(cell) for builder in plain.values()) for cell in every}
-    choose = config.evaluation.select != "none" and splits.select is not None
-    limit = (
-        config.evaluation.samples_below_last
-        if loaded.paths.start_of(sites[0]) < len(blocks_of(loaded.model)) - 1
-        else None
-    )
-    samples = first_samples(splits.test.activations[sites[0]].labels, limit)
-    return SiteSweep(
-        sites=sites,
-        mode=config.layers.mode,
-        cells=cells,
-        skipped=skipped,
-        n_neurons=neurons,
-        samples=samples,
-        samples_per_concept=limit,
-        builders=builders,
-        outcomes=_outcomes(config, loaded, splits.test, builders, cells, samples),
-        select=_outcomes(config, loaded, splits.select, builders, cells) if choose and splits.select else None,
-    )
+class SiteRunner:
+    """One group of sites with what was fitted there: evaluates any of its cells, those of the grid or finer ones."""
+
+    def __init__(
+        self,
+        config: Config,
+        loaded: LoadedModel,
+        sites: tuple[Site, ...],
+        fitted: Mapping[Site, Fitted],
+        splits: Splits,
+    ) -> None:
+        """Prepare to run cells at `sites`.
+
+        Args:
+            fitted: by site; those of other sites are not read.
+        """
+        self.config, self.loaded, self.sites, self.splits = config, loaded, sites, splits
+        fits = _with_controls(config, {site: fitted[site] for site in sites})
+        self.plain = {site: _builder(config, site, splits, fits) for site in sites}
+        below = loaded.paths.start_of(sites[0]) < len(blocks_of(loaded.model)) - 1
+        self.limit = config.evaluation.samples_below_last if below else None
+        self.samples = first_samples(splits.test.activations[sites[0]].labels, self.limit)
+        self.chooses = config.evaluation.select != "none" and splits.select is not None
+
+    def grid(self) -> list[Cell]:
+        """Return every cell that the config asks for."""
+        concepts = len(self.splits.test.activations[self.sites[0]].concepts)
+        return [(knobs, concept) for knobs in grid(self.config) for concept in range(concepts)]
+
+    def run(self, every: Sequence[Cell]) -> SiteSweep:
+        """Return the outcomes of some cells, those that cannot be fitted set aside with their reason."""
+        config, loaded, splits = self.config, self.loaded, self.splits
+        if config.layers.mode == "incremental":
+            first = self.plain[self.sites[0]]
+            builders, skipped = _fit_incrementally(config, loaded, self.sites, every, first, splits)
+        else:
+            builders = dict(self.plain)
+            skipped = {}
+            for cell in every:
+                reasons = (builder.skip_reason(cell) for builder in self.plain.values())
+                reason = next((reason for reason in reasons if reason), None)
+                if reason:
+                    skipped[cell] = reason
+        cells = [cell for cell in every if cell not in skipped]
+        select = splits.select if self.chooses else None
+        return SiteSweep(
+            sites=self.sites,
+            mode=config.layers.mode,
+            cells=cells,
+            skipped=skipped,
+            n_neurons={cell: sum(builder.edited_neurons(cell) for builder in self.plain.values()) for cell in every},
+            samples=self.samples,
+            samples_per_concept=self.limit,
+            builders=builders,
+            outcomes=_outcomes(config, loaded, splits.test, builders, cells, self.samples),
+            select=_outcomes(config, loaded, select, builders, cells) if select is not None else None,
+        )
 
 
 def first_samples(labels: IntArray, limit: int | None) -> IntArray:

@@ -13,9 +13,10 @@ import pandas as pd
 from neuronlens.config.nodes import option_of
 from neuronlens.config.schema import Config
 from neuronlens.measures import naming
-from neuronlens.measures.columns import COLLATERAL, COST, ERASED, METHOD, TRADEOFF
+from neuronlens.measures.columns import COLLATERAL, COST, ERASED, ERASURE, METHOD, TRADEOFF
 from neuronlens.measures.matched import curves
 from neuronlens.records import ResultTable
+from neuronlens.sweep.doses import TOLERANCE
 
 HEADLINE_LEVEL = 0.5
 """Share of a concept erased at which the headline is read: the swept level nearest to it, the higher of two."""
@@ -51,7 +52,8 @@ def flat(table: ResultTable, config: Config) -> dict[str, float]:
 
     `base/...`: the unedited model. `headline/...`: `headline_row`, for W&B sweeps to optimise. `matched/<place>/<method>/
     <level>/<measure>_difference`: every range method minus the neuron mask of the same edit (comparison.parquet).
-    `methods/<place>/<method>/<level>/<measure>`: every method's own collateral there (methods.parquet).
+    `methods/<place>/<method>/<level>/<measure>`: every method's own collateral there (methods.parquet). `budget/<place>/
+    <method>/<budget>/<measure>_difference`: how much more it erases than the mask within a damage budget.
     """
     found: dict[str, Any] = {f"base/{name}": value for name, value in table.base.items()}
     found["cells/skipped"] = int(table.rows["skipped"].notna().sum())
@@ -67,10 +69,16 @@ def flat(table: ResultTable, config: Config) -> dict[str, float]:
         found["headline/reached"] = row["n_concepts"]
     for compared in table.comparison.to_dict("records"):
         key = f"matched/{_key(compared)}"
-        found |= {f"{key}/{measure}_difference": compared[f"{measure}_difference"] for measure in COLLATERAL}
+        for end in ("difference", "all_difference"):
+            found |= {f"{key}/{measure}_{end}": compared.get(f"{measure}_{end}") for measure in COLLATERAL}
     for method in table.methods.to_dict("records"):
         key = f"methods/{_key(method)}"
         found |= {f"{key}/{measure}": method[measure] for measure in COLLATERAL}
+    if table.budget_comparison is not None:
+        for compared in table.budget_comparison.to_dict("records"):
+            place, method_name = naming.place_key(compared), naming.method_key(compared)
+            key = f"budget/{place}/{method_name}/{naming.budget_key(compared)}"
+            found |= {f"{key}/{measure}_difference": compared[f"{measure}_difference"] for measure in ERASURE}
     return {name: float(value) for name, value in found.items() if pd.notna(value) and math.isfinite(value)}
 
 
@@ -110,8 +118,8 @@ def undominated(wanted: np.ndarray[Any, Any], cost: np.ndarray[Any, Any]) -> np.
     >>> undominated(np.array([0.1, 0.5, 0.5, 0.9]), np.array([0.2, 0.1, 0.3, 0.4])).tolist()
     [False, True, False, True]
     """
-    as_good = (wanted[None] >= wanted[:, None]) & (cost[None] <= cost[:, None])
-    better = as_good & ((wanted[None] > wanted[:, None]) | (cost[None] < cost[:, None]))
+    more, less = wanted[None] - wanted[:, None], cost[:, None] - cost[None]
+    better = (more >= -TOLERANCE) & (less >= -TOLERANCE) & ((more > TOLERANCE) | (less > TOLERANCE))
     return ~better.any(axis=1) & np.isfinite(wanted) & np.isfinite(cost)
 
 

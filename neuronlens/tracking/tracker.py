@@ -13,6 +13,7 @@ from neuronlens.measures.naming import word
 from neuronlens.records import Job, ResultTable
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest
+from neuronlens.results.tables import OPTIONAL
 from neuronlens.tracking.destination import Bundle, Destination, Warn, labels_of
 from neuronlens.tracking.scalars import Step, flat, steps_along_the_dose, tradeoff
 
@@ -23,7 +24,8 @@ LENS = ("manifest.json", "ranking.safetensors", "neurons.safetensors", "activati
 """With `RANGES` all that `ConceptLens.load` reads."""
 RESULTS = (
     *("results.parquet", "matched.parquet", "comparison.parquet", "methods.parquet", "operating_points.parquet"),
-    *("general.parquet", "diagnostics.parquet", "overlap.parquet", "base.json", "summary.json", "table.md"),
+    *(f"{name}.parquet" for name in OPTIONAL),
+    *("diagnostics.parquet", "overlap.parquet", "base.json", "summary.json", "table.md"),
 )
 
 
@@ -109,8 +111,10 @@ class Tracker:
     def _log_all(self, table: ResultTable, manifest: Manifest) -> None:
         values, means = flat(table, self.config), tradeoff(table.rows)
         named = {"results": table.rows, "comparison": table.comparison, "methods": table.methods}
-        if table.general is not None:
-            named["general"] = table.general
+        for name in OPTIONAL:
+            found = getattr(table, name)
+            if found is not None and name not in ("doses", "budget"):  # the files have every cell and concept
+                named[name] = found
         for step in steps_along_the_dose(means):
             self._each(lambda place, step=step: place.log_step(step))  # type: ignore[misc]
         self._each(lambda place: place.log_flat(values))

@@ -13,7 +13,7 @@ from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.matched import at_erasure, curves, matched_erasure
 from neuronlens.measures.operating import operating_points
 from neuronlens.records import ResultTable
-from neuronlens.report.tables.comparison import verdict
+from neuronlens.report.tables.comparison import comparison_table, verdict
 
 
 def _rows(
@@ -42,18 +42,18 @@ def _rows(
 
 def test_collateral_is_read_where_the_curve_first_reaches_the_drop() -> None:
     drops, cost = np.array([0.1, 0.5, 0.3, 0.7]), np.array([[0.01], [0.05], [0.2], [0.3]])
-    assert at_erasure(drops, cost, 0.05)[0] == pytest.approx(0.005)  # from the unedited model at (0, 0)
-    assert at_erasure(drops, cost, 0.3)[0] == pytest.approx(0.03)  # the first crossing, not the later dip
-    assert at_erasure(drops, cost, 0.5)[0] == pytest.approx(0.05)
-    assert at_erasure(drops, cost, 0.6)[0] == pytest.approx(0.2 + 0.75 * 0.1)
-    assert np.isnan(at_erasure(drops, cost, 0.71)[0])
+    assert at_erasure(drops, cost, 0.05).collateral[0] == pytest.approx(0.005)  # from the unedited model at (0, 0)
+    assert at_erasure(drops, cost, 0.3).collateral[0] == pytest.approx(0.03)  # the first crossing, not the later dip
+    assert at_erasure(drops, cost, 0.5).collateral[0] == pytest.approx(0.05)
+    assert at_erasure(drops, cost, 0.6).collateral[0] == pytest.approx(0.2 + 0.75 * 0.1)
+    assert np.isnan(at_erasure(drops, cost, 0.71).collateral[0])
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.01, 1))
 def test_collateral_lies_between_the_curves_own_values(drops: list[float], wanted: float) -> None:
     cost = np.linspace(0.1, 0.9, len(drops))[:, None]
-    found = at_erasure(np.array(drops), cost, wanted)[0]
-    assert np.isnan(found) == (max(drops) < wanted)
+    found = at_erasure(np.array(drops), cost, wanted).collateral[0]
+    assert np.isnan(found) == (max(drops) < wanted - 1e-9)
     if not np.isnan(found):
         assert -1e-12 <= found <= 0.9 + 1e-12
 
@@ -116,7 +116,7 @@ def test_methods_are_ranked_best_first_against_the_plain_neuron_mask() -> None:
     assert found["tau"].fillna(0).tolist() == [1.0, 0.0, 2.5]
     assert found["reached_range"].tolist() == [9, 9, 3]
     best = found.iloc[0]
-    assert best["complement_accuracy_drop_difference"] == pytest.approx(0.5 * (0.2 - 0.4))
+    assert best["complement_accuracy_drop_difference"] == pytest.approx(0.2 - 0.4)
     assert best["complement_accuracy_drop_wins"] == 9
     assert found.iloc[1]["complement_accuracy_drop_difference"] == 0.0
 
@@ -150,3 +150,57 @@ def test_without_resamples_there_is_no_interval_and_no_claim() -> None:
     comparison = compare_gates(matched_erasure(rows, [0.5]), Bootstrap(0.95, 0, 0))
     empty = pd.DataFrame()
     assert "no difference is claimed" in verdict(ResultTable(rows, empty, comparison, empty, empty, {}), 2.5)
+
+
+def test_trap_42_a_level_that_is_exactly_reached_is_reached() -> None:
+    """Accuracies are counts over counts: of every count that equals a level, none is missed by rounding."""
+    missed = 0
+    for n in (5, 10, 15, 20, 25, 50):
+        for base in range(1, n + 1):
+            for left in range(base):
+                drop, wanted = base / n - left / n, (base - left) / base * (base / n)
+                missed += drop < wanted
+                found = at_erasure(np.array([drop]), np.array([[1.0]]), wanted)
+                assert found.point == 0
+                assert found.collateral[0] == pytest.approx(1.0)
+    assert missed > 20, "the control: compared as floats, many are missed"
+
+
+def test_trap_45_a_wide_gap_is_not_interpolated_and_says_so() -> None:
+    rows = _rows({("neuron", None): [(0.1, 0.1), (0.6, 0.5), (0.62, 0.6)]}, "c", base=1.0)
+    found = matched_erasure(rows, [0.05, 0.3, 0.61, 0.9]).set_index("level")
+    assert found["read"].tolist() == ["first dose", "first dose", "between doses", "never"]
+    assert found["complement_accuracy_drop"].tolist()[:3] == pytest.approx([0.1, 0.5, 0.55])
+    assert found["dose"].tolist()[:3] == [1.0, 2.0, 3.0]
+    assert found.loc[0.9, "complement_accuracy_drop_bound"] == pytest.approx(0.6), "the worst along the curve"
+    assert found.loc[0.3, "complement_accuracy_drop_bound"] == pytest.approx(0.5)
+
+
+def test_concepts_that_one_method_does_not_reach_count_against_it() -> None:
+    """Over the concepts both reach the range looks cheap, because it gives up on the hard ones; over all it is seen."""
+    tables = []
+    for number in range(8):
+        hard = number >= 3
+        ranged = (0.1, 0.9) if hard else (0.8, 0.1)
+        tables.append(_rows({("neuron", None): [(0.8, 0.3)], ("range", 2.5): [ranged]}, f"c{number}"))
+    tables.append(_rows({("neuron", None): [(0.1, 0.2)], ("range", 2.5): [(0.1, 0.2)]}, "neither"))
+    tables.append(_rows({("neuron", None): [(0.1, 0.2)], ("range", 2.5): [(0.8, 0.4)]}, "range alone"))
+    found = compare_gates(matched_erasure(pd.concat(tables), [0.5]), Bootstrap(0.95, 200, 0)).iloc[0]
+    name = "complement_accuracy_drop"
+    assert (found["n_concepts"], found[f"{name}_wins"], found["n_all"]) == (3, 3, 10)
+    assert found[f"{name}_difference"] == pytest.approx(-0.2)
+    by_hand = [0.1 - 0.3] * 3 + [0.9 - 0.3] * 5 + [0.2 - 0.2] + [0.4 - 0.2]
+    assert found[f"{name}_all_difference"] == pytest.approx(np.mean(by_hand))
+    assert found[f"{name}_all_low"] < np.mean(by_hand) < found[f"{name}_all_high"]
+    assert found[f"{name}_wins_all"] == 3 + 1, "reached alone is won though its cost is above the other's bound"
+    assert found[f"{name}_ties_all"] == 1
+    shown = comparison_table([found.to_dict()], Bootstrap(0.95, 200, 0))
+    assert shown.frame["wins_all"].tolist() == ["4 of 10, 1 tied"] * 2
+    assert "all concepts" in " ".join(column.heading for column in shown.columns)
+
+
+def test_differences_of_rounding_alone_are_no_wins() -> None:
+    costs = {("neuron", None): [(0.8, 0.3)], ("range", 2.5): [(0.8, 0.1 + 0.2 - 1e-16)]}
+    found = compare_gates(matched_erasure(_rows(costs, "c"), [0.5]), Bootstrap(0.95, 50, 0)).iloc[0]
+    assert found["complement_accuracy_drop_wins"] == 0
+    assert found["complement_accuracy_drop_ties_all"] == 1

@@ -9,7 +9,8 @@ import numpy as np
 from neuronlens.edits.base import Affine, Projection
 from neuronlens.edits.gates.base import Evidence, Score
 from neuronlens.ranges.intervals import Intervals
-from neuronlens.records import ActivationRanges, ActivationSet, NeuronRanking
+from neuronlens.records import ActivationRanges, ActivationSet
+from neuronlens.saliency.ranking import NeuronRanking
 
 
 class Mirror:

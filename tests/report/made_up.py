@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.records import ResultTable
+from neuronlens.records import MOMENTS, ResultTable
 from neuronlens.report.compare.runs import Run, read_runs
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest
@@ -101,6 +101,8 @@ def write_run(
         concepts = list(dict.fromkeys((overlap if overlap is not None else diagnostics)["concept"]))  # type: ignore[index]
         write_tensors(path / "ranking.safetensors", scores)
         counts = {f"{name.rpartition('/')[0]}/count": np.full(len(concepts), fitted) for name in scores}
+        for name, own in scores.items():
+            counts |= {f"{name.rpartition('/')[0]}/{moment}": np.zeros(own.shape) for moment in MOMENTS[1:]}
         write_tensors(path / "ranges.safetensors", counts)
         write_tensors(path / "neurons.safetensors", {"nothing": np.zeros(1)})
         write_json(path / "ranges.json", {"concepts": concepts, "ranges": []})

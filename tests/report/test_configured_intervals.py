@@ -152,7 +152,10 @@ def test_general_ability_has_the_configured_interval_too() -> None:
     assert BRACKETS.search(text)
     text = to_markdown(general_table(general, Bootstrap(0.99, 0, 0)))
     assert "| edited - base |" in text
-    assert "| +2.5 |" in text
+    assert f"| {np.log(general['edited'] / 20).mean():+.4g} |" in text, "perplexities by their logarithm"
+    assert f"| {np.prod(general['edited']) ** 0.25:.4g} |" in text
+    scores = to_markdown(general_table(general.assign(measure="mmlu_accuracy"), Bootstrap(0.99, 0, 0)))
+    assert "| +2.5 |" in scores
     assert not BRACKETS.search(text)
 
 

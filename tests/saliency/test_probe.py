@@ -40,6 +40,15 @@ def test_the_weights_minimise_the_stated_loss(concepts, l1, l2):
     assert (not chosen.all()) == (l1 > 0)  # the l1 penalty really drops neurons, and the l2 penalty does not
 
 
+@pytest.mark.parametrize("concepts", [2, 4])
+def test_without_an_l1_penalty_lbfgs_finds_the_minimum_that_saga_creeps_towards(concepts):
+    values, labels = problem(concepts, seed=3)
+    exact = probe_weights(values, labels, concepts=concepts, l1=0.0, l2=1e-3, max_iter=200, tol=1e-3, seed=0)
+    slow = probe_weights(values, labels, concepts=concepts, l1=1e-12, l2=1e-3, max_iter=20000, tol=1e-8, seed=0)
+    assert exact == pytest.approx(slow, abs=1e-3 * np.abs(slow).max())
+    assert (exact != 0).all()
+
+
 def test_two_concepts_mirror_each_other():
     values, labels = problem(2)
     weights = probe_weights(values, labels, concepts=2, l1=0.001, l2=0.01, max_iter=1000, tol=1e-6, seed=0)
@@ -89,8 +98,8 @@ def test_a_probe_that_has_not_converged_says_so_in_the_log_alone(make_activation
     values, labels = problem(3)
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
         warnings.simplefilter("error")
-        ProbeSaliency(max_iter=1).rank(make_activations(values, labels, 3))
-        assert "stopped after 1 epochs" in caplog.text
+        ProbeSaliency(l1=0.001, max_iter=1).rank(make_activations(values, labels, 3))
+        assert "stopped after 1 iterations" in caplog.text
         caplog.clear()
         ProbeSaliency(l1=0.1, max_iter=500).rank(make_activations(values, labels, 3))
         assert not caplog.records

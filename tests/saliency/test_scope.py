@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neuronlens.errors import ActivationError, ShapeError
-from neuronlens.records import NeuronRanking
+from neuronlens.saliency.ranking import NeuronRanking
 from neuronlens.saliency.scope import rank_together
 
 CONCEPTS = ("a", "b")
@@ -16,21 +16,22 @@ def rankings(seed: int = 0, widths: dict[int, int] | None = None) -> dict[int, N
     random = np.random.default_rng(seed)
     shapes = widths or {5: 6, 2: 10, 11: 4}
     return {
-        layer: NeuronRanking("max", random.integers(0, 5, (2, width)) / 2, CONCEPTS) for layer, width in shapes.items()
+        layer: NeuronRanking("max", random.integers(0, 5, (2, width)) / 2, CONCEPTS, random.random((2, width)))
+        for layer, width in shapes.items()
     }
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_it_takes_the_best_of_all_layers_with_ties_by_layer_and_then_neuron(seed):
+def test_it_takes_the_best_of_all_layers_with_ties_by_the_second_score(seed):
     chosen = rank_together(given := rankings(seed), top_fraction=0.34)
     assert list(chosen) == [2, 5, 11]
     for concept in range(2):
         everything = sorted(
-            (-given[layer].scores[concept, neuron], layer, neuron)
+            (-given[layer].scores[concept, neuron], -given[layer].second[concept, neuron], layer, neuron)
             for layer in given
             for neuron in range(given[layer].scores.shape[1])
         )
-        expected = {place[1:] for place in everything[:6]}  # floor(0.34 * 20)
+        expected = {place[2:] for place in everything[:6]}  # floor(0.34 * 20)
         found = {(layer, int(neuron)) for layer, mask in chosen.items() for neuron in np.flatnonzero(mask[concept])}
         assert found == expected
 

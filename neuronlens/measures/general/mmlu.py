@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says to each question, unedited and under every cell's edit.
+    """A model's answer to each question, unedited and under every cell's edit.
 
     Attributes:
         subjects: of each question.
@@ -116,7 +116,7 @@ def answer_questions(
 
 
 def refuse_questions(loaded: LoadedModel, max_length: int) -> None:
-    """Refuse a model that does not say what comes next.
+    """Refuse a model that does not predict the next token.
 
     Raises:
         ModelError: no causal vocabulary head, too few positions, or answers that the tokenizer does not tell apart.
@@ -204,7 +204,7 @@ def tokenised(tokenizer: Any, text: str, shots: int = 0) -> Prompt:
     if len(set(answers)) < len(LETTERS):
         raise ModelError(
             f"The tokenizer starts two of the answers {', '.join(LETTERS)} with the same token ({answers}), so their "
-            "probabilities cannot be told apart. Expected four different ones."
+            "probabilities would be one number. Expected four different ones."
         )
     return Prompt(list(encoded[0][:shared]), answers, shots)
 
@@ -241,10 +241,10 @@ def answer_rows(answers: Answers, bootstrap: Bootstrap) -> list[list[dict[str, A
 
 def _outcomes(log_probabilities: FloatArray, answers: Answers) -> dict[str, FloatArray]:
     """Return each measure's value per question `[cell, question]` float64."""
-    said = log_probabilities.argmax(-1)
+    answered = log_probabilities.argmax(-1)
     gold = np.take_along_axis(log_probabilities, answers.gold[None, :, None], axis=-1)[..., 0]
     return {
-        "accuracy": (said == answers.gold).astype(np.float64),
+        "accuracy": (answered == answers.gold).astype(np.float64),
         "confidence": np.exp(gold.astype(np.float64)),
-        "flip_rate": (said != answers.base.argmax(-1)).astype(np.float64),
+        "flip_rate": (answered != answers.base.argmax(-1)).astype(np.float64),
     }

@@ -251,7 +251,7 @@ def log_probability_among(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def vocabulary_size(model: nn.Module) -> int:
-    """Return how many tokens the model's vocabulary head tells apart.
+    """Return how many tokens the model's vocabulary head scores.
 
     Raises:
         ModelError: it has none.

@@ -19,7 +19,7 @@ from neuronlens.measures.columns import GENERAL, RESULTS
 from neuronlens.measures.general.mmlu import Answers, answer_questions, answer_rows, refuse_questions
 from neuronlens.measures.general.perplexity import DocumentLosses, document_losses, perplexity_rows, refuse_documents
 from neuronlens.measures.intervals import ENDS, Bootstrap
-from neuronlens.measures.rows import cell_id, knob_columns
+from neuronlens.measures.rows import cell_id, knob_columns, range_concept
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, ConceptDataset, Site
 from neuronlens.storage.cache import Store
@@ -166,6 +166,7 @@ def general_rows(
                 name = data.concepts[cell[1]]
                 key = cell_id(sweep, cell, name, config.intervention.edit_positions, fingerprints)
                 identity = {"concept": name, "edit_positions": positions, "cell_id": key}
+                identity["range_concept"] = range_concept(cell, data.concepts, config.seed)
                 rows += [shared | knob_columns(sweep, cell) | identity | row for row in own]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(RESULTS.dtypes(COLUMNS) | GENERAL.dtypes(COLUMNS))
 

@@ -37,7 +37,7 @@ class Labels:
         reads: the position whose output gives them, `cls` or `last`.
         tokens: token ids that follow the prompt, per concept; none for a classifier, whose logits are the concepts.
         texts: the words that these tokens spell, per concept; none for a classifier.
-        vocabulary: how many words the model's output tells apart; 0 for a classifier.
+        vocabulary: how many words the model's output scores; 0 for a classifier.
         tokenizer: turns tokens into text.
     """
 

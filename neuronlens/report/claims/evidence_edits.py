@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from neuronlens.measures import naming
 from neuronlens.measures.columns import DROPS, ERASED, METHOD, RESULTS
+from neuronlens.measures.general.scale import MeasureScale
 from neuronlens.report.claims.verdicts import OPEN, Evidence, judge, listed
 from neuronlens.report.compare.runs import Run
+from neuronlens.sweep.doses import TOLERANCE
 
 MARGIN = 0.05
 OWN = [knob for knob in RESULTS.keys("range") if knob != "gate"]
@@ -48,7 +49,7 @@ def gate_pairs(
 
 def _against(difference: pd.Series[Any], wrong: Literal["above", "below"], bound: float) -> str:
     ordered = difference.sort_values(ascending=wrong == "below")
-    beyond = ordered[ordered > bound] if wrong == "above" else ordered[ordered < bound]
+    beyond = ordered[ordered > bound + TOLERANCE] if wrong == "above" else ordered[ordered < bound - TOLERANCE]
     return listed(f"{concept} ({value:+.3f})" for concept, value in beyond.items()) or "no concept"
 
 
@@ -115,16 +116,14 @@ def spares_general_ability(run: Run) -> Iterator[Evidence]:
     for knobs, pairs in gate_pairs(whole, run.tau, ["edited"], also=["measure"]):
         measure = str(knobs["measure"])
         ours, mask = (pairs[name].astype(float) for name in ("edited", "edited_neuron"))
-        is_perplexity = measure.endswith("perplexity")
-        if is_perplexity:
-            difference, statistic = np.log(ours) - np.log(mask), f"log {measure.replace('_', ' ')}, range - neuron"
-            middle = f"{np.exp(np.log(ours).mean()):.4g} against {np.exp(np.log(mask).mean()):.4g}"
-        else:
-            difference, statistic = ours - mask, f"{measure.replace('_', ' ')}, range - neuron"
-            middle = f"{ours.mean():.3f} against {mask.mean():.3f}"
+        scale = MeasureScale.of(measure)
+        difference = pd.Series(scale.to(ours.to_numpy()) - scale.to(mask.to_numpy()), index=ours.index)
+        statistic = f"{'log ' if scale.by_log else ''}{measure.replace('_', ' ')}, range - neuron"
+        digits = ".4g" if scale.by_log else ".3f"
+        middle = " against ".join(f"{scale.back(scale.to(own.to_numpy()).mean()):{digits}}" for own in (ours, mask))
         estimate = run.bootstrap.of_concepts(difference.to_numpy())
-        verdict = judge(estimate, 0.0, "below" if is_perplexity else "above")
-        against = _against(difference, "above" if is_perplexity else "below", 0.0)
+        verdict = judge(estimate, 0.0, "below" if scale.by_log else "above")
+        against = _against(difference, "above" if scale.by_log else "below", 0.0)
         yield Evidence(
             claim=6,
             place=naming.place(knobs),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,57 +14,66 @@ from scipy.stats import false_discovery_control, hypergeom
 from neuronlens.measures import naming
 from neuronlens.measures.heldout import FITTED_BY
 from neuronlens.measures.intervals import Bootstrap, Estimate
-from neuronlens.ranges.diagnostics.exact_normal import exact_normal
-from neuronlens.records import BoolArray, NeuronRanking
+from neuronlens.ranges.diagnostics.exact_normal import ALPHA, exact_normal, near_normal
+from neuronlens.ranges.diagnostics.normality import ks_p
+from neuronlens.records import BoolArray
 from neuronlens.report.claims.verdicts import Evidence, judge, listed
 from neuronlens.report.compare.runs import Run
+from neuronlens.results.fitted import rankings_of
 
-ALPHA = 0.05
-NOT_REJECTED = 0.90
-SKEWNESS, EXCESS_KURTOSIS = 0.5, 1.0
 OVERLAP = float(np.exp(-0.5))
 """Bhattacharyya coefficient of two Gaussians of one deviation whose means are two deviations apart: exp(-2^2 / 8)."""
 FIRING = 0.5
 
 
-def expected_jaccard(neurons: int, salient: int) -> float:
-    """Return the mean Jaccard overlap of two independent random sets of `salient` out of `neurons`.
+@cache
+def expected_jaccard(neurons: int, salient: int, other: int | None = None) -> float:
+    """Return the mean Jaccard overlap of two independent random sets of `salient` and `other` (as many) out of `neurons`.
 
-    The number they share is hypergeometric: sum over x of P(x) x / (2 salient - x).
+    The number they share is hypergeometric: sum over x of P(x) x / (salient + other - x).
     """
-    shared = np.arange(salient + 1)
-    either = np.maximum(2 * salient - shared, 1)
-    return float((hypergeom.pmf(shared, neurons, salient, salient) * shared / either).sum())
+    other = salient if other is None else other
+    shared = np.arange(min(salient, other) + 1)
+    either = np.maximum(salient + other - shared, 1)
+    return float((hypergeom.pmf(shared, neurons, salient, other) * shared / either).sum())
 
 
-def expected_shared(neurons: int, salient: int, concepts: int) -> float:
-    """Return, of the neurons in one or more of some random sets, the share expected in two or more."""
-    share = salient / neurons
-    none, one = (1 - share) ** concepts, concepts * share * (1 - share) ** (concepts - 1)
-    return (1 - none - one) / (1 - none) if none < 1 else float("nan")
+def expected_shared(neurons: int, salient: Sequence[int]) -> float:
+    """Return, of the neurons in one or more of random sets of these sizes, the share expected in two or more."""
+    share = np.asarray(salient) / neurons
+    none = np.prod(1 - share)
+    one = sum(own * np.prod(np.delete(1 - share, place)) for place, own in enumerate(share))
+    return float((1 - none - one) / (1 - none)) if none < 1 else float("nan")
 
 
 def polysemantic(run: Run) -> Iterator[Evidence]:
     """Yield claim 1 for every site and ranking: what concepts' salient sets share, against independent random sets."""
     _, overlap = run.folder.read_diagnostics()
-    fraction = run.config.intervention.top_fraction
     if overlap.empty:
         return
-    scores, *_ = run.folder.read_fitted()
+    files = run.folder.read_fitted()
     for (site, saliency), group in overlap.groupby(["site", "saliency"], sort=False):
         concepts = tuple(dict.fromkeys(group["concept"]))
         square = group.pivot(index="concept", columns="other", values="jaccard").loc[list(concepts), list(concepts)]
-        selected = NeuronRanking(str(saliency), scores[f"{site}/{saliency}"], concepts).selected(top_fraction=fraction)
-        neurons, salient = selected.shape[1], int(selected[0].sum())
-        if not salient:
+        ranking = rankings_of(files, str(site))[str(saliency)]
+        neurons = ranking.scores.shape[1]
+        if "salient" not in group:  # a run of an older version: its diagnostics took the configured fraction
+            group = group.assign(salient=int(run.config.intervention.top_fraction * neurons))
+        sizes = group.drop_duplicates("concept").set_index("concept")["salient"].loc[list(concepts)].to_numpy(dtype=int)
+        if not sizes.any():
             continue
-        chance = expected_jaccard(neurons, salient)
+        selected = np.zeros(ranking.scores.shape, dtype=bool)
+        for concept, size in enumerate(sizes):
+            selected[concept, ranking.order[concept, :size]] = True
+        pairs = [expected_jaccard(neurons, int(one), int(other)) for one, other in combinations(sorted(sizes), 2)]
+        chance = float(np.mean(pairs or [np.nan]))
         shared = square.to_numpy()
         estimate = run.bootstrap.of_pairs(shared)
         means = (shared.sum(axis=1) - np.diag(shared)) / max(len(concepts) - 1, 1)
         low = [f"{concepts[at]} ({means[at]:.3f})" for at in np.argsort(means) if means[at] <= chance]
         verdict = judge(estimate, chance, "above")
-        detail = f"{salient} of {neurons} neurons salient"
+        many = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+        detail = f"{many} of {neurons} neurons salient"
         where: dict[str, Any] = {
             "claim": 1,
             "place": str(site),
@@ -84,7 +95,7 @@ def polysemantic(run: Run) -> Iterator[Evidence]:
             statistic="share of the salient neurons that are salient for two or more concepts",
             estimate=Estimate(_shared(selected), float("nan"), float("nan")),
             bound=None,
-            expected=expected_shared(neurons, salient, len(concepts)),
+            expected=expected_shared(neurons, sizes.tolist()),
             verdict=None,
         )
 
@@ -123,16 +134,21 @@ def normality(site: str, saliency: str, rows: pd.DataFrame, bootstrap: Bootstrap
             "exact_kurtosis": exact.excess_kurtosis,
             "exact_ks": exact.ks_statistics.mean(),
         }
-        parts.append(group.assign(p=exact.p(group["ks_statistic"].to_numpy()), **chance))
+        edge = near_normal(int(n_fit), int(n))
+        chance |= {"least_kept": edge.kept, "most_skewed": edge.skewness, "most_heavy": edge.excess_kurtosis}
+        statistic = group["ks_statistic"].to_numpy()
+        parts.append(group.assign(p=exact.p(statistic), tabled_p=ks_p(statistic, int(n)), **chance))
     rows = pd.concat(parts).sort_index()
     rows = rows.assign(kept=rows["p"] >= ALPHA, skewed=rows["skewness"].abs(), heavy=rows["excess_kurtosis"].abs())
     discovered = float(np.mean(false_discovery_control(rows["p"]) < ALPHA))
-    tabulated = f"{np.mean(rows['ks_p'] >= ALPHA):.3f} by the tabulated distribution"
+    tabulated = f"{np.mean(rows['tabled_p'] >= ALPHA):.3f} by the tabulated distribution"
     others = f"{tabulated}, {1 - discovered:.3f} after Benjamini-Hochberg"
+    bounds = rows.groupby("concept", sort=False)[["least_kept", "most_skewed", "most_heavy"]].mean().mean()
+    kept = f"share of (concept, neuron) pairs not rejected at {ALPHA:.0%}"
     kinds: list[tuple[str, str, float | None, float, Any]] = [
-        (f"share of (concept, neuron) pairs not rejected at {ALPHA:.0%}", "kept", NOT_REJECTED, 1 - ALPHA, "above"),
-        ("mean absolute skewness", "skewed", SKEWNESS, rows["exact_skewness"].mean(), "below"),
-        ("mean absolute excess kurtosis", "heavy", EXCESS_KURTOSIS, rows["exact_kurtosis"].mean(), "below"),
+        (kept, "kept", bounds["least_kept"], 1 - ALPHA, "above"),
+        ("mean absolute skewness", "skewed", bounds["most_skewed"], rows["exact_skewness"].mean(), "below"),
+        ("mean absolute excess kurtosis", "heavy", bounds["most_heavy"], rows["exact_kurtosis"].mean(), "below"),
         ("mean Kolmogorov-Smirnov distance", "ks_statistic", None, rows["exact_ks"].mean(), "below"),
     ]
     size = f"{len(rows)} pairs, {rows['n_fit'].median():.0f} samples fitted and {rows['n'].median():.0f} tested each"

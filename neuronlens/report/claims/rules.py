@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from neuronlens.ranges.diagnostics.exact_normal import ALPHA, NEAR_EXCESS_KURTOSIS, NEAR_SKEWNESS
 from neuronlens.report.claims.evidence_edits import MARGIN, keeps_erasure, spares_general_ability, spares_the_rest
 from neuronlens.report.claims.evidence_neurons import (
-    ALPHA,
-    EXCESS_KURTOSIS,
     FIRING,
-    NOT_REJECTED,
     OVERLAP,
-    SKEWNESS,
     limited_overlap,
     near_gaussian,
     polysemantic,
@@ -47,9 +44,10 @@ CLAIMS = {
     2: Claim(
         "A concept's activations are near Gaussian",
         f"Held-out samples of a concept at each salient neuron against the Gaussian fitted on other samples. Near means "
-        f"three things, each with its own verdict: at least {NOT_REJECTED:.0%} of (concept, neuron) pairs are not rejected "
-        f"at {ALPHA:.0%}, mean absolute skewness is below {SKEWNESS:g}, mean absolute excess kurtosis below "
-        f"{EXCESS_KURTOSIS:g}; holds or does not hold where the whole interval is on that side. The distribution "
+        f"three things, each with its own verdict: the share of (concept, neuron) pairs not rejected at {ALPHA:.0%} is above, "
+        f"and mean absolute skewness below, that of a gamma law of skewness {NEAR_SKEWNESS:g}; mean absolute excess kurtosis is "
+        f"below that of a Student t law of excess kurtosis {NEAR_EXCESS_KURTOSIS:g}. The bounds are simulated with as many "
+        "samples as each neuron has; holds or does not hold where the whole interval is on that side. The distribution "
         "of the Kolmogorov-Smirnov statistic is simulated with the error of the fit in it, so that exact Gaussians are "
         f"rejected in {ALPHA:.0%}; the tabulated one, which takes the fit as exact, rejects more often. Expected is what exact "
         "Gaussians give with as many samples. Few samples reject little: read the share with the number tested.",

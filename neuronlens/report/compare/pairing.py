@@ -11,6 +11,7 @@ import pandas as pd
 from neuronlens.measures import naming
 from neuronlens.measures.columns import COLLATERAL, RESULTS, SETTINGS
 from neuronlens.measures.intervals import Bootstrap
+from neuronlens.sweep.doses import TOLERANCE
 
 
 def shared_knobs(reference: pd.DataFrame, other: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
@@ -101,5 +102,5 @@ def _differences(group: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
             f"{name}_run": theirs.mean() if len(ours) else np.nan,
         }
         row |= bootstrap.of_concepts(theirs - ours).columns(name)
-        row[f"{name}_wins"] = int((theirs < ours).sum())
+        row[f"{name}_wins"] = int((ours - theirs > TOLERANCE).sum())
     return row

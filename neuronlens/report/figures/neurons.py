@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from neuronlens.records import BoolArray, FloatArray
 from neuronlens.report.figures.colours import RANGE_COLOURS
+from neuronlens.results.fitted import rankings_of
 from neuronlens.results.folder import RunFolder
 
 SHOWN_CONCEPTS = 6
@@ -31,13 +32,13 @@ class Salient:
 
 def _salient(folder: RunFolder) -> list[Salient]:
     """Return some concepts' most salient neuron at the last site run, with all that its panels show."""
-    ranking, ranges, shown, described = folder.read_fitted()
-    name = list(ranking)[-1] if ranking else ""
-    site, entries = name.rpartition("/")[0], described["ranges"]
-    own = [item for item in entries if item["site"] == site]
+    files = folder.read_fitted()
+    ranking, ranges, shown, described = files
+    site, _, name = list(ranking)[-1].rpartition("/") if ranking else ("", "", "")
+    own = [item for item in described["ranges"] if item["site"] == site]
     if not name or not own:
         return []
-    order = np.argsort(-ranking[name], axis=1, kind="stable")
+    order = rankings_of(files, site)[name].order
     values, kept, labels = (shown[f"{site}/{part}"] for part in ("values", "neurons", "labels"))
     found = []
     for concept in _spread(len(described["concepts"]), SHOWN_CONCEPTS):

@@ -23,7 +23,7 @@ MOST_CELLS = 4_000
 
 
 def method_key(row: Mapping[Hashable, Any]) -> tuple[Any, ...]:
-    """Return what tells a method apart, equal in every table whatever the columns' types."""
+    """Return a method's key, equal in every table whatever the columns' types."""
     return tuple(plain_knobs(row[name] for name in METHOD))
 
 

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from neuronlens.records import FloatArray, IntArray
+from neuronlens.records import IntArray
 from neuronlens.report.page.values import Json, rounded
-from neuronlens.results.fitted import COMPONENTS, SHOWN_NEURONS, example_ids
+from neuronlens.results.fitted import COMPONENTS, SHOWN_NEURONS, example_ids, rankings_of
 from neuronlens.results.folder import RunFolder
+from neuronlens.saliency.ranking import NeuronRanking
 
+Rankings = Mapping[str, Mapping[str, NeuronRanking]]
+"""By site and saliency name."""
 VALUE_BYTES = 1_300_000
 """Most that the activations may take in the page, as base64 text."""
 TEXT_CHARACTERS = 600_000
@@ -37,36 +40,33 @@ def explorer_data(folder: RunFolder, left_out: list[str]) -> Json:
     Returns:
         `sites`, `samples` (label number and text); both empty where nothing was fitted.
     """
-    scores, ranges, shown, about = folder.read_fitted()
+    files = folder.read_fitted()
+    _, ranges, shown, about = files
     names = [
-        name for name in dict.fromkeys(ranking.rpartition("/")[0] for ranking in scores) if f"{name}/values" in shown
+        name for name in dict.fromkeys(key.rpartition("/")[0] for key in files.ranking) if f"{name}/values" in shown
     ]
+    rankings = {name: rankings_of(files, name) for name in names}
     if not names:
         return {"sites": [], "samples": {"label": [], "text": []}}
-    plan = _plan(names, scores, shown)
+    plan = _plan(names, rankings, shown)
     _name_the_rest(plan, names, shown, left_out)
     rows = _kept_rows(shown[f"{names[0]}/labels"], plan["samples"])
-    sites = [_site(name, scores, ranges, shown, about, plan["neurons"], rows) for name in plan["sites"]]
+    sites = [_site(name, rankings, ranges, shown, about, plan["neurons"], rows) for name in plan["sites"]]
     return {"sites": sites, "samples": _samples(folder, shown, names[0], about["concepts"], rows, left_out)}
 
 
-def _own_scores(scores: Mapping[str, FloatArray], site: str) -> dict[str, FloatArray]:
-    return {name.removeprefix(f"{site}/"): found for name, found in scores.items() if name.startswith(f"{site}/")}
+def _places(rankings: Rankings, site: str, count: int) -> dict[str, IntArray]:
+    """Return each ranking's most salient neurons `[concept, place]`."""
+    return {name: found.order[:, :count] for name, found in rankings[site].items()}
 
 
-def _places(scores: Mapping[str, FloatArray], site: str, count: int) -> dict[str, IntArray]:
-    """Return each ranking's most salient neurons `[concept, place]`, ties by neuron index."""
-    own = _own_scores(scores, site)
-    return {name: np.argsort(-found, axis=1, kind="stable")[:, :count] for name, found in own.items()}
-
-
-def _plan(names: Sequence[str], scores: Mapping[str, FloatArray], shown: Mapping[str, NDArray[Any]]) -> Json:
+def _plan(names: Sequence[str], rankings: Rankings, shown: Mapping[str, NDArray[Any]]) -> Json:
     """Return which sites, how many neurons of each concept and how many samples of each concept fit into the page."""
     largest = int(np.bincount(shown[f"{names[0]}/labels"]).max(initial=1))
     concepts = len(np.unique(shown[f"{names[0]}/labels"]))
     kept, neurons, fits = list(names), SHOWN_NEURONS, 0
     while True:
-        columns = sum(len(_union(_places(scores, name, neurons))) for name in kept)
+        columns = sum(len(_union(_places(rankings, name, neurons))) for name in kept)
         fits = int(VALUE_BYTES * 3 / 4 / 4 / max(columns * concepts, 1))
         if fits >= min(largest, FEWEST_SAMPLES):
             break
@@ -110,27 +110,26 @@ def _kept_rows(labels: IntArray, most: int) -> IntArray:
 
 def _site(
     name: str,
-    scores: Mapping[str, FloatArray],
+    rankings: Rankings,
     ranges: Mapping[str, NDArray[Any]],
     shown: Mapping[str, NDArray[Any]],
     about: Json,
     count: int,
     rows: IntArray,
 ) -> Json:
-    places = _places(scores, name, count)
+    places = _places(rankings, name, count)
     neurons, kept = _union(places), shown[f"{name}/neurons"]
     columns = np.searchsorted(kept, neurons)
-    own = _own_scores(scores, name)
-    rankings = []
+    ordered = []
     for ranking, order in places.items():
-        at = np.take_along_axis(own[ranking], order, axis=1)
-        rankings.append({"name": ranking, "order": order.tolist(), "scores": [rounded(row) for row in at]})
+        at = np.take_along_axis(rankings[name][ranking].scores, order, axis=1)
+        ordered.append({"name": ranking, "order": order.tolist(), "scores": [rounded(row) for row in at]})
     entries = [entry for entry in about["ranges"] if entry["site"] == name]
     return {
         "name": name,
         "neurons": neurons.tolist(),
         "values": encoded(shown[f"{name}/values"][np.ix_(rows, columns)].T),
-        "rankings": rankings,
+        "rankings": ordered,
         "mean": encoded(ranges[f"{name}/mean"][:, neurons]),
         "std": encoded(np.sqrt(ranges[f"{name}/variance"][:, neurons])),
         "ranges": [_range(entry, name, ranges, neurons) for entry in entries],

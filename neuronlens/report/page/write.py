@@ -12,6 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import ResultTable
 from neuronlens.report.cells import texts
@@ -21,7 +23,8 @@ from neuronlens.report.page.held_out import held_out_data, overlap_data, skipped
 from neuronlens.report.page.library import drawing_library
 from neuronlens.report.page.values import Json, rounded
 from neuronlens.report.table import Table
-from neuronlens.report.tables.comparison import comparison_table, headline, verdict
+from neuronlens.report.tables.budget import budget_table
+from neuronlens.report.tables.comparison import at_tau, comparison_table, headline, verdict
 from neuronlens.report.tables.general import general_table
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest
@@ -34,6 +37,7 @@ SECTIONS = (
     ("answer", "Range against neuron"),
     ("tradeoff", "Trade-off"),
     ("matched", "Matched erasure"),
+    ("budget", "Damage budget"),
     ("maps", "By concept and layer"),
     ("explorer", "Neuron explorer"),
     ("cells", "Every cell"),
@@ -61,12 +65,19 @@ def write_page(folder: RunFolder, table: ResultTable, manifest: Manifest, bootst
         "head": _head(table, manifest, verdict(table, tau), bootstrap),
         "comparison": _as_text(comparison_table(rows, bootstrap)) if rows else None,
         "general": _as_text(general_table(table.general, bootstrap)) if able else None,
+        "budget": _budget(table, tau, bootstrap),
         "skipped": skipped_data(table.rows),
         "left_out": data["left_out"],
     }
     html = render(data, shown, Path(manifest.known_config.paths.cache_dir))
     folder.write_text(NAME, html)
     return folder.path / NAME
+
+
+def _budget(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Json | None:
+    """Return erasure at damage budgets at the configured tau; None where it was not compared."""
+    rows = at_tau(table.budget_comparison, tau)
+    return _as_text(budget_table(pd.DataFrame(rows), bootstrap)) if rows else None
 
 
 def _as_text(table: Table) -> Json:
@@ -104,13 +115,13 @@ def render(data: Mapping[str, Any], shown: Mapping[str, Any], cache: Path) -> st
 
     Args:
         data: as `page_data` gives it.
-        shown: what the template writes itself: `head`, `comparison`, `general`, `skipped`, `left_out`.
+        shown: what the template writes itself: `head`, `comparison`, `budget`, `general`, `skipped`, `left_out`.
         cache: the run's cache folder.
     """
     from markupsafe import Markup
 
     library, script = drawing_library(cache), own_script()
-    absent = {name for name in ("general", "skipped") if not shown[name]}
+    absent = {name for name in ("budget", "general", "skipped") if not shown[name]}
     absent |= {"answer"} if not shown["comparison"] else set()
     return str(
         _template().render(

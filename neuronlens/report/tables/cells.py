@@ -37,7 +37,7 @@ def skipped_table(rows: pd.DataFrame) -> Table:
 
 def operating_table(points: pd.DataFrame) -> Table:
     """Return, per method and level, in how many concepts a cell was chosen on select, and the chosen cells' means."""
-    knobs = [*(key for key in SHOWN if key in FAMILY), "level"]
+    knobs = [*(key for key in SHOWN if key in FAMILY), *(key for key in ("level", "damage", "budget") if key in points)]
     tuned = [key for key in leading(SHOWN, "tau", "top_fraction") if RESULTS[key].tuned]
     figures = [ERASED, *COLLATERAL]
     columns = (
@@ -53,6 +53,9 @@ def operating_table(points: pd.DataFrame) -> Table:
         own = group[found[group.index]]
         line = dict(zip(knobs, key, strict=True)) | {"chosen": f"{len(own)} of {len(group)}"}
         lines.append(line | {name: own[name].mean() for name in (*tuned, f"select_{ERASED}", *figures) if len(own)})
-    caption = "For each concept the cell that erases the level on select at the lowest cost there; means over concepts."
+    caption = (
+        "For each concept the cell that erases the level on select at the lowest cost there, or that erases most there within "
+        "the damage budget; means over concepts."
+    )
     title = "Operating points chosen on select, figures on test"
     return Table("operating-points", title, caption, frame_of(lines, columns), columns)

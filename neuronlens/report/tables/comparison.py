@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,10 @@ EXPLAINED = (
     "gold confidence drops there, means over the concepts that both masks reach; a negative difference means that the range "
     "spares more."
 )
+OVER_ALL = (
+    " Over all concepts: one that a method does not erase as much counts with the worst collateral along that method's curve, "
+    "a lower bound of its cost, and is lost by it; where neither erases as much the two tie."
+)
 INTERVALS = " Intervals are bootstrapped over concepts, paired."
 
 
@@ -27,8 +32,12 @@ def headline(table: ResultTable, tau: float | None) -> list[dict[str, Any]]:
 
     The tau is never picked by its result on the test split (TRAPS 26).
     """
-    comparison = table.comparison
-    if comparison.empty:
+    return at_tau(table.comparison, tau)
+
+
+def at_tau(comparison: pd.DataFrame | None, tau: float | None) -> list[dict[str, Any]]:
+    """Return a comparison's rows at one tau where it was swept, all of them where it was not; none of no comparison."""
+    if comparison is None or comparison.empty:
         return []
     if tau in comparison["tau"].dropna().unique():
         comparison = comparison[(comparison["tau"] == tau) | comparison["tau"].isna()]
@@ -46,6 +55,7 @@ def comparison_table(rows: list[dict[str, Any]], bootstrap: Bootstrap, *, with_t
     lines = [
         {"edit": naming.edit(row, named), "level": row["level"], "measure": naming.measure(measure, short=True)}
         | _difference(row, measure)
+        | over_all(row, measure)
         for row in rows
         for measure in DROPS
     ]
@@ -57,8 +67,9 @@ def comparison_table(rows: list[dict[str, Any]], bootstrap: Bootstrap, *, with_t
         Column("neuron", "neuron", format=".3f"),
         Column("difference", bootstrap.heading("difference"), format="+.3f", interval=True, otherwise="unreached"),
         Column("wins", "range wins in", align="right"),
+        *(over_all_columns("difference", bootstrap) if unreached_somewhere(rows) else ()),
     )
-    caption = EXPLAINED + (INTERVALS if bootstrap.resamples else "")
+    caption = EXPLAINED + (OVER_ALL if unreached_somewhere(rows) else "") + (INTERVALS if bootstrap.resamples else "")
     return Table("comparison", "Collateral at matched erasure", caption, frame_of(lines, columns), columns)
 
 
@@ -74,6 +85,29 @@ def _difference(row: dict[str, Any], measure: str) -> dict[str, Any]:
         **Estimate(*ends).columns("difference"),
         "wins": f"{row[f'{measure}_wins']} of {row['n_concepts']}",
     }
+
+
+def unreached_somewhere(rows: Sequence[dict[str, Any]]) -> bool:
+    """Return whether some comparison leaves out a concept that one of both does not erase as much."""
+    return any(row.get("n_all", 0) > row["n_concepts"] for row in rows)  # runs of an older version have no such figure
+
+
+def over_all_columns(heading: str, bootstrap: Bootstrap) -> tuple[Column, ...]:
+    """Return the columns of a comparison over all concepts."""
+    return (
+        Column("all", bootstrap.heading(f"{heading}, all concepts"), format="+.3f", interval=True),
+        Column("wins_all", "wins, all", align="right"),
+    )
+
+
+def over_all(row: dict[str, Any], measure: str) -> dict[str, Any]:
+    """Return a comparison over all concepts as `over_all_columns` shows it; nothing where there is none."""
+    if not row.get("n_all"):
+        return {}
+    estimate = Estimate(*(row[f"{measure}_all_{end}"] for end in ("difference", "low", "high")))
+    ties = row[f"{measure}_ties_all"]
+    wins = f"{row[f'{measure}_wins_all']} of {row['n_all']}" + (f", {ties} tied" if ties else "")
+    return estimate.columns("all") | {"wins_all": wins}
 
 
 def headline_table(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Table:

@@ -9,6 +9,7 @@ from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import ResultTable
 from neuronlens.report.render.markdown import to_markdown
 from neuronlens.report.table import Table
+from neuronlens.report.tables.budget import budget_methods_table, budget_table
 from neuronlens.report.tables.cells import means_table, operating_table, skipped_table
 from neuronlens.report.tables.comparison import comparison_table, verdict
 from neuronlens.report.tables.general import general_table
@@ -35,6 +36,10 @@ def tables(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Itera
     comparison = comparison_table(table.comparison.to_dict("records"), bootstrap)
     yield replace(comparison, caption=f"{verdict(table, tau)}\n\n{comparison.caption}")
     yield methods_table(table.methods, bootstrap)
+    if table.budget_comparison is not None and len(table.budget_comparison):
+        yield budget_table(table.budget_comparison, bootstrap)
+    if table.budget_methods is not None and len(table.budget_methods):
+        yield budget_methods_table(table.budget_methods, bootstrap)
     if len(table.operating_points):
         yield operating_table(table.operating_points)
     yield means_table(table.rows)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from neuronlens.measures import naming
 from neuronlens.measures.columns import SETTINGS
+from neuronlens.measures.general.scale import MeasureScale
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.report.table import Column, Table, frame_of
 
@@ -17,6 +18,8 @@ KNOBS = [key for key in SETTINGS if key != "edit_positions"]  # each measure has
 def general_means(general: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
     """Return one row per (measure, method): base, and the mean over concepts of edited and difference with its interval.
 
+    Of a perplexity both are means of logarithms: `edited` is the geometric mean, `difference` that of log(edited / base).
+
     The interval is over concepts, each with its own edit; the interval of one edit over documents or questions stands in
     its row of `general.parquet`. Rows of single MMLU subjects are left out.
     """
@@ -24,8 +27,10 @@ def general_means(general: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for key, own in whole.groupby(["measure", *KNOBS], dropna=False, sort=False):
         row = dict(zip(["measure", *KNOBS], key, strict=True))
-        row |= {"concepts": len(own), "base": own["base"].iloc[0], "edited": own["edited"].mean()}
-        rows.append(row | bootstrap.of_mean(own["difference"].to_numpy()).columns("difference"))
+        scale = MeasureScale.of(str(row["measure"]))
+        edited, base = scale.to(own["edited"].to_numpy(dtype=float)), scale.to(own["base"].to_numpy(dtype=float))
+        row |= {"concepts": len(own), "base": own["base"].iloc[0], "edited": float(scale.back(edited.mean()))}
+        rows.append(row | bootstrap.of_mean(edited - base).columns("difference"))
     return pd.DataFrame(rows)
 
 
@@ -52,7 +57,8 @@ def general_table(general: pd.DataFrame, bootstrap: Bootstrap) -> Table:
         Column("edited", "edited", format=".4g"),
         Column("difference", bootstrap.heading("edited - base"), format="+.4g", interval=True),
     )
-    caption = "Mean over the concepts, each under its own edit" + (
-        "; the interval is over concepts." if bootstrap.resamples else "."
-    )
+    caption = (
+        "Mean over the concepts, each under its own edit; of perplexities the geometric mean, and as difference the mean of "
+        "log(edited / base)"
+    ) + ("; the interval is over concepts." if bootstrap.resamples else ".")
     return Table("general", "General ability", caption, frame_of(lines, columns), columns)

@@ -12,6 +12,7 @@ from neuronlens.measures.columns import COLLATERAL, COST
 from neuronlens.measures.comparison import plain_mask
 from neuronlens.measures.intervals import Bootstrap, Estimate
 from neuronlens.report.table import Column, Table, frame_of
+from neuronlens.report.tables.comparison import OVER_ALL, over_all, over_all_columns, unreached_somewhere
 
 CAPTION = (
     "Means over the concepts in which the method reaches that erasure; differences are paired with the plain neuron mask "
@@ -24,6 +25,7 @@ AT = ["layers", "site", "level"]
 def methods_table(methods: pd.DataFrame, bootstrap: Bootstrap) -> Table:
     """Return the methods as a table, in the order of their own frame (`rank_methods`)."""
     apart = ["layers", *naming.setting_apart(methods)]
+    rows = methods.to_dict("records")
     columns = (
         Column("method", "method"),
         Column("level", "erased", format=".0%"),
@@ -36,10 +38,12 @@ def methods_table(methods: pd.DataFrame, bootstrap: Bootstrap) -> Table:
             interval=True,
         ),
         Column("wins", "wins", align="right"),
+        *(over_all_columns("difference", bootstrap) if unreached_somewhere(rows) else ()),
     )
-    lines = [_line(row) | {"method": naming.method(row, apart)} for row in methods.to_dict("records")]
+    lines = [_line(row) | over_all(row, COST) | {"method": naming.method(row, apart)} for row in rows]
     frame = frame_of(lines, columns, *AT)
-    return Table("methods", "Every method at matched erasure, best first", CAPTION, frame, columns)
+    caption = CAPTION + (OVER_ALL if unreached_somewhere(rows) else "")
+    return Table("methods", "Every method at matched erasure, best first", caption, frame, columns)
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:

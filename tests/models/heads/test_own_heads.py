@@ -83,3 +83,29 @@ def test_a_parameter_that_the_class_does_not_take_is_refused() -> None:
     option = {"_target_": "tests.models.heads.own_heads.Summed", "prompted": True, "confidense": "labels"}
     with pytest.raises(ConfigError, match=r"model\.head\.confidense.*Did you mean 'model\.head\.confidence'"):
         language_model("llama", "mine", head_options={"mine": option})
+
+
+def _options(folder: Path, **files: str) -> Path:
+    """Return a folder of options with these heads."""
+    (folder / "conf" / "head").mkdir(parents=True)
+    for name, text in files.items():
+        (folder / "conf" / "head" / f"{name}.yaml").write_text(text)
+    return folder / "conf"
+
+
+def test_a_head_with_the_name_of_ours_is_refused(
+    tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _options(tmp_path, seq_cls=TEMPERED)
+    assert run_command(["run", "--config-dir", str(folder), *tiny_overrides, "model.head=seq_cls"]) == 2
+    printed = capsys.readouterr().err
+    assert "head 'seq_cls' is both " in printed
+    assert f"{folder}/head/seq_cls.yaml. Next: give yours another name." in printed
+
+
+def test_a_misspelt_head_is_answered_with_ones_own_nearest_name(
+    tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _options(tmp_path, tempered=TEMPERED)
+    assert run_command(["run", "--config-dir", str(folder), *tiny_overrides, "model.head=temperd"]) == 2
+    assert "Did you mean 'tempered'?" in capsys.readouterr().err

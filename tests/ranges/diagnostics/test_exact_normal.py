@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuronlens.ranges.diagnostics.exact_normal import exact_normal
+from neuronlens.ranges.diagnostics.exact_normal import exact_normal, near_normal
 
 FIT, TEST = 30, 40
 
@@ -49,3 +49,26 @@ def test_draws_in_parts_are_as_many_and_the_same_each_time() -> None:
     assert law.ks_statistics.shape == (1500,)
     exact_normal.cache_clear()
     assert (exact_normal(5, 3000, draws=1500).ks_statistics == law.ks_statistics).all()
+
+
+@pytest.mark.parametrize(("n_fit", "n_test"), [(10, 20), (60, 140)])
+def test_trap_50_bounds_depend_on_the_number_of_samples(
+    n_fit: int, n_test: int, generator: np.random.Generator
+) -> None:
+    edge, exact = near_normal(n_fit, n_test), exact_normal(n_fit, n_test)
+    kept, skewed, heavy = [], [], []
+    for _ in range(1500):
+        fit, test = generator.gamma(16, 3.0, n_fit), generator.gamma(16, 3.0, n_test)
+        statistic = stats.kstest(test, "norm", args=(fit.mean(), fit.std())).statistic
+        kept.append(np.mean(exact.ks_statistics >= statistic) >= 0.05)
+        skewed.append(abs(stats.skew(test)))
+        heavy.append(abs(stats.kurtosis(generator.standard_t(10, n_test))))
+    assert edge.kept == pytest.approx(np.mean(kept), abs=0.03)
+    assert edge.skewness == pytest.approx(np.mean(skewed), rel=0.06)
+    assert edge.excess_kurtosis == pytest.approx(np.mean(heavy), rel=0.12)
+    assert edge.skewness > exact.skewness
+    assert edge.excess_kurtosis > exact.excess_kurtosis
+    few, many = near_normal(10, 20), near_normal(400, 400)
+    assert few.kept - many.kept > 0.05, "a test of more samples rejects more"
+    assert many.skewness == pytest.approx(0.5, abs=0.03), "the law's own"
+    assert exact_normal(10, 10).skewness > 0.4, "a fixed bound of 0.5 could not hold for exact Gaussians of 10 samples"

@@ -13,13 +13,14 @@ from scipy import stats
 
 from neuronlens.errors import NeuronLensError
 from neuronlens.ranges.diagnostics.firing import bhattacharyya
-from neuronlens.records import ConceptStatistics, NeuronRanking
+from neuronlens.records import ConceptStatistics
 from neuronlens.report.claims.claims import claims, write_claims
 from neuronlens.report.claims.evidence_neurons import OVERLAP, expected_jaccard, expected_shared
 from neuronlens.report.claims.rules import CLAIMS
 from neuronlens.report.claims.verdicts import FAILS, HOLDS, OPEN
 from neuronlens.results.folder import RunFolder
 from neuronlens.saliency.overlap import jaccard
+from neuronlens.saliency.ranking import NeuronRanking
 from tests.report.made_up import CONCEPTS, METHOD, RANGE, method, unedited, write_run
 
 BASE = unedited(dict.fromkeys(CONCEPTS, 0.9))
@@ -45,18 +46,22 @@ def test_expected_overlaps_are_those_of_drawn_sets(generator: np.random.Generato
     assert expected_jaccard(12, 4) == pytest.approx(np.mean(found), abs=0.01)
     assert expected_jaccard(7, 7) == 1.0
     twice, once = np.sum(shared, axis=0)
-    assert expected_shared(12, 4, 3) == pytest.approx(twice / once, abs=0.01)
+    assert expected_shared(12, [4, 4, 4]) == pytest.approx(twice / once, abs=0.01)
 
 
-def sharing_run(path: Path, chosen: list[set[int]], neurons: int = 40) -> Path:
-    """Write a run whose concepts' most salient quarter are these sets."""
+def sharing_run(
+    path: Path, chosen: list[set[int]], neurons: int = 40, salient: int | None = None, **changed: Any
+) -> Path:
+    """Write a run whose concepts' most salient neurons are these sets: a quarter, or as many as the diagnostics say."""
     scores = np.zeros((len(chosen), neurons))
     for row, own in zip(scores, chosen, strict=True):
         row[list(own)] = 1.0
-    shared = jaccard(NeuronRanking("max", scores, SIX).selected(top_fraction=0.25))
+    shared = jaccard(NeuronRanking("max", scores, SIX).selected(top_count=salient or neurons // 4))
     pairs = [(a, b, shared[i, j]) for i, a in enumerate(SIX) for j, b in enumerate(SIX)]
     overlap = pd.DataFrame(pairs, columns=["concept", "other", "jaccard"]).assign(**SITE)
-    return write_run(path, rows=BASE, overlap=overlap, scores={"resid_post.5/max": scores})
+    if salient:
+        overlap["salient"] = salient
+    return write_run(path, rows=BASE, overlap=overlap, scores={"resid_post.5/max": scores}, **changed)
 
 
 def test_claim_1_shared_sets_hold_and_disjoint_ones_do_not(tmp_path: Path) -> None:
@@ -75,6 +80,32 @@ def test_claim_1_shared_sets_hold_and_disjoint_ones_do_not(tmp_path: Path) -> No
     assert failed["value"] == pytest.approx(np.mean([len(a & b) / len(a | b) for a, b in combinations(apart, 2)]))
     assert failed["verdict"] == FAILS
     assert "c0" in failed["against"]
+
+
+@pytest.mark.parametrize("changed", [{"sweep": {"top_fraction": [0.05, 0.1]}}, {"intervention__top_count": 4}])
+def test_claim_1_is_over_the_neurons_that_the_run_edited(changed: dict[str, Any], tmp_path: Path) -> None:
+    """The config's own fraction is a quarter: ten of forty neurons. The run edited four of them."""
+    chosen = [set(range(2)) | {10 + 2 * number, 11 + 2 * number} for number in range(6)]
+    path = sharing_run(tmp_path / "run", chosen, salient=4, **changed)
+    held, share = claim(path, 1).to_dict("records")
+    assert held["expected"] == pytest.approx(expected_jaccard(40, 4))
+    assert held["expected"] != pytest.approx(expected_jaccard(40, 10)), "positive control: the count matters"
+    assert "4 of 40 neurons" in held["detail"]
+    assert share["value"] == pytest.approx(2 / 14)
+
+
+def test_expected_overlaps_of_sets_of_different_sizes(generator: np.random.Generator) -> None:
+    sizes, found, shared = (2, 5, 9), [], []
+    for _ in range(4000):
+        sets = np.zeros((3, 12), dtype=int)
+        for row, size in zip(sets, sizes, strict=True):
+            row[generator.choice(12, size, replace=False)] = 1
+        found.append((sets[0] * sets[2]).sum() / np.maximum(sets[0], sets[2]).sum())
+        times = sets.sum(axis=0)
+        shared.append(((times >= 2).sum(), (times >= 1).sum()))
+    assert expected_jaccard(12, 2, 9) == pytest.approx(np.mean(found), abs=0.01)
+    twice, once = np.mean(shared, axis=0)
+    assert expected_shared(12, sizes) == pytest.approx(twice / once, abs=0.01)
 
 
 def diagnostics(values: dict[str, np.ndarray], n_fit: int = 60, **columns: Any) -> pd.DataFrame:
@@ -97,15 +128,15 @@ def diagnostics(values: dict[str, np.ndarray], n_fit: int = 60, **columns: Any) 
     return pd.DataFrame(rows).assign(**SITE, **(given | columns))
 
 
-def law_run(path: Path, table: pd.DataFrame) -> Path:
+def law_run(path: Path, table: pd.DataFrame, fitted: int = 60) -> Path:
     scores = np.zeros((table["concept"].nunique(), 40))
-    return write_run(path, rows=BASE, diagnostics=table, scores={"resid_post.5/max": scores})
+    return write_run(path, rows=BASE, diagnostics=table, scores={"resid_post.5/max": scores}, fitted=fitted)
 
 
 def test_claim_2_gaussians_hold_and_exponentials_do_not(tmp_path: Path, generator: np.random.Generator) -> None:
-    normal = diagnostics({name: generator.normal(3, 2, (200, 30)) for name in SIX})
+    normal = diagnostics({name: generator.normal(3, 2, (400, 60)) for name in SIX}, n_fit=200)
     again = pd.concat([normal, normal.assign(range="quantile", tau=np.nan)])  # a second range of the same neurons
-    rows = claim(law_run(tmp_path / "normal", again), 2)
+    rows = claim(law_run(tmp_path / "normal", again, 200), 2)
     assert rows["verdict"].tolist()[:3] == [HOLDS] * 3
     share, skewed, heavy, distance = rows.to_dict("records")
     assert share["value"] == pytest.approx(0.95, abs=0.03)
@@ -115,18 +146,18 @@ def test_claim_2_gaussians_hold_and_exponentials_do_not(tmp_path: Path, generato
     assert heavy["value"] == pytest.approx(heavy["expected"], rel=0.15)
     assert distance["value"] == pytest.approx(distance["expected"], rel=0.05)
     assert pd.isna(distance["verdict"])
-    assert "180 pairs" in share["detail"], "each neuron once, however many ranges"
+    assert "360 pairs" in share["detail"], "each neuron once, however many ranges"
 
-    skewed_ones = diagnostics({name: generator.exponential(1, (200, 30)) for name in SIX})
-    failed = claim(law_run(tmp_path / "exponential", skewed_ones), 2)
+    skewed_ones = diagnostics({name: generator.exponential(1, (400, 60)) for name in SIX}, n_fit=200)
+    failed = claim(law_run(tmp_path / "exponential", skewed_ones, 200), 2)
     assert failed["verdict"].tolist()[:3] == [FAILS] * 3
     assert all("and 1 more; worst is neuron" in told for told in failed["against"][:3])
 
 
 def test_claim_2_is_open_where_the_interval_crosses_the_bound(tmp_path: Path, generator: np.random.Generator) -> None:
-    mixed = {name: generator.normal(0, 1, (200, 30)) for name in SIX[:3]}
-    mixed |= {name: generator.exponential(1, (200, 30)) for name in SIX[3:]}
-    rows = claim(law_run(tmp_path / "mixed", diagnostics(mixed)), 2)
+    mixed = {name: generator.normal(0, 1, (400, 200)) for name in SIX[:3]}
+    mixed |= {name: generator.exponential(1, (400, 200)) for name in SIX[3:]}
+    rows = claim(law_run(tmp_path / "mixed", diagnostics(mixed, n_fit=200), 200), 2)
     assert rows["verdict"].tolist()[1] == OPEN
     assert {name for name in SIX if name in rows["against"].iloc[0].split(";")[0]} == set(SIX[3:])
 

@@ -1,0 +1,99 @@
+"""The jobs of a command line, each checked before the first one starts, and what was typed that plays no part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from neuronlens.config.compose import compose
+from neuronlens.config.extras import refuse_missing
+from neuronlens.config.knobs import grids
+from neuronlens.config.plan import grid
+from neuronlens.config.schema import Config
+from neuronlens.config.typed import typed_problems
+from neuronlens.errors import ConfigError
+
+SINGLE = {
+    "saliency": "saliency",
+    "range": "range",
+    "layers": "layers.select",
+    **{name: f"intervention.{name}" for name in ("gate", "edit", "strength", "control", "top_fraction")},
+}
+"""List of the sweep -> the single value that it stands in the place of; `range.tau` stays the tau of headlines."""
+
+
+class CheckedJob(NamedTuple):
+    """One job before it starts: its overrides, and its config."""
+
+    overrides: list[str]
+    config: Config
+
+
+def checked_jobs(overrides: Sequence[str], *, multirun: bool, config_dir: str | None) -> list[CheckedJob]:
+    """Return every job of a command line with its config.
+
+    Args:
+        overrides: as they are typed, without flags.
+        multirun: whether a comma between values means one job for each.
+
+    Raises:
+        ConfigError: the problems of every job, a line each, with the number and the values of the job.
+    """
+    single = [list(overrides)]
+    split = single
+    if multirun:
+        parse = OverridesParser.create().parse_overrides
+        try:
+            split = BasicSweeper.split_arguments(parse(list(overrides)), max_batch_size=None)[0]
+        except (HydraException, ValueError, OverflowError, TypeError):
+            wrong = typed_problems(overrides).sentences
+            sentences = [sentence for _, sentence in wrong if "without -m" not in sentence]
+            raise ConfigError(
+                "\n".join(sentences) or "The values that -m runs over cannot be listed. Next: write them as a,b,c."
+            ) from None
+    jobs: list[CheckedJob] = []
+    problems: dict[str, list[int]] = {}
+    for number, own in enumerate(split):
+        try:
+            config = compose(own, config_dir=config_dir)
+            refuse_missing(config)
+            grid(config)
+            jobs.append(CheckedJob(list(own), config))
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                problems.setdefault(line, []).append(number)
+    if problems:
+        raise ConfigError("\n".join(_of_jobs(problems, split, [*overrides])))
+    return jobs
+
+
+def _of_jobs(problems: dict[str, list[int]], split: Sequence[Sequence[str]], typed: Sequence[str]) -> Iterator[str]:
+    """Give each problem, with the jobs that have it where not all of several do."""
+    for sentence, numbers in problems.items():
+        if len(numbers) == len(split):
+            yield sentence
+            continue
+        own = " ".join(override for override in split[numbers[0]] if override not in typed)
+        several = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+        yield f"Job {numbers[0]} ({own}){several}: {sentence}"
+
+
+def unused(overrides: Sequence[str], config: Config) -> list[str]:
+    """Return a sentence for each single value that was typed and that a list of the sweep stands in the place of."""
+    typed = {override.partition("=")[0].lstrip("+") for override in overrides}
+    found = []
+    for knob, key in SINGLE.items():
+        shadowed = all(
+            getattr(one, knob, None) is not None or getattr(config.sweep, knob) is not None for one in grids(config)
+        )
+        if key in typed and shadowed and not (knob == "top_fraction" and config.evaluation.diagnostics):
+            found.append(
+                f"{key} is not used: sweep.{knob} lists the values. Next: sweep.{knob}=null, or leave {key} out."
+            )
+    if "sweep.top_fraction" in typed and config.intervention.top_count is not None and not config.sweep.methods:
+        found.append("sweep.top_fraction is not used: intervention.top_count says how many neurons are edited.")
+    return found

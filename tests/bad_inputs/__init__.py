@@ -1,0 +1,1 @@
+"""What is put in wrongly, and what comes of it."""
