@@ -93,6 +93,7 @@ class ConceptDataset:
         splits: name of each example's split `[example]`.
         dropped: concepts left out, with the reason.
         fingerprint: of everything above.
+        notes: what was left out or merged on the way, a sentence each with its count.
     """
 
     name: str
@@ -103,6 +104,7 @@ class ConceptDataset:
     splits: NDArray[np.str_]
     fingerprint: str
     dropped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Assert that no example id stands twice: fit, select and test are disjoint (TRAPS 14)."""

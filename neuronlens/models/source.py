@@ -13,6 +13,7 @@ from neuronlens.config.schema import ModelConfig
 from neuronlens.data.wheels import sha256_of, wheel_files
 from neuronlens.errors import ModelError
 from neuronlens.hooks.resolver import family_of
+from neuronlens.models.folder import refuse_unusable
 from neuronlens.models.gguf import dequantised
 from neuronlens.storage.cache import Store
 
@@ -48,10 +49,7 @@ def locate(config: ModelConfig, store: Store) -> ModelSource:
         folder = Path(config.path)
         if config.gguf:
             return _from_gguf(config, folder / config.gguf, {}, store)
-        if not (folder / "config.json").is_file():
-            raise ModelError(
-                f"model.path '{folder}' holds no config.json. Expected a folder written by save_pretrained."
-            )
+        refuse_unusable(folder)
         return _describe(str(folder), config, {"files": _hashes(folder)}, str(folder))
     if config.wheel:
         member = config.gguf or config.folder
