@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
+    from neuronlens.config.jobs import CheckedJob
     from neuronlens.records import Job
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,8 @@ def _run(arguments: list[str]) -> int:
 
     register()
     if flags.runs:  # all that is wrong is found before Hydra makes a folder
-        checked_jobs(flags.overrides, multirun=flags.multirun, config_dir=flags.config_dir)
+        jobs = checked_jobs(flags.overrides, multirun=flags.multirun, config_dir=flags.config_dir)
+        _refuse_inputs(jobs)
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [before[0][0], *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which names them once
@@ -132,6 +134,19 @@ def _run(arguments: list[str]) -> int:
         else:
             os.environ["HYDRA_FULL_ERROR"] = before[1]
     return 0
+
+
+def _refuse_inputs(jobs: Sequence[CheckedJob]) -> None:
+    """Refuse local files that a job could not read; jobs that read the same are asked once."""
+    from neuronlens.config.fingerprint import fingerprint
+    from neuronlens.models.inputs import refuse_inputs
+
+    read = {}
+    for one in jobs:
+        config = one.config
+        read[fingerprint([config.model, config.dataset, config.evaluation.general])] = config
+    for config in read.values():
+        refuse_inputs(config)
 
 
 def job(composed: DictConfig) -> None:
@@ -180,6 +195,9 @@ def _doctor(overrides: list[str]) -> int:
     from neuronlens.config.jobs import checked_jobs
 
     ((_, config),) = checked_jobs(flags.overrides, multirun=False, config_dir=flags.config_dir)
+    from neuronlens.models.inputs import refuse_inputs
+
+    refuse_inputs(config, data=False)
     from neuronlens.doctor import examine
 
     return 0 if examine(config) else 1

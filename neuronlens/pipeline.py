@@ -87,6 +87,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
             _check_count(config, source)
         with stages("data"):
             data = load_concepts(config.dataset, store, text_reader(config.model, source))
+            stages.warn(data.notes)
             general = load_general(config.evaluation.general, store, data)
         with stages("model"):
             loaded, data = prepare_model(config, source, data, store)

@@ -94,6 +94,7 @@ class ConceptDataset:
         dropped: concepts left out, with the reason.
         near_duplicates: examples left out because the model reads the same of another one.
         fingerprint: of everything above.
+        notes: what was left out or merged on the way, a sentence each with its count.
     """
 
     name: str
@@ -105,6 +106,7 @@ class ConceptDataset:
     fingerprint: str
     dropped: Mapping[str, str] = field(default_factory=dict)
     near_duplicates: int = 0
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Assert that no example id stands twice: fit, select and test are disjoint (TRAPS 14)."""

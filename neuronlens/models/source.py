@@ -15,6 +15,7 @@ from neuronlens.data.wheels import sha256_of, wheel_files
 from neuronlens.errors import ModelError
 from neuronlens.hooks.blocks import layer_count
 from neuronlens.models.adapter import Adapter, adapter_in, adapter_on_hub
+from neuronlens.models.folder import refuse_unusable
 from neuronlens.models.gguf import dequantised
 from neuronlens.storage.cache import Store
 
@@ -66,10 +67,7 @@ def locate(config: ModelConfig, store: Store) -> ModelSource:
         adapter = adapter_in(folder)
         if adapter is not None:
             return _adapted(adapter, config, {"files": _hashes(folder)}, str(folder))
-        if not (folder / "config.json").is_file():
-            raise ModelError(
-                f"model.path '{folder}' holds no config.json. Expected a folder written by save_pretrained."
-            )
+        refuse_unusable(folder)
         return _describe(str(folder), config, {"files": _hashes(folder)}, str(folder))
     if config.wheel:
         member = config.gguf or config.folder
