@@ -61,7 +61,7 @@ def compared(now: pd.DataFrame, expected: pd.DataFrame) -> tuple[int, list[str]]
     return inside, outside
 
 
-KNOBS = (*nl.RESULTS.method, "neurons", "erased")
+KNOBS = (*nl.RESULTS.method, "neurons", "erased", "budget")
 
 
 def _key(row: dict[str, object], keys: list[str]) -> tuple[str, ...]:

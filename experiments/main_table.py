@@ -21,7 +21,7 @@ WHAT = (
 
 
 def tables(runs: Runs) -> list[nl.Table]:
-    """Return the means, their drops with paired differences, matched erasure, and the concepts one by one."""
+    """Return the means, their drops with paired differences, matched erasure, damage budgets, the concepts one by one."""
     means: list[dict[str, Any]] = []
     bootstrap = runs.bootstrap("main_table")
     single: list[dict[str, Any]] = []
@@ -39,7 +39,13 @@ def tables(runs: Runs) -> list[nl.Table]:
                     for gate, own in found.items():
                         row |= {f"{gate}_{name}{end}": own.loc[concept, name + end] for end in ("", "_low", "_high")}
                 single.append(row)
-    return [_levels(means), _drops(means, bootstrap), _matched(runs, bootstrap), _concepts(single, bootstrap)]
+    return [
+        _levels(means),
+        _drops(means, bootstrap),
+        _matched(runs, bootstrap),
+        _budget(runs, bootstrap),
+        _concepts(single, bootstrap),
+    ]
 
 
 def _levels(rows: list[dict[str, Any]]) -> nl.Table:
@@ -72,6 +78,10 @@ def _drops(rows: list[dict[str, Any]], bootstrap: nl.Bootstrap) -> nl.Table:
 GROUPS = ("model", "dataset", "layer")
 
 
+ALL = (("", "difference"), ("_low", "low"), ("_high", "high"))
+"""What the columns of a difference over all concepts end in, here and in `comparison.parquet`."""
+
+
 def _matched(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
     rows: list[dict[str, Any]] = []
     for folder in runs.part("main_table").values():
@@ -84,6 +94,8 @@ def _matched(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
                 row |= {f"{gate}_{name}": found[f"{name}_{gate}"] for gate in ("neuron", "range", "difference")}
                 row |= {f"difference_{name}_{end}": found[f"{name}_{end}"] for end in ("low", "high")}
                 row[f"wins_{name}"] = found[f"{name}_wins"]
+                row |= {f"all_{name}{end}": found[f"{name}_all_{key}"] for end, key in ALL}
+                row[f"wins_all_{name}"] = found[f"{name}_wins_all"]
             rows.append(row)
     shown = []
     for name in COST:
@@ -91,14 +103,51 @@ def _matched(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
         shown += [nl.Column(f"{gate}_{name}", gate, group, ".3f") for gate in ("neuron", "range")]
         shown.append(nl.Column(f"difference_{name}", "range - neuron", group, "+.3f", interval=True))
         shown.append(nl.Column(f"wins_{name}", "range wins", group, "d"))
+        shown.append(nl.Column(f"all_{name}", "all concepts", group, "+.3f", interval=True))
+        shown.append(nl.Column(f"wins_all_{name}", "wins, all", group, "d"))
     columns = (*IDENTITY, nl.Column("edit", "edit"), nl.Column("erased", "erased", "", ".0%"))
     caption = (
         "What both masks cost the other concepts where they erase the same share of a concept's base accuracy, over the "
-        "concepts that both reach." + with_level(bootstrap, "{} bootstrap intervals over concepts, paired.")
+        "concepts that both reach. All concepts: one that a mask does not erase as much counts with the worst collateral of "
+        "its curve, and is lost by it." + with_level(bootstrap, "{} bootstrap intervals over concepts, paired.")
     )
     frame = pd.DataFrame(rows)
     columns = (*columns, nl.Column("concepts", "concepts", "", "d"), *shown)
     return nl.Table("main_table_matched", "Collateral at matched erasure", caption, frame, columns, GROUPS)
+
+
+def _budget(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
+    rows: list[dict[str, Any]] = []
+    erased = "concept_accuracy_drop"
+    for folder in runs.part("main_table").values():
+        table = folder.read_results()
+        first = table.rows.iloc[0]
+        assert table.budget_comparison is not None, "a run of this version compares at damage budgets"
+        for found in table.budget_comparison.to_dict("records"):
+            row = {"model": first["model"], "dataset": first["dataset"], "layer": str(found["layers"])}
+            row |= {
+                "edit": found["edit"],
+                "damage": nl.RESULTS[found["damage"]].heading,
+                "budget": found["budget"],
+            }
+            row |= {gate: found[f"{erased}_{gate}"] for gate in ("neuron", "range", "difference")}
+            row |= {f"difference_{end}": found[f"{erased}_{end}"] for end in ("low", "high")}
+            rows.append(row | {"wins": found[f"{erased}_wins"], "concepts": found["n_concepts"]})
+    columns = (
+        *IDENTITY,
+        nl.Column("edit", "edit"),
+        nl.Column("damage", "the others' loss"),
+        nl.Column("budget", "at most", "", ".2f"),
+        *(nl.Column(gate, f"{gate} erases", "", ".3f") for gate in ("neuron", "range")),
+        nl.Column("difference", "range - neuron", "", "+.3f", interval=True),
+        nl.Column("wins", "range wins", "", "d"),
+        nl.Column("concepts", "concepts", "", "d"),
+    )
+    caption = (
+        "The largest drop of a concept's accuracy among the doses at which the other concepts lose no more than the budget."
+        + with_level(bootstrap, "{} bootstrap intervals over concepts, paired.")
+    )
+    return nl.Table("main_table_budget", "Erasure at a damage budget", caption, pd.DataFrame(rows), columns, GROUPS)
 
 
 def _concepts(rows: list[dict[str, Any]], bootstrap: nl.Bootstrap) -> nl.Table:

@@ -125,6 +125,17 @@ def test_history_has_a_line_per_stage_with_its_seconds(folder: Path, read: Offli
     assert timings["total"] >= sum(seconds for name, seconds in timings.items() if name != "total")
 
 
+def test_erasure_at_damage_budgets_is_flat_and_a_table_like_matched_erasure(folder: Path, read: OfflineRun) -> None:
+    compared = pd.read_parquet(folder / "budget_comparison.parquet")
+    logged = {key: value for key, value in read.summary.items() if str(key).startswith("budget/")}
+    assert len(logged) == 2 * len(compared) > 0
+    row = compared[(compared["damage"] == "kl") & (compared["budget"] == 0.05)].iloc[0]
+    tau = {1.0: "1", 2.5: "2_5", np.inf: "inf"}[row["tau"]]
+    key = f"budget/resid_post_{row['layers']}/range_{row['edit']}_gaussian_tau{tau}_max/kl_within_0_05"
+    assert logged[f"{key}/concept_accuracy_drop_difference"] == pytest.approx(row["concept_accuracy_drop_difference"])
+    assert len(read.table("budget_comparison")["data"]) == len(compared)
+
+
 def test_matched_erasure_is_flat_in_the_summary_and_equal_to_the_files(folder: Path, read: OfflineRun) -> None:
     compared, methods = (pd.read_parquet(folder / f"{name}.parquet") for name in ("comparison", "methods"))
     expected: dict[str, float] = {}
@@ -132,8 +143,9 @@ def test_matched_erasure_is_flat_in_the_summary_and_equal_to_the_files(folder: P
         tau = {1.0: "1", 2.5: "2_5", np.inf: "inf"}[row["tau"]]
         key = f"matched/resid_post_{row['layers']}/range_{row['edit']}_gaussian_tau{tau}_max/erased_{row['level']:.0%}"
         for measure in ("complement_accuracy_drop", "complement_confidence_drop", "kl"):
-            expected[f"{key.rstrip('%')}/{measure}_difference"] = row[f"{measure}_difference"]
-    assert len(expected) == 3 * len(compared) > 0
+            for end in ("difference", "all_difference"):
+                expected[f"{key.rstrip('%')}/{measure}_{end}"] = row[f"{measure}_{end}"]
+    assert len(expected) == 2 * 3 * len(compared) > 0
     known = {key: value for key, value in expected.items() if not np.isnan(value)}
     logged = {key: value for key, value in read.summary.items() if str(key).startswith("matched/")}
     assert logged == pytest.approx(known, abs=1e-12)
