@@ -109,7 +109,7 @@ def _matched(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
     caption = (
         "What both masks cost the other concepts where they erase the same share of a concept's base accuracy, over the "
         "concepts that both reach. All concepts: one that a mask does not erase as much counts with the worst collateral of "
-        "its curve, and is lost by it." + with_level(bootstrap, "{} bootstrap intervals over concepts, paired.")
+        "its curve, and is lost by it." + with_level(bootstrap, "{} intervals over concepts, paired.")
     )
     frame = pd.DataFrame(rows)
     columns = (*columns, nl.Column("concepts", "concepts", "", "d"), *shown)
@@ -145,7 +145,7 @@ def _budget(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
     )
     caption = (
         "The largest drop of a concept's accuracy among the doses at which the other concepts lose no more than the budget."
-        + with_level(bootstrap, "{} bootstrap intervals over concepts, paired.")
+        + with_level(bootstrap, "{} intervals over concepts, paired.")
     )
     return nl.Table("main_table_budget", "Erasure at a damage budget", caption, pd.DataFrame(rows), columns, GROUPS)
 
@@ -163,7 +163,7 @@ def _concepts(rows: list[dict[str, Any]], bootstrap: nl.Bootstrap) -> nl.Table:
         nl.Column("n", "n", "", "d"),
         *shown,
     )
-    caption = WHAT + with_level(bootstrap, "{} bootstrap intervals over samples are in the CSV.")
+    caption = WHAT + with_level(bootstrap, "{} intervals over samples are in the CSV.")
     frame = pd.DataFrame(rows)
     return nl.Table(
         "main_table_concepts", "Neuron mask against range mask by concept", caption, frame, columns, (*GROUPS, "edit")

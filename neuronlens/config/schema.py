@@ -173,7 +173,7 @@ class Config:
     """One run of the pipeline."""
 
     run_name: str = key("run", "The folder below paths.output_dir, and the name that runs are found by.", FILLED)
-    seed: int = key(0, "Seed of bootstrap intervals and controls.", SEED)
+    seed: int = key(0, "Seed of resampled intervals and controls.", SEED)
     quiet: bool = key(False, "Whether the console shows warnings and errors alone.")
     dataset: DatasetConfig = group(DatasetConfig, "Labelled texts.")
     model: ModelConfig = group(ModelConfig, "The model.")

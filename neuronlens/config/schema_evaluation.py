@@ -103,7 +103,9 @@ class EvaluationConfig:
     )
     diagnostics: bool = key(True, "Whether the fitted ranges are examined on held-out samples.")
     bootstrap: int = key(
-        1000, "Resamples behind each bootstrap interval; 0 leaves intervals out.", at_least(0, most=1_000_000)
+        1000,
+        "Resamples where an interval has no formula (perplexity, two-way); 0 makes no interval anywhere.",
+        at_least(0, most=1_000_000),
     )
     level: float = key(
         0.95, "The share of cases in which an interval holds the true value.", between(0, 1, "()", noun="a share")

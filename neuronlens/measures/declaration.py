@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from neuronlens.measures.intervals import ENDS
+from neuronlens.measures.estimates import ENDS
 
 Kind = Literal["identity", "knob", "measure"]
 Identity = Literal["run", "concept", "count", "record"]
