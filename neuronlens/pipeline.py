@@ -27,6 +27,7 @@ from neuronlens.execution.trainer import quiet_libraries
 from neuronlens.hooks.replay import starts_at
 from neuronlens.hooks.resolver import blocks_of, resolve_layers
 from neuronlens.measures.comparison import compare_gates, rank_methods
+from neuronlens.measures.extent import extents
 from neuronlens.measures.general.rows import (
     GeneralData,
     check_model,
@@ -40,6 +41,7 @@ from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.matched import matched_erasure
 from neuronlens.measures.metrics import BaseOutcomes
 from neuronlens.measures.operating import operating_points
+from neuronlens.measures.recovery import with_recovery
 from neuronlens.measures.rows import on_select, result_rows
 from neuronlens.measures.unedited import correct_sets, count_correct, near_chance
 from neuronlens.models.checkpoint import text_reader
@@ -161,9 +163,8 @@ def extract_splits(
     options: dict[str, Any] = {"sites": sites, "trainer": config.trainer, "store": store}
     options["budget"] = state_budget(config.trainer, store)
     correct = config.evaluation.fit_on == "correct"
-    fit = extract(
-        loaded, data, "fit", keep=starts if incremental else (), to_the_head=correct or incremental, **options
-    )
+    stated = incremental or config.evaluation.recovery
+    fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=correct or stated, **options)
     chosen = config.evaluation.select != "none"
     select = None
     if needs_select(config):
@@ -188,7 +189,15 @@ def measure_all(
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     shared: dict[str, Any] = {"run_id": folder.path.name, "data": data, "fingerprints": keys}
     labels, base = _base(splits.test)
-    rows = result_rows(config, sweeps=sweeps, base=base, labels=labels, bootstrap=bootstrap, **shared)
+    extra = [
+        extents(
+            sweep, loaded, splits.test.states[starts_at(sweep.sites[0])], labels, config.intervention.edit_positions
+        )
+        for sweep in sweeps
+    ]
+    rows = result_rows(config, sweeps=sweeps, base=base, labels=labels, bootstrap=bootstrap, extra=extra, **shared)
+    if config.evaluation.recovery:
+        rows = with_recovery(rows, config, loaded, sweeps, splits, data.concepts, keys)
     points = pd.DataFrame()
     if config.evaluation.select != "none" and splits.select is not None:
         select_labels, select_base = _base(splits.select)

@@ -101,6 +101,10 @@ class EvaluationConfig:
         OneOf(("none", "matched_erasure")),
     )
     diagnostics: bool = key(True, "Whether the fitted ranges are examined on held-out samples.")
+    recovery: bool = key(
+        False,
+        "Whether probes are fitted on edited states, at the cells that reach an erasure level, to see what is left.",
+    )
     bootstrap: int = key(
         1000, "Resamples behind each bootstrap interval; 0 leaves intervals out.", at_least(0, most=1_000_000)
     )
