@@ -164,9 +164,8 @@ def extract_splits(
     options: dict[str, Any] = {"sites": sites, "trainer": config.trainer, "store": store}
     options["budget"] = state_budget(config.trainer, store)
     correct = config.evaluation.fit_on == "correct"
-    fit = extract(
-        loaded, data, "fit", keep=starts if incremental else (), to_the_head=correct or incremental or whole, **options
-    )
+    stated = incremental or config.evaluation.recovery
+    fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=correct or stated or whole, **options)
     chosen = config.evaluation.select != "none"
     select = None
     if needs_select(config):
@@ -190,7 +189,7 @@ def measure_all(
     fitting = fingerprint([config.evaluation.fit_on, config.seed])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     run_id, asked = folder.path.name, loaded.prompt
-    table = result_table(config, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
+    table = result_table(config, loaded, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
     manifest = Manifest(
         stored_config=json_types(config),
         run_id=run_id,

@@ -102,6 +102,10 @@ class EvaluationConfig:
         OneOf(("none", "matched_erasure")),
     )
     diagnostics: bool = key(True, "Whether the fitted ranges are examined on held-out samples.")
+    recovery: bool = key(
+        False,
+        "Whether probes are fitted on edited states, at the cells that reach an erasure level, to see what is left.",
+    )
     bootstrap: int = key(
         1000,
         "Resamples where an interval has no formula (perplexity, two-way); 0 makes no interval anywhere.",
