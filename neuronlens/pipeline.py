@@ -189,12 +189,7 @@ def measure_all(
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     shared: dict[str, Any] = {"run_id": folder.path.name, "data": data, "fingerprints": keys}
     labels, base = _base(splits.test)
-    extra = [
-        extents(
-            sweep, loaded, splits.test.states[starts_at(sweep.sites[0])], labels, config.intervention.edit_positions
-        )
-        for sweep in sweeps
-    ]
+    extra = extents(sweeps, loaded, splits.test, config.intervention.edit_positions)
     rows = result_rows(config, sweeps=sweeps, base=base, labels=labels, bootstrap=bootstrap, extra=extra, **shared)
     if config.evaluation.recovery:
         rows = with_recovery(rows, config, loaded, sweeps, splits, data.concepts, keys)

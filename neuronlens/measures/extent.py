@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from neuronlens.activations.extract import Extraction
 from neuronlens.activations.states import StoredStates
 from neuronlens.hooks.masks import edit_mask, prompt_mask
+from neuronlens.hooks.replay import starts_at
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import BoolArray, Cell, FloatArray, IntArray, Site
 from neuronlens.sweep.evaluator import by_kind
@@ -25,16 +27,22 @@ VALUES_AT_ONCE = 4_000_000
 
 
 def extents(
+    sweeps: Sequence[SiteSweep], loaded: LoadedModel, test: Extraction, edit_positions: str
+) -> list[dict[Cell, dict[str, float]]]:
+    """Return, per sweep and cell, `edit_norm`, `touched_samples` and `touched_positions` on the test split.
+
+    A sweep has none where several sites are edited at once, or one inside a block: its values are not the stored states.
+    """
+    found = []
+    for sweep in sweeps:
+        labels = test.activations[sweep.sites[0]].labels
+        found.append(_of_sweep(sweep, loaded, test.states[starts_at(sweep.sites[0])], labels, edit_positions))
+    return found
+
+
+def _of_sweep(
     sweep: SiteSweep, loaded: LoadedModel, states: StoredStates, labels: IntArray, edit_positions: str
 ) -> dict[Cell, dict[str, float]]:
-    """Return, per cell, `edit_norm`, `touched_samples` and `touched_positions`; empty where it cannot be read off.
-
-    It can where one site is edited whose values are the stored states: a block's output.
-
-    Args:
-        states: of the test split that the sweep starts from.
-        labels: of all its samples `[sample]`.
-    """
     (site, *more) = sweep.sites
     if more or site.layer != states.layer or site.name != "resid_post":
         return {}
