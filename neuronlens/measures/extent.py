@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from neuronlens.activations.extract import Extraction
 from neuronlens.activations.states import StoredStates
 from neuronlens.hooks.masks import edit_mask, prompt_mask
 from neuronlens.models.loaded import LoadedModel
@@ -25,16 +26,24 @@ VALUES_AT_ONCE = 4_000_000
 
 
 def extents(
+    sweeps: Sequence[SiteSweep], loaded: LoadedModel, test: Extraction, edit_positions: str
+) -> list[dict[Cell, dict[str, float]]]:
+    """Return, per sweep and cell, `edit_norm`, `touched_samples` and `touched_positions` on the test split.
+
+    A sweep has none where several sites are edited at once, or one inside a block: its values are not the stored states.
+    """
+    found = []
+    for sweep in sweeps:
+        labels = test.activations[sweep.sites[0]].labels
+        found.append(
+            _of_sweep(sweep, loaded, test.states[loaded.paths.start_of(sweep.sites[0])], labels, edit_positions)
+        )
+    return found
+
+
+def _of_sweep(
     sweep: SiteSweep, loaded: LoadedModel, states: StoredStates, labels: IntArray, edit_positions: str
 ) -> dict[Cell, dict[str, float]]:
-    """Return, per cell, `edit_norm`, `touched_samples` and `touched_positions`; empty where it cannot be read off.
-
-    It can where one site is edited whose values are the stored states: a block's output.
-
-    Args:
-        states: of the test split that the sweep starts from.
-        labels: of all its samples `[sample]`.
-    """
     (site, *more) = sweep.sites
     if more or site.layer != states.layer or site.name != "resid_post":
         return {}

@@ -19,7 +19,7 @@ from neuronlens.measures.operating import operating_points
 from neuronlens.measures.recovery import with_recovery
 from neuronlens.measures.rows import on_select, result_rows
 from neuronlens.models.loaded import LoadedModel
-from neuronlens.records import Cell, ConceptDataset, IntArray, ResultTable
+from neuronlens.records import ConceptDataset, IntArray, ResultTable
 from neuronlens.sweep.runner import SiteSweep, Splits
 
 
@@ -45,7 +45,13 @@ def result_table(
     labels, base = _base(splits.test)
     own: dict[str, Any] = {"base": base, "labels": labels, "bootstrap": bootstrap}
     rows, doses = (
-        result_rows(config, sweeps=some, extra=_extents(config, loaded, splits, some, labels), **own, **shared)
+        result_rows(
+            config,
+            sweeps=some,
+            extra=extents(some, loaded, splits.test, config.intervention.edit_positions),
+            **own,
+            **shared,
+        )
         for some in (sweeps, finer)
     )
     doses = doses[doses["edit"] != "none"].reset_index(drop=True)
@@ -74,15 +80,6 @@ def result_table(
         budget_comparison=compare_gates(budget, bootstrap, AT_BUDGET),
         budget_methods=rank_methods(budget, bootstrap, AT_BUDGET),
     )
-
-
-def _extents(
-    config: Config, loaded: LoadedModel, splits: Splits, sweeps: Sequence[SiteSweep], labels: IntArray
-) -> list[dict[Cell, dict[str, float]]]:
-    """Return how far the edits of each sweep's cells reach, by sweep and cell."""
-    positions = config.intervention.edit_positions
-    states = (splits.test.states[loaded.paths.start_of(sweep.sites[0])] for sweep in sweeps)
-    return [extents(sweep, loaded, own, labels, positions) for sweep, own in zip(sweeps, states, strict=True)]
 
 
 def _base(split: Extraction) -> tuple[IntArray, BaseOutcomes]:
