@@ -83,8 +83,9 @@ def _budget(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Json
 
 def _as_text(table: Table) -> Json:
     """Return a table as the template writes it: headings, rows of text, and which columns are set to the right."""
+    about = " ".join((table.caption, *table.notes))
     headings, rows = texts(table)
-    return {"headings": headings, "rows": rows, "right": table.right_aligned, "caption": table.caption}
+    return {"headings": headings, "rows": rows, "right": table.right_aligned, "caption": about}
 
 
 def page_data(folder: RunFolder, table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Json:
