@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from neuronlens import __version__
-from neuronlens.errors import NeuronLensError, unknown
+from neuronlens.errors import NeuronLensError, printable, unknown
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
@@ -56,7 +56,7 @@ def run_command(arguments: Sequence[str]) -> int:
             raise
         if os.environ.get("NEURONLENS_DEBUG"):
             traceback.print_exc()
-        print(f"neuronlens: {message}", file=sys.stderr)
+        print(f"neuronlens: {printable(message)}", file=sys.stderr)
         return 2
 
 
