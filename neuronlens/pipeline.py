@@ -76,8 +76,8 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
     stages = Stages(bars=config.trainer.progress, quiet=config.quiet, job=job)
     refuse_missing(config)
     grid(config)  # refuses combinations that mean nothing
-    folder.claim()
     store.claim()
+    folder.claim_for_a_run(overwrite=config.overwrite)
     follower = Tracker(config, folder, warn=stages.warn, job=job)
     with quiet_libraries(), _threads(config.trainer.threads), follower as tracker, stages.logged():
         stages.follow(tracker.log_stage)
