@@ -71,9 +71,9 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
     Raises:
         NeuronLensError: bad input, reported before anything expensive where that is possible.
     """
-    folder, store = RunFolder(Path(path)), Store(Path(config.paths.cache_dir))
-    bootstrap = Bootstrap.of(config)
+    folder, bootstrap = RunFolder(Path(path)), Bootstrap.of(config)
     stages = Stages(bars=config.trainer.progress, quiet=config.quiet, job=job)
+    store = Store(Path(config.paths.cache_dir), warn=lambda sentence: stages.warn([sentence]))
     refuse_missing(config)
     grid(config)  # refuses combinations that mean nothing
     store.claim()

