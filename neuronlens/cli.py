@@ -10,19 +10,25 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from neuronlens import __version__
-from neuronlens.errors import NeuronLensError, unknown
+from neuronlens.errors import NeuronLensError, OutputError, file_name, printable, unknown
+from neuronlens.execution.signals import Stopped, code_of, stoppable
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
+    from neuronlens.config.flags import Flags
+    from neuronlens.config.jobs import CheckedJob
     from neuronlens.records import Job
 
 log = logging.getLogger(__name__)
+_refused: list[str] = []
+"""What the jobs of this command refused so far."""
 
 USAGE = """\
 neuronlens [run|doctor|report|compare|help] [hydra overrides]
@@ -38,24 +44,31 @@ parameter of one. --config-dir DIR adds options of your own: DIR/edit/mine.yaml 
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 a fault or a failed check, 2 bad input, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 a fault or a failed check, 2 bad input, 130 interrupted, 143 terminated."""
     sys.exit(run_command(sys.argv[1:]))
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Return the exit code of one command line; bad input is one message on stderr."""
     try:
-        return _dispatch(list(arguments))
-    except KeyboardInterrupt:
-        print("Interrupted; files are closed and the cache is whole.", file=sys.stderr)
-        return 130
+        with stoppable():
+            return _dispatch(list(arguments))
+    except (KeyboardInterrupt, Stopped) as error:
+        code = code_of(error)
+        how = "Terminated" if code == 143 else "Interrupted"
+        print(
+            f"neuronlens: {how}; files are closed, and the stages that were done are in the cache. Next: the same command "
+            "goes on from there.",
+            file=sys.stderr,
+        )
+        return code
     except Exception as error:
         message = _message(error)
         if message is None:
             raise
         if os.environ.get("NEURONLENS_DEBUG"):
             traceback.print_exc()
-        print(f"neuronlens: {message}", file=sys.stderr)
+        print(f"neuronlens: {printable(message)}", file=sys.stderr)
         return 2
 
 
@@ -119,9 +132,12 @@ def _run(arguments: list[str]) -> int:
 
     register()
     if flags.runs:  # all that is wrong is found before Hydra makes a folder
-        checked_jobs(flags.overrides, multirun=flags.multirun, config_dir=flags.config_dir)
+        jobs = checked_jobs(flags.overrides, multirun=flags.multirun, config_dir=flags.config_dir)
+        _refuse_inputs(jobs)
+        arguments = [*arguments, *_own_folder(flags, jobs)]
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [before[0][0], *arguments]
+    _refused.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which names them once
     try:
         hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")(job)()
@@ -131,7 +147,39 @@ def _run(arguments: list[str]) -> int:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before[1]
+    if _refused:
+        raise NeuronLensError("\n".join(_refused))
     return 0
+
+
+def _own_folder(flags: Flags, jobs: Sequence[CheckedJob]) -> list[str]:
+    """Return the override of a folder that is this command's alone, made here; none where the user names one.
+
+    Two commands of one second would share the folder that Hydra names after the time.
+    """
+    from neuronlens.results.claim import claimed
+
+    key = "hydra.sweep.dir" if flags.multirun else "hydra.run.dir"
+    if any(override.lstrip("+").startswith(f"{key}=") for override in flags.overrides):
+        return []
+    config = jobs[0].config
+    below = "multirun" if flags.multirun else file_name(config.run_name)
+    folder = claimed(Path(config.paths.output_dir) / below)
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"{key}='{quoted}'"]
+
+
+def _refuse_inputs(jobs: Sequence[CheckedJob]) -> None:
+    """Refuse local files that a job could not read; jobs that read the same are asked once."""
+    from neuronlens.config.fingerprint import fingerprint
+    from neuronlens.models.inputs import refuse_inputs
+
+    read = {}
+    for one in jobs:
+        config = one.config
+        read[fingerprint([config.model, config.dataset, config.evaluation.general])] = config
+    for config in read.values():
+        refuse_inputs(config)
 
 
 def job(composed: DictConfig) -> None:
@@ -149,8 +197,18 @@ def job(composed: DictConfig) -> None:
         log.warning("%s", sentence)
         print(f"neuronlens: {sentence}", file=sys.stderr)
     from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
+    from neuronlens.results.claim import given_up
 
-    run(config, Path(launched.runtime.output_dir), job=_job_of(launched))
+    folder, one = Path(launched.runtime.output_dir), _job_of(launched)
+    try:
+        run(config, folder, job=one)
+    except NeuronLensError as error:
+        if not isinstance(error, OutputError):
+            given_up(folder)
+        if current_process().name != "MainProcess":
+            raise
+        where = "" if one is None else f"Job {one.number} ({' '.join(one.overrides)}): "
+        _refused.append(f"{where}{error}")  # not raised here, for Hydra would add a message of its own
 
 
 def _job_of(launched: HydraConf) -> Job | None:
@@ -180,6 +238,9 @@ def _doctor(overrides: list[str]) -> int:
     from neuronlens.config.jobs import checked_jobs
 
     ((_, config),) = checked_jobs(flags.overrides, multirun=False, config_dir=flags.config_dir)
+    from neuronlens.models.inputs import refuse_inputs
+
+    refuse_inputs(config, data=False)
     from neuronlens.doctor import examine
 
     return 0 if examine(config) else 1

@@ -38,6 +38,7 @@ from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.tables import result_table
 from neuronlens.measures.unedited import correct_sets, count_correct, near_chance
 from neuronlens.models.admission import admit_run
+from neuronlens.models.checkpoint import text_reader
 from neuronlens.models.finetune import finetuned
 from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
@@ -70,13 +71,13 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
     Raises:
         NeuronLensError: bad input, reported before anything expensive where that is possible.
     """
-    folder, store = RunFolder(Path(path)), Store(Path(config.paths.cache_dir))
-    bootstrap = Bootstrap.of(config)
+    folder, bootstrap = RunFolder(Path(path)), Bootstrap.of(config)
     stages = Stages(bars=config.trainer.progress, quiet=config.quiet, job=job)
+    store = Store(Path(config.paths.cache_dir), warn=lambda sentence: stages.warn([sentence]))
     refuse_missing(config)
     grid(config)  # refuses combinations that mean nothing
-    folder.claim()
     store.claim()
+    folder.claim_for_a_run(overwrite=config.overwrite)
     follower = Tracker(config, folder, warn=stages.warn, job=job)
     with quiet_libraries(), _threads(config.trainer.threads), follower as tracker, stages.logged():
         stages.follow(tracker.log_stage)
@@ -85,7 +86,8 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
             layers = _layers(config, source)
             _check_count(config, source)
         with stages("data"):
-            data = load_concepts(config.dataset, store)
+            data = load_concepts(config.dataset, store, text_reader(config.model, source))
+            stages.warn(data.notes)
             general = load_general(config.evaluation.general, store, data)
         with stages("model"):
             loaded, data = prepare_model(config, source, data, store)
@@ -162,9 +164,8 @@ def extract_splits(
     options: dict[str, Any] = {"sites": sites, "trainer": config.trainer, "store": store}
     options["budget"] = state_budget(config.trainer, store)
     correct = config.evaluation.fit_on == "correct"
-    fit = extract(
-        loaded, data, "fit", keep=starts if incremental else (), to_the_head=correct or incremental or whole, **options
-    )
+    stated = incremental or config.evaluation.recovery
+    fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=correct or stated or whole, **options)
     chosen = config.evaluation.select != "none"
     select = None
     if needs_select(config):
@@ -188,7 +189,7 @@ def measure_all(
     fitting = fingerprint([config.evaluation.fit_on, config.seed])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     run_id, asked = folder.path.name, loaded.prompt
-    table = result_table(config, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
+    table = result_table(config, loaded, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
     manifest = Manifest(
         stored_config=json_types(config),
         run_id=run_id,
@@ -196,6 +197,7 @@ def measure_all(
         fingerprints=keys,
         concepts=data.concepts,
         dropped_concepts=data.dropped,
+        near_duplicates=data.near_duplicates,
         model_type=loaded.model.config.model_type,
         layer_count=len(blocks_of(loaded.model)),
         model_folder=loaded.folder,

@@ -92,7 +92,9 @@ class ConceptDataset:
         ids: stable example ids: a hash of the text, so the same in every process and order.
         splits: name of each example's split `[example]`.
         dropped: concepts left out, with the reason.
+        near_duplicates: examples left out because the model reads the same of another one.
         fingerprint: of everything above.
+        notes: what was left out or merged on the way, a sentence each with its count.
     """
 
     name: str
@@ -103,6 +105,8 @@ class ConceptDataset:
     splits: NDArray[np.str_]
     fingerprint: str
     dropped: Mapping[str, str] = field(default_factory=dict)
+    near_duplicates: int = 0
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Assert that no example id stands twice: fit, select and test are disjoint (TRAPS 14)."""

@@ -16,6 +16,7 @@ from neuronlens.activations.moments import ConceptMoments
 from neuronlens.activations.states import Recorded, StoredStates
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema_run import TrainerConfig
+from neuronlens.execution.machine import computed_by
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
@@ -206,6 +207,7 @@ def extract(
     inputs |= {"sites": [str(site) for site in sites], "head": to_the_head, "batch_size": loaded.batch_size}
     if not loaded.paths.shrinks:
         inputs["whole_texts_at_the_last_layer"] = True
+    inputs["computed_by"] = computed_by(trainer)
     key = fingerprint(inputs)
     budget = budget or state_budget(trainer, store)
     recorded = stored.load(store, key, budget) if store is not None else None

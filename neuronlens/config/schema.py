@@ -175,6 +175,7 @@ class Config:
     run_name: str = key("run", "The folder below paths.output_dir, and the name that runs are found by.", FILLED)
     seed: int = key(0, "Seed of resampled intervals and controls.", SEED)
     quiet: bool = key(False, "Whether the console shows warnings and errors alone.")
+    overwrite: bool = key(False, "Whether a run folder that holds another run's files is emptied of them first.")
     dataset: DatasetConfig = group(DatasetConfig, "Labelled texts.")
     model: ModelConfig = group(ModelConfig, "The model.")
     layers: LayersConfig = group(LayersConfig, "Where the edit is made.")

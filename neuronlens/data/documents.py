@@ -12,8 +12,9 @@ from typing import Any
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema_evaluation import DocumentsConfig
 from neuronlens.data.concepts import draw_place, example_id
+from neuronlens.data.files import READERS, read_table
 from neuronlens.data.source import file_of_wheel, on_the_hub, place_of
-from neuronlens.data.tables import READERS, file_splits, hub_stream, reading
+from neuronlens.data.tables import hub_stream, reading
 from neuronlens.errors import DataError, unknown
 from neuronlens.records import ConceptDataset
 from neuronlens.storage.cache import Store
@@ -92,15 +93,15 @@ def _texts(config: DocumentsConfig, store: Store) -> Iterator[str]:
     where = place_of(config, f"Document set '{config.name}'", OPTION)
     with reading(where, hub=on_the_hub(config), option=f"{OPTION}.path"):
         if config.path:
-            yield from _local(Path(config.path), config, store)
+            yield from _local(Path(config.path), config)
         elif config.wheel:
-            path = file_of_wheel(config, OPTION, store)
-            yield from _column(file_splits({"train": path}, config.read_options, store)["train"], config)
+            options = {**config.wheel_options, **config.read_options}
+            yield from _rows(file_of_wheel(config, OPTION, store), config, options)
         else:
             yield from _column(hub_stream(where, config.subset, config.split, config.revision), config)
 
 
-def _local(place: Path, config: DocumentsConfig, store: Store) -> Iterator[str]:
+def _local(place: Path, config: DocumentsConfig) -> Iterator[str]:
     """Give the texts of a file or of a folder's files: one per row of a table, one per .txt file."""
     if not place.exists():
         raise DataError(f"{OPTION}.path '{place}' does not exist. Expected a file or a folder.")
@@ -110,9 +111,21 @@ def _local(place: Path, config: DocumentsConfig, store: Store) -> Iterator[str]:
         raise DataError(f"{OPTION}.path '{place}' holds no file of a known kind: {', '.join(('.txt', *READERS))}.")
     for path in known:
         if path.suffix == ".txt":
-            yield path.read_text(encoding="utf-8")
+            yield _text(path)
         else:
-            yield from _column(file_splits({"train": path}, config.read_options, store)["train"], config)
+            yield from _rows(path, config, config.read_options)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 from byte {error.start:,} on. Next: save it as UTF-8.") from error
+
+
+def _rows(path: Path, config: DocumentsConfig, options: Mapping[str, Any]) -> Iterator[str]:
+    """Give the texts of a table."""
+    yield from _column(read_table(path, options).to_dict("records"), config)
 
 
 def _column(rows: Iterable[Mapping[str, Any]], config: DocumentsConfig) -> Iterator[str]:

@@ -14,8 +14,9 @@ from typing import Any
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema_evaluation import QuestionsConfig
 from neuronlens.data.concepts import draw_place, example_id
+from neuronlens.data.files import read_table, split_files
 from neuronlens.data.source import file_of_wheel, on_the_hub, place_of
-from neuronlens.data.tables import file_splits, hub_splits, reading, split_files
+from neuronlens.data.tables import hub_splits, reading
 from neuronlens.errors import DataError, unknown
 from neuronlens.storage.cache import Store
 
@@ -112,10 +113,10 @@ def _splits(config: QuestionsConfig, store: Store) -> Mapping[str, Any]:
     splits: Mapping[str, Any]
     with reading(where, hub=on_the_hub(config), option=f"{OPTION}.path"):
         if config.path:
-            files = split_files(Path(config.path), wanted, f"{OPTION}.path")  # each read by itself: columns may differ
-            splits = {split: file_splits({split: path}, {}, store)[split] for split, path in files.items()}
+            files, _ = split_files(Path(config.path), wanted, f"{OPTION}.path", {})  # columns may differ
+            splits = {split: read_table(path, {}).to_dict("records") for split, path in files.items()}
         elif config.wheel:
-            splits = file_splits({config.split: file_of_wheel(config, OPTION, store)}, {}, store)
+            splits = {config.split: read_table(file_of_wheel(config, OPTION, store), {}).to_dict("records")}
         else:
             splits = hub_splits(where, config.subset, config.revision, store)
     for split in wanted:

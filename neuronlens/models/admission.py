@@ -144,8 +144,9 @@ class _Admitting(pl.LightningModule):
 
 
 def _kept(store: Store, key: str) -> Admission | None:
-    if not store.has(STAGE, key):
+    kept = store.found(STAGE, key)
+    if kept is None:
         return None
-    stored: dict[str, Any] = json.loads((store.folder(STAGE, key) / "manifest.json").read_text())["admission"]
+    stored: dict[str, Any] = json.loads((kept / "manifest.json").read_text())["admission"]
     checks = tuple(Check(**check) for check in stored.pop("checks"))
     return Admission(paths=Paths(**stored.pop("paths")), checks=checks, **stored)

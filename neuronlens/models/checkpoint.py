@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,6 +67,31 @@ def refuse_missing(config: ModelConfig, missing: list[str], next_step: str) -> N
         )
 
 
+def text_reader(config: ModelConfig, source: ModelSource) -> Callable[[Sequence[str]], list[tuple[int, ...]]]:
+    """Return what gives the tokens that the model reads of texts: those within `model.max_length`.
+
+    Of a language model that is asked in words the prompt takes some of that length, so texts may be the same to it that are
+    not here.
+    """
+    tokenizer = _tokenizer(config, source)
+
+    def reads(texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return the tokens of each text, cut."""
+        if not texts:
+            return []
+        found = tokenizer(list(texts), truncation=True, max_length=config.max_length, verbose=False)
+        return [tuple(ids) for ids in found["input_ids"]]
+
+    return reads
+
+
+def _tokenizer(config: ModelConfig, source: ModelSource) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(source.words, revision=config.revision if source.revision else None)
+    except (OSError, ValueError) as error:
+        raise unreadable(source.location, source.folder, error) from error
+
+
 def read_tokenizer(config: ModelConfig, source: ModelSource, model: PreTrainedModel) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer, which pads on the right; the model's config takes over its pad token.
 
@@ -74,10 +100,7 @@ def read_tokenizer(config: ModelConfig, source: ModelSource, model: PreTrainedMo
     Raises:
         ModelError: unreadable, without any token to pad with, or fewer positions than `model.max_length`.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.words, revision=config.revision if source.revision else None)
-    except (OSError, ValueError) as error:
-        raise unreadable(source.location, source.folder, error) from error
+    tokenizer = _tokenizer(config, source)
     if tokenizer.pad_token_id is None:
         spare = tokenizer.eos_token or tokenizer.unk_token
         if spare is None:

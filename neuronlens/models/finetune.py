@@ -15,6 +15,7 @@ from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema import FinetuneConfig, ModelConfig
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.errors import ModelError
+from neuronlens.execution.machine import computed_by
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.masks import scored_index
 from neuronlens.hooks.readout import reading
@@ -105,8 +106,10 @@ def finetuned(
             f"{source.layer_count - 1}, from the stored states below them."
         )
     untrained = load(replace(config, record_position=None), source, data.concepts, stage="untrained")
-    key = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
-    if not store.has("finetuned", key):
+    recipe = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
+    key = fingerprint([recipe, computed_by(trainer)])
+    kept = store.found("finetuned", key)
+    if kept is None:
         untrained = _admitted(untrained, source.layer_count - _blocks(tune) - 1, data, store, trainer)
         _train(untrained, tune, data, trainer, state_budget(trainer, store))
         manifest = {
@@ -118,8 +121,8 @@ def finetuned(
         with store.writing("finetuned", key, manifest) as folder:
             untrained.model.save_pretrained(folder)
             untrained.tokenizer.save_pretrained(folder)
-    folder = store.folder("finetuned", key)
-    trained = replace(source, location=str(folder), folder=str(folder), identity={"finetuned": key})
+    folder = kept or store.folder("finetuned", key)
+    trained = replace(source, location=str(folder), folder=str(folder), identity={"finetuned": recipe})
     return load(config, trained, data.concepts, stage="trained")
 
 

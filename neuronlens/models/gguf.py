@@ -41,7 +41,8 @@ def dequantised(file: Path, identity: Mapping[str, Any], store: Store) -> tuple[
     """
     known = {**identity, "transformers": transformers.__version__, "reading": READING}
     key = fingerprint(known)
-    if not store.has("dequantised", key):
+    kept = store.found("dequantised", key)
+    if kept is None:
         absent = to_install(f"'{file}'", "gguf")
         if absent:
             raise ModelError(f"{absent}.")
@@ -50,7 +51,7 @@ def dequantised(file: Path, identity: Mapping[str, Any], store: Store) -> tuple[
         with store.writing("dequantised", key, {"source": known, "dtype": "float32"}) as folder:
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-    return store.folder("dequantised", key), known
+    return kept or store.folder("dequantised", key), known
 
 
 def _read(file: Path) -> tuple[Any, Any]:

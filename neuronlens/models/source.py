@@ -11,12 +11,14 @@ from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from neuronlens.config.schema import ModelConfig
-from neuronlens.data.wheels import sha256_of, wheel_files
+from neuronlens.data.wheels import wheel_files
 from neuronlens.errors import ModelError
 from neuronlens.hooks.blocks import layer_count
 from neuronlens.models.adapter import Adapter, adapter_in, adapter_on_hub
+from neuronlens.models.folder import refuse_unusable
 from neuronlens.models.gguf import dequantised
 from neuronlens.storage.cache import Store
+from neuronlens.storage.checksums import sha256_of
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,7 @@ def locate(config: ModelConfig, store: Store) -> ModelSource:
         adapter = adapter_in(folder)
         if adapter is not None:
             return _adapted(adapter, config, {"files": _hashes(folder)}, str(folder))
-        if not (folder / "config.json").is_file():
-            raise ModelError(
-                f"model.path '{folder}' holds no config.json. Expected a folder written by save_pretrained."
-            )
+        refuse_unusable(folder)
         return _describe(str(folder), config, {"files": _hashes(folder)}, str(folder))
     if config.wheel:
         member = config.gguf or config.folder

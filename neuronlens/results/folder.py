@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import OutputError
 from neuronlens.records import ActivationSet, ConceptDataset, FloatArray, IntArray, ResultTable, Site
 from neuronlens.results import fitted, manifest, samples, tables
+from neuronlens.results.claim import OURS
 from neuronlens.results.fitted import FittedFiles
 from neuronlens.results.manifest import Manifest
 from neuronlens.storage.files import write_atomically, write_json
@@ -50,6 +52,28 @@ class RunFolder:
             ) from error
         if not os.access(self.path, os.W_OK):
             raise OutputError(f"The run folder {self.path} is not writable. Next: paths.output_dir=<folder>.")
+
+    def claim_for_a_run(self, *, overwrite: bool = False) -> None:
+        """Make sure that the folder is this run's alone: nothing of another run stays in it to enter the new report.
+
+        Args:
+            overwrite: whether what another run left is taken away; files that no run writes stay.
+
+        Raises:
+            OutputError: it cannot be written, or it holds files of another run and `overwrite` is off.
+        """
+        found = [self.path / name for name in OURS if (self.path / name).exists()]
+        if found and not overwrite:
+            raise OutputError(
+                f"The run folder {self.path} holds {', '.join(path.name for path in found[:3])}"
+                f"{' and more' if len(found) > 3 else ''} of another run. Next: another folder, or overwrite=true."
+            )
+        for path in found:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        self.claim()
 
     def write_manifest(self, content: Manifest) -> None:
         """Write what the results rest on."""

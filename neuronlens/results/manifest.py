@@ -46,6 +46,7 @@ class Manifest:
         fingerprints: of `model`, `data` and `fitting`.
         concepts: their names, in the order of the model's labels.
         dropped_concepts: why concepts were left out, by name.
+        near_duplicates: how many examples were left out because the model reads the same of another one.
         model_type: the model's family, as transformers calls it.
         layer_count: how many blocks the model has.
         model_folder: where the model was loaded from or kept; None for a hub id.
@@ -68,6 +69,7 @@ class Manifest:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     concepts: tuple[str, ...] = ()
     dropped_concepts: Mapping[str, str] = field(default_factory=dict)
+    near_duplicates: int = 0
     model_type: str | None = None
     layer_count: int | None = None
     model_folder: str | None = None

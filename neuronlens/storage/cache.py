@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from neuronlens.errors import OutputError
+from neuronlens.storage.checksums import damage, seal
 from neuronlens.storage.files import StoredArrays, write_json, write_tensors
+
+log = logging.getLogger(__name__)
+
+
+def _say(sentence: str) -> None:
+    log.warning("%s", sentence)
+    print(f"neuronlens: {sentence}", file=sys.stderr)
 
 
 class Store:
-    """The cache `<root>/<stage>/<fingerprint>/`; a stage exists when its folder does."""
+    """The cache `<root>/<stage>/<fingerprint>/`; a stage exists when its folder does, each file in it as it was written."""
 
-    def __init__(self, root: Path) -> None:
-        """Keep stages under `root`, which is made when something is first written."""
-        self.root = Path(root)
+    def __init__(self, root: Path, *, warn: Callable[[str], None] = _say) -> None:
+        """Keep stages under `root`, which is made when something is first written.
+
+        Args:
+            warn: gets a sentence for each stage that was damaged and is made again.
+        """
+        self.root, self._warn = Path(root), warn
 
     def claim(self) -> None:
         """Make sure that the cache can be written, before anything expensive.
@@ -41,15 +56,41 @@ class Store:
         """Return where a stage with this fingerprint is kept, there or not."""
         return self.root / stage / key
 
-    def has(self, stage: str, key: str) -> bool:
-        """Return whether the whole stage is kept."""
-        return (self.folder(stage, key) / "manifest.json").is_file()
+    def found(self, stage: str, key: str) -> Path | None:
+        """Return the folder of a kept stage, or None where it was not kept.
+
+        Every file is held against its checksum first. A folder with one that was changed, cut off or lost is taken away
+        and a sentence names the file: the stage is not found, so it is made again.
+
+        Raises:
+            OutputError: a damaged folder cannot be taken away.
+        """
+        folder = self.folder(stage, key)
+        if not folder.is_dir():
+            return None
+        wrong = damage(folder)
+        if wrong is None:
+            return folder
+        self._warn(f"The cache {folder} is damaged: {wrong}. It is not used and made again.")
+        try:
+            with (
+                tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{key}.") as aside,
+                suppress(FileNotFoundError),
+            ):
+                folder.rename(
+                    Path(aside) / "damaged"
+                )  # gone at once; if it is gone already, another process was faster
+        except OSError as error:
+            raise OutputError(
+                f"Cannot take away the damaged cache {folder}: {error}. Next: paths.cache_dir=<folder>."
+            ) from error
+        return None
 
     def load(self, stage: str, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """Return a stage's arrays and manifest, or None where it was not kept.
 
         Raises:
-            OutputError: kept, but not readable.
+            OutputError: as `found` does.
         """
         found = self.opened(stage, key)
         return None if found is None else (dict(found[0]), found[1])
@@ -58,11 +99,11 @@ class Store:
         """Return the same as `load`, each array read when it is asked for.
 
         Raises:
-            OutputError: kept, but not readable.
+            OutputError: as `found` does.
         """
-        if not self.has(stage, key):
+        folder = self.found(stage, key)
+        if folder is None:
             return None
-        folder = self.folder(stage, key)
         return StoredArrays(folder / "arrays.safetensors"), json.loads((folder / "manifest.json").read_text())
 
     def save(self, stage: str, key: str, arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> None:
@@ -90,11 +131,16 @@ class Store:
         try:
             yield temporary
             write_json(temporary / "manifest.json", {"stage": stage, "fingerprint": key, **manifest})
+            seal(temporary)
             temporary.chmod(0o755)
             try:
                 temporary.rename(final)
             except OSError:
-                if not self.has(stage, key):
+                if self.found(stage, key) is None:
                     raise
+        except (OSError, SafetensorError) as error:  # a full disk, in the words of whoever wrote
+            raise OutputError(
+                f"Cannot write the cache {final.parent}: {error}. Next: paths.cache_dir=<folder with room>."
+            ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

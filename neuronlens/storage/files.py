@@ -94,7 +94,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # safetensors raises its own type for a broken header
-        raise OutputError(f"Cannot read {path}: {error}. Next: delete it; it will be computed again.") from error
+        raise OutputError(f"Cannot read {path}: {error}. Next: copy its folder again, or run again.") from error
 
 
 def write_json(path: Path, content: Any) -> None:

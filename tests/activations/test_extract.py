@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from neuronlens.activations.extract import ActivationExtractor, extract
 from neuronlens.activations.moments import ConceptMoments, statistics_of
 from neuronlens.config.schema_run import TrainerConfig
+from neuronlens.execution.machine import computed_by
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.replay import replay
 from neuronlens.models.batches import text_batches
@@ -160,6 +162,29 @@ def test_trap_23_the_fingerprint_of_activations_covers_its_inputs(change: str) -
     assert (
         extract(loaded("bert"), dataset(), "fit", sites=[Site(0)], trainer=CPU).activations[Site(0)].fingerprint == base
     )
+
+
+def test_trap_23_another_library_or_device_is_another_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+
+    def kept() -> int:
+        found = extract(loaded("bert"), dataset(), "fit", sites=[Site(0)], trainer=CPU, store=store)
+        assert found.activations[Site(0)].fingerprint == plain
+        return len([path for path in (tmp_path / "activations").iterdir() if not path.name.startswith(".")])
+
+    plain = extract(loaded("bert"), dataset(), "fit", sites=[Site(0)], trainer=CPU).activations[Site(0)].fingerprint
+    assert [kept(), kept()] == [1, 1], "positive control: the same on the same machine is found again"
+    for number, name in enumerate(("torch", "transformers", "numpy", "scikit-learn"), start=2):
+        with monkeypatch.context() as other:
+            real = metadata.version
+            other.setattr(metadata, "version", lambda one, new=name, real=real: "0" if one == new else real(one))
+            assert kept() == number, name
+    assert computed_by(CPU)["device"] == "cpu"
+    with monkeypatch.context() as other:
+        other.setattr(torch.cuda, "is_available", lambda: True)
+        other.setattr(torch.cuda, "get_device_name", lambda: "H100")
+        assert computed_by(TrainerConfig(accelerator="auto"))["device"] == "H100"
+        assert computed_by(TrainerConfig(accelerator="cpu"))["device"] == "cpu"
 
 
 def test_trap_5_extraction_leaves_no_trace() -> None:

@@ -259,4 +259,71 @@ CONFIG = [
     Row("-m seed=1,2 model=[a,b]", "model is ['a', 'b']"),
 ]
 
-TABLE = [*CONFIG]
+DATA = [
+    Row("dataset.path=/nope", "dataset.path '/nope' is not a folder: it is not there", seconds=2),
+    Row("dataset=local", "Dataset 'local' names no source", seconds=2),
+    Row("dataset.path={data}/train.csv", "is not a folder: it is a file", seconds=2),
+    Row("dataset.path={data} dataset.label_column=lable", "Did you mean 'label'", seconds=2),
+    Row("dataset.path={data} dataset.concepts=[aple,drum]", "Did you mean 'apple'", seconds=2),
+    Row("dataset.path={data} ++dataset.merge.aple=x", "Did you mean 'apple'", seconds=2),
+    Row("dataset.path={data} dataset.min_samples=500", "Concept 'apple' of dataset 'data' has", seconds=2),
+    Row("dataset.path={data} ++dataset.read_options.delimeter=x", "pandas' read_csv does not take so", seconds=2),
+    Row("dataset.path={data} ++dataset.read_options.encoding=nope", "unknown encoding", seconds=2),
+    *(
+        Row("dataset.path={data}", says, seconds=2, scene=scene)
+        for scene, says in {
+            "no data files": "holds no train, validation or test file, but nothing",
+            "empty train": "train.csv is empty: it has no byte",
+            "header alone": "The train file of '{data}' is empty",
+            "empty test": "The test file of '{data}' is empty",
+            "utf-16": "is UTF-16, expected UTF-8",
+            "latin-1": "is not UTF-8: byte 0xe9 in line 242",
+            "ragged": "has 3 cells in line 242, expected 2",
+            "open quote": "opens a quote in row",
+            "semicolons": "seems to be separated by ';'",
+            "excel": "is a ZIP archive or an Excel sheet",
+            "lfs data": "is a Git LFS pointer",
+            "two train files": "Expected one file per split",
+            "two kinds": "are of several kinds",
+            "test of train": "is contained in the others",
+            "broken jsonl": "holds no JSON in line 1",
+            "broken parquet": "as parquet",
+            "lists": "holds a list, expected text",
+            "one label": "Concept 'apple' of dataset 'data' has 0 samples",
+        }.items()
+    ),
+]
+
+MODELS = [
+    Row("model.path=/nope", "model.path '/nope' holds no config.json: it is not there", seconds=2),
+    Row("doctor model.path=/nope", "model.path '/nope' holds no config.json", seconds=2),
+    Row("model=local", "Model 'local' names no source", seconds=2),
+    Row("model.path=/nope dataset.path=/nope", "dataset.path '/nope' is not a folder", seconds=2),
+    Row("model.path={model}/config.json", "it is a file", seconds=2),
+    *(
+        Row("model.path={model}", says, seconds=2, scene=scene)
+        for scene, says in {
+            "no config": "holds no config.json. Expected a folder",
+            "config no json": "config.json is no JSON",
+            "config a list": "config.json holds no JSON object",
+            "no model_type": "names no model_type",
+            "fewer layers": "have 3 layers, and its config.json counts 2",
+            "no weights": "holds no model.safetensors",
+            "pickle": "holds its weights as pickle alone (pytorch_model.bin)",
+            "empty weights": "is no whole safetensors file: 0 bytes",
+            "cut weights": "is cut off or was changed",
+            "cut header": "is no whole safetensors file",
+            "lfs weights": "is a Git LFS pointer and not the weights",
+            "no safetensors": "is no whole safetensors file",
+            "no tokenizer": "holds no tokenizer, so every word would be unknown",
+            "empty tokenizer": "tokenizer.json is empty",
+            "cut tokenizer": "tokenizer.json is no JSON",
+            "lfs tokenizer": "tokenizer.json is a Git LFS pointer",
+            "tokenizer without model": "it has no 'model'",
+            "lost shard": "lacks other.safetensors, which its index lists",
+            "empty index": "lists no weights",
+        }.items()
+    ),
+]
+
+TABLE = [*CONFIG, *DATA, *MODELS]

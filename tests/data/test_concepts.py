@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from neuronlens.config.schema_data import DatasetConfig, SamplesConfig
 from neuronlens.data.concepts import example_id, load_concepts
 from neuronlens.errors import DataError
-from neuronlens.records import ConceptDataset
+from neuronlens.records import SPLITS, ConceptDataset
 from neuronlens.storage.cache import Store
 from tests.conftest import CONCEPTS, write_dataset
 
@@ -46,6 +47,32 @@ def test_a_text_that_stands_in_train_and_test_is_in_one_split(tmp_path: Path) ->
     test = {data.texts[row] for row in data.rows("test")}
     assert test
     assert not test & set(train["text"])
+
+
+def test_trap_54_texts_of_which_the_model_reads_the_same_are_one_example(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "d")
+    train = pd.read_csv(folder / "train.csv")
+    copied = train.iloc[::3].assign(text=train["text"].iloc[::3] + " and another end")
+    pd.concat([pd.read_csv(folder / "test.csv"), copied]).to_csv(folder / "test.csv", index=False)
+
+    def reads(texts: Sequence[str]) -> list[str]:
+        return [text.removesuffix(" and another end")[:4000] for text in texts]
+
+    store, samples = Store(tmp_path / "cache"), SamplesConfig(20, 14, 5, 30)
+    plain = load_concepts(_config(folder, samples=samples), store)
+    shown = {split: [reads([plain.texts[row]])[0] for row in plain.rows(split)] for split in SPLITS}
+    fitted = set(shown["train"]) | set(shown["fit"]) | set(shown["select"])
+    assert fitted & set(shown["test"]), "positive control: without the model's reading they are in both"
+    data = load_concepts(_config(folder, samples=samples), store, reads)
+    every = [reads([text])[0] for text in data.texts]
+    assert len(set(every)) == len(every)
+    assert data.near_duplicates > 0
+    assert f"{data.near_duplicates} examples are left out" in " ".join(data.notes)
+    same = load_concepts(_config(write_dataset(tmp_path / "e")), store, reads)
+    assert same.near_duplicates == 0
+    assert same.fingerprint == load_concepts(_config(tmp_path / "e"), store).fingerprint, (
+        "nothing to leave out, same draw"
+    )
 
 
 def test_trap_20_the_draw_does_not_depend_on_process_order_or_file_order(dataset_folder: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_question_that_is_an_example_too_is_not_asked(tmp_path: Path) -> None:
     [
         ({"choices": ["one", "two", "three"]}, {}, "Row 0 of the test file has the choices"),
         ({"choices": "one two"}, {}, "expected a list of 4"),
-        ({"answer": 4}, {}, "answer 4, expected 0 to 3 or A to D"),
+        ({"answer": 4}, {}, "answer '4', expected 0 to 3 or A to D"),
         ({"answer": "E"}, {}, "answer 'E'"),
         ({"question": "  "}, {}, "has no question"),
         ({"subject": "anatomy"}, {"subjects": ["anatmy"]}, "Did you mean 'anatomy'"),

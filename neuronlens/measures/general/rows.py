@@ -32,7 +32,7 @@ COLUMNS = (
     *(key for key in RESULTS.front if RESULTS[key].role != "count"),
     *(name + end for name in GENERAL.measures for end in ENDS),
     *GENERAL.behind,
-    *(key for key in RESULTS.behind if key != "skipped"),
+    *(key for key in RESULTS.behind if key != "skipped" and RESULTS[key].kind != "extra"),
 )
 
 

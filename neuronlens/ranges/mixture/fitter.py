@@ -38,6 +38,9 @@ class MixtureFitter(MixtureSettings):
     def fit(self, values: FloatArray, labels: IntArray, concepts: int) -> MixtureLaws:
         """Return one law per (concept, neuron); concepts with fewer than `min_samples` samples are left out.
 
+        Each neuron is fitted in units of its own deviation, so that `variance_floor` is a share of its variance: data times
+        any number give the same mixture, times that number.
+
         Args:
             values: `[sample, neuron]`, finite; not modified.
             labels: concept index `[sample]`.
@@ -53,9 +56,10 @@ class MixtureFitter(MixtureSettings):
         )
         fitted = np.flatnonzero(np.bincount(labels, minlength=concepts) >= self.min_samples)
         rows = [np.flatnonzero(labels == concept) for concept in fitted]
+        scale = scale_of(values[np.concatenate(rows)] if rows else values)
 
         def fit_block(neurons: IntArray) -> None:
-            self._fit_block(_gather(values, rows, neurons, self.device), np.ix_(fitted, neurons), laws)
+            self._fit_block(_gather(values, rows, neurons, scale, self.device), np.ix_(fitted, neurons), laws)
 
         if len(fitted):
             width = max(BLOCK_ELEMENTS[self.device_type] // sum(len(row) for row in rows), 1)
@@ -63,7 +67,7 @@ class MixtureFitter(MixtureSettings):
             blocks = [everything[begin : begin + width] for begin in range(0, len(everything), width)]
             threads = torch.get_num_threads() if (self.backend, self.device_type) == ("batched", "cpu") else 1
             _in_threads(fit_block, blocks, threads)
-        return laws
+        return laws.on_scale(scale, np.bincount(labels, minlength=concepts))
 
     def _fit_block(self, problems: Problems, place: tuple[IntArray, ...], laws: MixtureLaws) -> None:
         """Fit every number of components to some problems; write the best into `laws` at (concepts, neurons) `place`."""
@@ -141,15 +145,24 @@ def _in_threads(work: Callable[[IntArray], None], blocks: Sequence[IntArray], th
         torch.set_num_threads(threads)
 
 
-def _gather(values: FloatArray, rows: Sequence[IntArray], neurons: IntArray, device: str) -> Problems:
+def scale_of(values: FloatArray) -> FloatArray:
+    """Return each neuron's standard deviation (ddof 0) over some samples `[neuron]`, float64; 1 for a constant one."""
+    constant = values.min(axis=0) == values.max(axis=0)
+    return np.where(constant, 1.0, values.std(axis=0, dtype=np.float64))
+
+
+def _gather(
+    values: FloatArray, rows: Sequence[IntArray], neurons: IntArray, scale: FloatArray, device: str
+) -> Problems:
     """Return the problems of some neurons in (concept, neuron) order, padded to the largest concept.
 
     Args:
         rows: the samples of each concept.
+        scale: what each neuron's values are divided by `[neuron]`.
     """
     samples = np.zeros((len(rows), len(neurons), max(len(row) for row in rows)))
     for place, row in enumerate(rows):
-        samples[place, :, : len(row)] = values[np.ix_(row, neurons)].T
+        samples[place, :, : len(row)] = (values[np.ix_(row, neurons)] / scale[neurons]).T
     counts = np.repeat([len(row) for row in rows], len(neurons))
     return Problems(
         torch.as_tensor(samples.reshape(len(counts), -1), device=device), torch.as_tensor(counts, device=device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +32,20 @@ class MixtureLaws:
     def parts(self) -> dict[str, FloatArray]:
         """Weights, means and standard deviations `[concept, component, neuron]`, as `ActivationRanges` keeps them."""
         return {"weights": self.weights, "means": self.means, "stds": np.sqrt(self.variances)}
+
+    def on_scale(self, scale: FloatArray, counts: IntArray) -> MixtureLaws:
+        """Return the laws of the samples times `scale [neuron]`; `counts [concept]` is how many each was fitted on.
+
+        log p(s x) = log p(x) - log s, and the BIC follows: + 2 n log s. Laws that were not fitted keep their variance of 1.
+        """
+        used = self.components[:, None] > np.arange(self.weights.shape[1])[:, None]
+        return replace(
+            self,
+            means=self.means * scale,
+            variances=np.where(used, self.variances * scale**2, self.variances),
+            log_likelihood=self.log_likelihood - np.log(scale),
+            bic=self.bic + 2 * counts[:, None, None] * np.log(scale),
+        )
 
     def cdf(self, concept: int, values: FloatArray) -> FloatArray:
         """Return the probability of a value up to each of `values [sample, neuron]` under a concept's laws."""

@@ -24,7 +24,8 @@ class MixtureSettings:
         init, restarts, seed: which starts race (see `starts.race`): `quantile` needs no seed; `kmeans++` adds `restarts`
             random ones and two for outliers, for more time and a likelier law.
         finalists: how many of the raced starts EM runs to its end, the likeliest kept; None runs all, and no race decides.
-        variance_floor: added to every variance, squared units of the activations (scikit-learn's reg_covar).
+        variance_floor: added to every variance, as a share of the neuron's variance over all samples (scikit-learn's reg_covar on
+            values of unit variance).
         tol: nats per sample; EM stops at a smaller change.
         device: of the batched backend, `cpu` or `cuda`.
     """

@@ -43,8 +43,8 @@ def drawing_library(cache: Path) -> Library:
     key, store = fingerprint([STAGE, SNIPPET, versions, charts]), Store(cache)
     if key in _MADE:
         return _MADE[key]
-    if store.has(STAGE, key):
-        kept = store.folder(STAGE, key)
+    kept = store.found(STAGE, key)
+    if kept is not None:
         library = Library((kept / SCRIPT).read_text(encoding="utf-8"), json.loads((kept / CHARTS).read_text()))
     else:
         compiled = {name: vl_convert.vegalite_to_vega(chart) for name, chart in charts.items()}

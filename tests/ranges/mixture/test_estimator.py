@@ -85,6 +85,23 @@ def test_the_backends_agree(init: str) -> None:
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.parametrize("backend", ["batched", "sklearn"])
+@pytest.mark.parametrize("factor", [1e-4, 1e4])
+def test_trap_55_data_times_a_number_gives_the_same_mixture_times_it(factor: float, backend: str) -> None:
+    """A floor of 1e-6 in squared units swallowed the peaks of a neuron whose deviation is 1e-3 or less."""
+    activations = activation_set(peaks(0, 300, 9), peaks(1, 200, 9))
+    fit = MixtureFitter(backend=backend).fit
+    plain = fit(activations.values, activations.labels, 2)
+    scaled = fit(activations.values.astype(np.float64) * factor, activations.labels, 2)
+    assert set(plain.components.ravel()) == {1, 2, 3}, "positive control: there is something to find"
+    assert (scaled.components == plain.components).all()
+    np.testing.assert_allclose(scaled.weights, plain.weights, atol=1e-9)
+    np.testing.assert_allclose(scaled.means, plain.means * factor, rtol=1e-7, atol=1e-9 * factor)
+    used = plain.weights > 0
+    np.testing.assert_allclose(scaled.variances[used], plain.variances[used] * factor**2, rtol=1e-7)
+    np.testing.assert_allclose(scaled.log_likelihood, plain.log_likelihood - math.log(factor), atol=1e-9)
+
+
 def test_intervals_are_those_of_the_heavy_components_point_by_point() -> None:
     activations, tau, w_min = mixed(3), 1.5, 0.25
     ranges = MixtureRange(tau=tau, w_min=w_min).fit(activations)
