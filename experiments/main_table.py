@@ -130,7 +130,8 @@ def _budget(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
                 "damage": nl.RESULTS[found["damage"]].heading,
                 "budget": found["budget"],
             }
-            row |= {gate: found[f"{erased}_{gate}"] for gate in ("neuron", "range", "difference")}
+            row |= {f"{gate}_erases": found[f"{erased}_{gate}"] for gate in ("neuron", "range")}
+            row |= {"difference": found[f"{erased}_difference"]}
             row |= {f"difference_{end}": found[f"{erased}_{end}"] for end in ("low", "high")}
             rows.append(row | {"wins": found[f"{erased}_wins"], "concepts": found["n_concepts"]})
     columns = (
@@ -138,7 +139,7 @@ def _budget(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
         nl.Column("edit", "edit"),
         nl.Column("damage", "the others' loss"),
         nl.Column("budget", "at most", "", ".2f"),
-        *(nl.Column(gate, f"{gate} erases", "", ".3f") for gate in ("neuron", "range")),
+        *(nl.Column(f"{gate}_erases", f"{gate} erases", "", ".3f") for gate in ("neuron", "range")),
         nl.Column("difference", "range - neuron", "", "+.3f", interval=True),
         nl.Column("wins", "range wins", "", "d"),
         nl.Column("concepts", "concepts", "", "d"),
