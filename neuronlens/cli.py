@@ -40,6 +40,7 @@ parameter of one. --config-dir DIR adds options of your own: DIR/edit/mine.yaml 
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 a fault or a failed check, 2 bad input, 130 interrupted."""
+    logging.raiseExceptions = False  # a log on a full disk is not worth a traceback for each line
     sys.exit(run_command(sys.argv[1:]))
 
 
