@@ -19,12 +19,10 @@ from neuronlens.errors import NeuronLensError, OutputError, file_name, printable
 from neuronlens.execution.signals import Stopped, code_of, stoppable
 
 if TYPE_CHECKING:
-    from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
     from neuronlens.config.flags import Flags
     from neuronlens.config.jobs import CheckedJob
-    from neuronlens.records import Job
 
 log = logging.getLogger(__name__)
 _refused: list[str] = []
@@ -45,6 +43,7 @@ parameter of one. --config-dir DIR adds options of your own: DIR/edit/mine.yaml 
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 a fault or a failed check, 2 bad input, 130 interrupted, 143 terminated."""
+    logging.raiseExceptions = False  # a log on a full disk is not worth a traceback for each line
     sys.exit(run_command(sys.argv[1:]))
 
 
@@ -187,7 +186,7 @@ def job(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from neuronlens.config.compose import resolve
-    from neuronlens.config.jobs import unused
+    from neuronlens.config.jobs import job_of, unused
     from neuronlens.config.plan import grid
 
     launched = HydraConfig.get()
@@ -199,7 +198,7 @@ def job(composed: DictConfig) -> None:
     from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
     from neuronlens.results.claim import given_up
 
-    folder, one = Path(launched.runtime.output_dir), _job_of(launched)
+    folder, one = Path(launched.runtime.output_dir), job_of(launched)
     try:
         run(config, folder, job=one)
     except NeuronLensError as error:
@@ -209,26 +208,6 @@ def job(composed: DictConfig) -> None:
             raise
         where = "" if one is None else f"Job {one.number} ({' '.join(one.overrides)}): "
         _refused.append(f"{where}{error}")  # not raised here, for Hydra would add a message of its own
-
-
-def _job_of(launched: HydraConf) -> Job | None:
-    """Return which job of a multirun this is, with the overrides that were swept over; None in a single run."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.types import RunMode
-    from omegaconf import OmegaConf
-
-    from neuronlens.records import Job
-
-    if launched.mode != RunMode.MULTIRUN:
-        return None
-    folder, parse = Path(launched.sweep.dir), OverridesParser.create().parse_overrides
-    written = folder / "multirun.yaml"  # as it was typed, before each job got values of its own
-    typed = parse(list(OmegaConf.load(written).hydra.overrides.task)) if written.is_file() else []
-    swept_keys = {override.key_or_group for override in typed if override.is_sweep_override()}
-    shared = {override.key_or_group for override in typed} - swept_keys
-    own = [override for override in parse(list(launched.overrides.task)) if override.key_or_group not in shared]
-    swept = tuple(str(override.input_line) for override in own)
-    return Job(int(launched.job.num), swept, f"multirun-{folder.name}")
 
 
 def _doctor(overrides: list[str]) -> int:

@@ -36,7 +36,7 @@ from neuronlens.measures.general.rows import (
 from neuronlens.measures.heldout import diagnose
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.tables import result_table
-from neuronlens.measures.unedited import correct_sets, count_correct, near_chance
+from neuronlens.measures.unedited import all_skipped, correct_sets, count_correct, near_chance
 from neuronlens.models.admission import admit_run
 from neuronlens.models.checkpoint import text_reader
 from neuronlens.models.finetune import finetuned
@@ -107,6 +107,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         with stages("measures"):
             table, manifest = measure_all(config, folder, loaded, data, splits, sweeps, bootstrap)
             manifest = replace(manifest, admission=json_types(admission))
+            stages.warn(all_skipped(table.rows))
         if language_model is not None:
             with stages("general ability"):
                 able = general_ability(config, language_model, general, data, sweeps, manifest, bootstrap)

@@ -6,9 +6,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from neuronlens.errors import DataError
+from neuronlens.storage import checksums
 from neuronlens.storage.cache import Store
 
 
@@ -37,8 +39,19 @@ def reading(where: str, *, hub: bool, option: str) -> Iterator[None]:
 
 
 def hub_splits(name: str, subset: str | None, revision: str | None, store: Store) -> Mapping[str, Any]:
-    """Return a hub dataset's splits; call it within `reading`."""
-    return _library().load_dataset(name, subset, revision=revision, cache_dir=str(store.root / "datasets"))
+    """Return a hub dataset's splits; call it within `reading`.
+
+    What `datasets` keeps in the cache gets checksums, and is held against them before it is read again.
+    """
+    root = store.root / "datasets"
+    for sealed in sorted(root.rglob(checksums.NAME)):
+        store.is_whole(sealed.parent)
+    loaded: Mapping[str, Any] = _library().load_dataset(name, subset, revision=revision, cache_dir=str(root))
+    files = [Path(file["filename"]) for part in loaded.values() for file in part.cache_files]
+    for folder in {file.parent for file in files}:
+        if not checksums.is_sealed(folder):
+            checksums.seal(folder)
+    return loaded
 
 
 def hub_stream(name: str, subset: str | None, split: str, revision: str | None) -> Any:

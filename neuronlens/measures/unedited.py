@@ -51,6 +51,18 @@ def near_chance(counts: pd.DataFrame) -> list[str]:
     ]
 
 
+def all_skipped(rows: pd.DataFrame) -> list[str]:
+    """Return a warning where not one cell of a run was evaluated, with the commonest reason; else none."""
+    edited = rows.loc[rows["edit"] != "none", "skipped"]
+    if edited.empty or edited.isna().any():
+        return []
+    reasons = edited.value_counts()
+    return [
+        f"No edit was evaluated: each of the {len(edited)} cells was skipped, {reasons.iloc[0]} of them because: "
+        f"{reasons.index[0]}. Next: more dataset.samples_per_concept.fit, evaluation.fit_on=all, or another model."
+    ]
+
+
 def correct_sets(splits: Splits) -> dict[str, str]:
     """Return the fingerprint of the correctly predicted samples of each split that was run to the head, by split."""
     found = {}

@@ -85,8 +85,7 @@ def labels_of(adapter: Adapter, base: PreTrainedConfig) -> dict[str, Any]:
     names = {int(number): str(label) for number, label in named.items()}
     if len(names) != len(heads[0]):
         names = {number: f"LABEL_{number}" for number in range(len(heads[0]))}
-    labels = {"id2label": names, "label2id": {label: number for number, label in names.items()}}
-    return {**labels, "ignore_mismatched_sizes": True}  # the base model's own head is not used
+    return {"id2label": names, "label2id": {label: number for number, label in names.items()}}
 
 
 def with_adapter(

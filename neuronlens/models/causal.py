@@ -47,12 +47,6 @@ def load_causal(
     refuse_missing(config, missing, "a checkpoint saved with its language-model head.")
     tokenizer = read_tokenizer(config, source, model)
     tokenizer.padding_side = "left"  # generation continues at the right end
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise ModelError(
-            f"The tokenizer of model '{config.name}' has {len(tokenizer)} tokens and the model {rows} embeddings, expected "
-            "as many at least. Next: the tokenizer that belongs to the checkpoint, saved in its folder."
-        )
     return model, tokenizer
 
 

@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from neuronlens.config.schema import ModelConfig
 from neuronlens.errors import ModelError
 from neuronlens.models.adapter import labels_of, with_adapter
-from neuronlens.models.source import ModelSource, unreadable
+from neuronlens.models.source import ModelSource, reading_model
+from neuronlens.models.weights import refuse_left_over, refuse_not_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,6 +25,7 @@ def read_checkpoint(
     auto_class: type[_BaseAutoModelClass],
     *,
     to_train: bool = False,
+    another_head: bool = False,
     **options: Any,
 ) -> tuple[PreTrainedModel, list[str]]:
     """Return a model in eval mode, and the names of its weights that the checkpoint lacks or holds in another shape.
@@ -31,10 +33,11 @@ def read_checkpoint(
     Args:
         auto_class: which head the model gets, such as `AutoModelForCausalLM`.
         to_train: whether the weights are trained further: an adapter is then merged into them.
+        another_head: whether the checkpoint may hold a head that is not used.
         options: what else `from_pretrained` takes.
 
     Raises:
-        ModelError: transformers cannot load it.
+        ModelError: transformers cannot load it, it has no place for some weight, or one holds NaN or infinity.
     """
     if config.attn_implementation:
         options["attn_implementation"] = config.attn_implementation
@@ -42,15 +45,24 @@ def read_checkpoint(
         options["revision"] = config.revision
     if source.adapter is not None and "num_labels" not in options and auto_class is AutoModelForSequenceClassification:
         options |= labels_of(source.adapter, AutoConfig.from_pretrained(source.location))
-    try:
+    with reading_model(source.location, source.folder):
         model, info = auto_class.from_pretrained(
-            source.location, dtype=getattr(torch, config.dtype), output_loading_info=True, **options
+            source.location,
+            dtype=getattr(torch, config.dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are missing, below: transformers' own error names none
+            **options,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise unreadable(source.location, source.folder, error) from error
     missing = sorted({*info["missing_keys"], *(str(entry[0]) for entry in info["mismatched_keys"])})
+    another_head = another_head or source.adapter is not None
+    if another_head or not missing:  # else the caller refuses those first
+        refuse_left_over(config.name, model, info, another_head=another_head)
     if source.adapter is not None:
-        return with_adapter(model, missing, source.adapter, merged=to_train)
+        model, missing = with_adapter(model, missing, source.adapter, merged=to_train)
+    unread = set(missing)  # random, and refused or trained by the caller
+    weights = {entry: tensor for entry, tensor in model.state_dict().items() if entry not in unread}
+    step = f"copy it again, or another model.dtype than {config.dtype} where that is too narrow."
+    refuse_not_finite(config.name, weights, step)
     return model.eval(), missing
 
 
@@ -63,7 +75,7 @@ def refuse_missing(config: ModelConfig, missing: list[str], next_step: str) -> N
     if missing:
         raise ModelError(
             f"The checkpoint of model '{config.name}' lacks {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}; "
-            f"they would be random. Next: {next_step}"
+            f"they would be random (they are not there, or of another shape). Next: {next_step}"
         )
 
 
@@ -86,10 +98,8 @@ def text_reader(config: ModelConfig, source: ModelSource) -> Callable[[Sequence[
 
 
 def _tokenizer(config: ModelConfig, source: ModelSource) -> PreTrainedTokenizerBase:
-    try:
+    with reading_model(source.location, source.folder):
         return AutoTokenizer.from_pretrained(source.words, revision=config.revision if source.revision else None)
-    except (OSError, ValueError) as error:
-        raise unreadable(source.location, source.folder, error) from error
 
 
 def read_tokenizer(config: ModelConfig, source: ModelSource, model: PreTrainedModel) -> PreTrainedTokenizerBase:
@@ -98,9 +108,16 @@ def read_tokenizer(config: ModelConfig, source: ModelSource, model: PreTrainedMo
     A tokenizer without a pad token pads with its end or unknown token; attention masks keep pads out either way.
 
     Raises:
-        ModelError: unreadable, without any token to pad with, or fewer positions than `model.max_length`.
+        ModelError: unreadable, without any token to pad with, of more tokens than the model has embeddings, or fewer
+            positions than `model.max_length`.
     """
     tokenizer = _tokenizer(config, source)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"The tokenizer of model '{config.name}' has {len(tokenizer)} tokens and the model {rows} embeddings, expected "
+            "as many at least. Next: the tokenizer that belongs to the checkpoint, saved in its folder."
+        )
     if tokenizer.pad_token_id is None:
         spare = tokenizer.eos_token or tokenizer.unk_token
         if spare is None:

@@ -52,7 +52,7 @@ def untrained_classifier(config: ModelConfig, source: ModelSource, concepts: Seq
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.finetune.seed)
         model, missing = read_checkpoint(
-            config, source, AutoModelForSequenceClassification, to_train=True, ignore_mismatched_sizes=True, **labels
+            config, source, AutoModelForSequenceClassification, to_train=True, another_head=True, **labels
         )
     model.config.problem_type = None  # what it was trained for before
     body = [name for name in missing if name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name]

@@ -26,6 +26,7 @@ from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.models.prefix import prefix_samples, stack_samples
 from neuronlens.models.source import ModelSource
+from neuronlens.models.weights import refuse_not_finite
 from neuronlens.records import ConceptDataset, Site
 from neuronlens.storage.cache import Store
 from neuronlens.storage.spill import StateBudget, state_budget
@@ -80,7 +81,7 @@ class TopBlocks(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=self.config.learning_rate,
-            total_steps=self.steps + 1,
+            total_steps=max(self.steps, 2) + 1,  # of a single step it would divide by nothing
             pct_start=warm,
             anneal_strategy="linear",
         )
@@ -112,6 +113,8 @@ def finetuned(
     if kept is None:
         untrained = _admitted(untrained, source.layer_count - _blocks(tune) - 1, data, store, trainer)
         _train(untrained, tune, data, trainer, state_budget(trainer, store))
+        step = f"a smaller model.finetune.learning_rate than {tune.learning_rate:g}."
+        refuse_not_finite(f"{config.name} after fine-tuning", untrained.model.state_dict(), step)
         manifest = {
             "max_length": config.max_length,
             "concepts": data.concepts,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronlens.errors import ModelError
+from neuronlens.models.adapter import FILE as ADAPTER
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 """Files that hold a vocabulary; one of them makes a tokenizer."""
@@ -22,6 +23,8 @@ _BLOCK = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 def refuse_unusable(folder: Path, option: str = "model.path") -> None:
     """Refuse a folder that is no whole model: config.json, safetensors weights and a tokenizer, each of them readable.
 
+    Of an adapter the files that are its own are read.
+
     Args:
         option: the config entry that names the folder.
 
@@ -31,6 +34,11 @@ def refuse_unusable(folder: Path, option: str = "model.path") -> None:
     if not folder.is_dir():
         there = "is a file" if folder.is_file() else "is not there"
         raise ModelError(f"{option} '{folder}' holds no config.json: it {there}. Expected a folder of save_pretrained.")
+    if (folder / ADAPTER).is_file():  # a base model elsewhere is looked at when it is found
+        _json(folder / ADAPTER)
+        for file in sorted(folder.glob("*.safetensors")):
+            header(file)
+        return
     if not (folder / "config.json").is_file():
         raise ModelError(f"{option} '{folder}' holds no config.json. Expected a folder written by save_pretrained.")
     config = _json(folder / "config.json")

@@ -28,7 +28,7 @@ def with_vocabulary(config: ModelConfig, source: ModelSource, loaded: LoadedMode
             f"Model '{config.name}' is a decoder under head '{config.head}', which gives words no probability. Next: "
             "model.head=label_token, or evaluation.general.perplexity=false."
         )
-    model, missing = read_checkpoint(config, source, AutoModelForMaskedLM)
+    model, missing = read_checkpoint(config, source, AutoModelForMaskedLM, another_head=True)
     if missing:
         raise ModelError(
             f"The checkpoint of model '{config.name}' has no masked-language-model head ({', '.join(missing[:2])} would be "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from neuronlens.config.schema import ModelConfig
 from neuronlens.data.wheels import wheel_files
-from neuronlens.errors import ModelError
+from neuronlens.errors import ModelError, NeuronLensError
 from neuronlens.hooks.blocks import layer_count
 from neuronlens.models.adapter import Adapter, adapter_in, adapter_on_hub
 from neuronlens.models.folder import refuse_unusable
@@ -65,10 +66,10 @@ def locate(config: ModelConfig, store: Store) -> ModelSource:
         folder = Path(config.path)
         if config.gguf:
             return _from_gguf(config, folder / config.gguf, {}, store)
+        refuse_unusable(folder)
         adapter = adapter_in(folder)
         if adapter is not None:
             return _adapted(adapter, config, {"files": _hashes(folder)}, str(folder))
-        refuse_unusable(folder)
         return _describe(str(folder), config, {"files": _hashes(folder)}, str(folder))
     if config.wheel:
         member = config.gguf or config.folder
@@ -114,27 +115,42 @@ def _adapted(adapter: Adapter, config: ModelConfig, identity: dict[str, Any], fo
 
 
 def _describe(location: str, config: ModelConfig, identity: dict[str, Any] | None, folder: str | None) -> ModelSource:
-    try:
+    with reading_model(location, folder):
         described = AutoConfig.from_pretrained(location, revision=config.revision if folder is None else None)
-    except (OSError, ValueError) as error:
-        raise unreadable(location, folder, error) from error
-    layers = layer_count(described)
+        layers = layer_count(described)
+        width = int(described.get_text_config().hidden_size)
     if layers is None:
         raise ModelError(
             f"The config of model '{location}' counts no layers. Expected a text model's, num_hidden_layers in it."
         )
     if identity is None:
         identity = {"hub": location, "revision": getattr(described, "_commit_hash", None) or config.revision}
-    width = int(described.get_text_config().hidden_size)
     masked = described.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     is_encoder = masked and not (getattr(described, "is_decoder", False) or described.is_encoder_decoder)
     return ModelSource(location, identity, described.model_type, layers, width, folder, is_encoder)
 
 
-def unreadable(location: str, folder: str | None, error: Exception) -> ModelError:
-    """Return the error for a model that transformers cannot load, with its own words."""
-    hint = "" if folder else " Next: check the network, or model.path=<folder> for a local copy."
-    return ModelError(f"Cannot load model '{location}': {' '.join(str(error).split())[:300]}{hint}")
+@contextmanager
+def reading_model(location: str, folder: str | None) -> Iterator[None]:
+    """Turn whatever transformers raises in the block into one sentence with its own words.
+
+    Args:
+        location: folder or hub id.
+        folder: of a local model; None where the network may be at fault.
+
+    Raises:
+        ModelError: in the place of anything that is not an error of the package already.
+    """
+    try:
+        yield
+    except NeuronLensError:
+        raise
+    except Exception as error:  # a broken config.json ends in any of Python's errors, wherever it is read
+        hint = "check the network, or model.path=<folder> for a local copy."
+        if folder:
+            hint = "copy the folder again, or another one in model.path."
+        words = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        raise ModelError(f"Cannot load model '{location}': {words}. Next: {hint}") from error
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from neuronlens.errors import OutputError
 
-TABLES = ("results", "matched", "comparison", "methods", "operating_points", "general", "diagnostics", "overlap")
+TABLES = (
+    *("results", "doses", "matched", "comparison", "methods", "budget", "budget_comparison", "budget_methods"),
+    *("operating_points", "general", "diagnostics", "overlap"),
+)
 OURS = (
-    "manifest.json",
+    *("manifest.json", "checksums.json"),
     *(f"{name}.parquet" for name in (*TABLES, "samples")),
     *(f"{name}.safetensors" for name in ("ranking", "ranges", "activations", "neurons")),
     *("results.csv", "base.json", "summary.json", "ranges.json", "table.md", "report.html", "figures"),

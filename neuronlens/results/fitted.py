@@ -19,6 +19,7 @@ from neuronlens.saliency.dprime import with_second_score
 from neuronlens.saliency.ranking import NeuronRanking
 from neuronlens.storage.files import read_tensors, write_json, write_tensors
 
+ACTIVATIONS = "activations.safetensors"
 SHOWN_NEURONS = 8
 """Salient neurons per concept whose values stand in `neurons.safetensors`, for the histograms."""
 COMPONENTS = ("weights", "means", "stds")
@@ -71,7 +72,7 @@ def write_fitted(
     write_tensors(folder / "ranking.safetensors", rankings)
     write_tensors(folder / "ranges.safetensors", bounds)
     write_tensors(folder / "neurons.safetensors", shown)
-    write_tensors(folder / "activations.safetensors", values)
+    write_tensors(folder / ACTIVATIONS, values)
     concepts = next(iter(fitted.values())).activations.concepts
     sites = [{"layer": site.layer, "name": site.name, "failed": found.failed} for site, found in fitted.items()]
     write_json(folder / "ranges.json", {"concepts": concepts, "ranges": described, "layout": LAYOUT, "sites": sites})
@@ -125,13 +126,13 @@ def restore_fitted(folder: Path) -> tuple[dict[Site, Fitted], dict[Site, Activat
     Raises:
         OutputError: not the folder of a finished run, or of one that kept no activations.
     """
-    if not (folder / "activations.safetensors").is_file():
+    if not (folder / ACTIVATIONS).is_file():
         raise OutputError(
             f"'{folder}' holds no activations.safetensors. Expected the folder of a finished run of this version. "
             "Next: neuronlens run."
         )
     files = read_fitted(folder)
-    values = read_tensors(folder / "activations.safetensors")
+    values = read_tensors(folder / ACTIVATIONS)
     concepts = tuple(files.about["concepts"])
     fitted: dict[Site, Fitted] = {}
     select: dict[Site, ActivationSet] = {}

@@ -5,28 +5,39 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from neuronlens.edits.fitting import Fitted
-from neuronlens.errors import OutputError
+from neuronlens.errors import NeuronLensError, OutputError
 from neuronlens.records import ActivationSet, ConceptDataset, FloatArray, IntArray, ResultTable, Site
 from neuronlens.results import fitted, manifest, samples, tables
 from neuronlens.results.claim import OURS
 from neuronlens.results.fitted import FittedFiles
 from neuronlens.results.manifest import Manifest
+from neuronlens.storage import checksums
 from neuronlens.storage.files import write_atomically, write_json
+
+SEALED = (manifest.NAME, "base.json", "ranges.json", "summary.json", "*.parquet", "*.safetensors")
+"""What is read again; each is held against its checksum first. Pages, figures and logs are for people, and
+the activations, the largest file, may be taken away: only a lens reads them, and says so."""
 
 
 class RunFolder:
-    """The files of one run, under the names of SPEC section 8."""
+    """The files of one run, under the names of SPEC section 8.
+
+    Its manifest is written last, and the checksums of all that is read again with it. From then on a folder with such a file
+    changed, cut off or lost is refused; one without checksums, of an older version, is read as it is.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read or write below `path`."""
         self.path = Path(path)
+        self._is_whole = False
 
     @property
     def figures(self) -> Path:
@@ -76,8 +87,10 @@ class RunFolder:
         self.claim()
 
     def write_manifest(self, content: Manifest) -> None:
-        """Write what the results rest on."""
-        content.write(self.path)
+        """Write what the results rest on, and the checksums of every file that is read again."""
+        with self._writing():
+            content.write(self.path)
+        self._seal()
 
     def read_manifest(self) -> Manifest:
         """Return what the results rest on, an older format brought to today's.
@@ -85,11 +98,13 @@ class RunFolder:
         Raises:
             OutputError: not the folder of a finished run, or of a run by a newer version.
         """
-        return Manifest.read(self.path)
+        with self._reading():
+            return Manifest.read(self.path)
 
     def write_results(self, table: ResultTable) -> None:
         """Write results, matched erasure and its comparison, as parquet and (for results) CSV."""
-        tables.write_results(self.path, table)
+        with self._writing():
+            tables.write_results(self.path, table)
 
     def read_results(self) -> ResultTable:
         """Return the tables of a finished run.
@@ -97,11 +112,13 @@ class RunFolder:
         Raises:
             OutputError: not a run folder, or not finished.
         """
-        return tables.read_results(self.path)
+        with self._reading():
+            return tables.read_results(self.path)
 
     def write_samples(self, data: ConceptDataset, base: Mapping[str, tuple[IntArray, FloatArray]]) -> None:
         """Write one row per example used: id, split, label, text, base prediction and gold confidence (null if not run)."""
-        samples.write_samples(self.path, data, base)
+        with self._writing():
+            samples.write_samples(self.path, data, base)
 
     def read_samples(self, split: str) -> pd.DataFrame:
         """Return id, label and text of one split's examples, in file order.
@@ -109,15 +126,18 @@ class RunFolder:
         Raises:
             OutputError: the folder holds no samples.
         """
-        return samples.read_samples(self.path, split)
+        with self._reading():
+            return samples.read_samples(self.path, split)
 
     def write_fitted(self, fits: Mapping[Site, Fitted], select: Mapping[Site, ActivationSet] | None = None) -> None:
         """Write rankings, ranges and the activations they were fitted on, those of the select split with them."""
-        fitted.write_fitted(self.path, fits, select)
+        with self._writing():
+            fitted.write_fitted(self.path, fits, select)
 
     def read_fitted(self) -> FittedFiles:
         """Return the arrays of rankings, ranges and shown neurons by name, and the description in `ranges.json`."""
-        return fitted.read_fitted(self.path)
+        with self._reading():
+            return fitted.read_fitted(self.path)
 
     def restore_fitted(self) -> tuple[dict[Site, Fitted], dict[Site, ActivationSet]]:
         """Return what `write_fitted` was given: per site the fits, and the select split's activations where recorded.
@@ -125,16 +145,19 @@ class RunFolder:
         Raises:
             OutputError: not the folder of a finished run, or of one that kept no activations.
         """
-        return fitted.restore_fitted(self.path)
+        with self._reading():
+            return fitted.restore_fitted(self.path)
 
     def write_diagnostics(self, neurons: pd.DataFrame, overlap: pd.DataFrame) -> None:
         """Write what ranges do on held-out samples per (concept, neuron), and how salient sets overlap."""
-        tables.write_table(self.path, "diagnostics", neurons)
-        tables.write_table(self.path, "overlap", overlap)
+        with self._writing():
+            tables.write_table(self.path, "diagnostics", neurons)
+            tables.write_table(self.path, "overlap", overlap)
 
     def read_diagnostics(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the held-out diagnostics and the overlap of salient sets, both empty where they were off."""
-        neurons, overlap = (tables.read_table(self.path, name) for name in ("diagnostics", "overlap"))
+        with self._reading():
+            neurons, overlap = (tables.read_table(self.path, name) for name in ("diagnostics", "overlap"))
         return pd.DataFrame() if neurons is None else neurons, pd.DataFrame() if overlap is None else overlap
 
     def write_text(self, name: str, text: str) -> None:
@@ -143,7 +166,11 @@ class RunFolder:
 
     def write_summary(self, content: Mapping[str, Any]) -> None:
         """Write `summary.json`: what came of the run, for programs."""
-        write_json(self.path / "summary.json", content)
+        sealed = checksums.is_sealed(self.path)
+        with self._writing():
+            write_json(self.path / "summary.json", content)
+        if sealed:  # written anew from a finished run's tables
+            self._seal()
 
     def read_summary(self) -> dict[str, Any]:
         """Return the content of `summary.json`.
@@ -151,9 +178,43 @@ class RunFolder:
         Raises:
             OutputError: not the folder of a finished run.
         """
-        try:
+        with self._reading():
             content = json.loads((self.path / "summary.json").read_text())
-        except (OSError, ValueError) as error:
-            raise OutputError(f"'{self.path}' is not the folder of a finished run: {error}.") from error
-        assert isinstance(content, dict), "a summary is a JSON object"
-        return content
+            assert isinstance(content, dict), "a summary is a JSON object"
+            return content
+
+    def _seal(self) -> None:
+        checksums.seal(self.path, (path for pattern in SEALED for path in self.path.glob(pattern)))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Take the checksums away: what is written in the block is not what they were made of."""
+        self._is_whole = False
+        (self.path / checksums.NAME).unlink(missing_ok=True)
+        yield
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Hold the files against their checksums, once; what goes wrong in the block is one sentence.
+
+        Raises:
+            OutputError: a file was changed, cut off or lost, or there is no finished run here.
+        """
+        sealed = checksums.is_sealed(self.path) and not self._is_whole
+        wrong = checksums.damage(self.path, may_lack=(fitted.ACTIVATIONS,)) if sealed else None
+        if wrong is not None:
+            raise OutputError(
+                f"'{self.path}' is not as the run left it: {wrong}. Next: copy the folder again from where it ran, or delete "
+                f"its {checksums.NAME} to read it as it is."
+            )
+        self._is_whole = True
+        try:
+            yield
+        except NeuronLensError:
+            raise
+        except Exception as error:  # of a broken file any of Python's errors, wherever it is read
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise OutputError(
+                f"'{self.path}' is not the folder of a finished run, or a file in it is broken ({words}). Next: copy the "
+                "folder again from where it ran."
+            ) from error

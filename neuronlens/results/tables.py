@@ -57,6 +57,8 @@ def read_results(folder: Path) -> ResultTable:
     """
     try:
         base = json.loads((folder / "base.json").read_text())
+        if not isinstance(base, dict):
+            raise ValueError("base.json holds no JSON object")
         always = [
             RESULTS.completed(pd.read_parquet(folder / f"{name}.parquet"))
             for name in ("results", "matched", "comparison", "methods")

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,32 +59,36 @@ class Store:
     def found(self, stage: str, key: str) -> Path | None:
         """Return the folder of a kept stage, or None where it was not kept.
 
-        Every file is held against its checksum first. A folder with one that was changed, cut off or lost is taken away
-        and a sentence names the file: the stage is not found, so it is made again.
+        Every file is held against its checksum first (`is_whole`); a damaged stage is not found, so it is made again.
 
         Raises:
             OutputError: a damaged folder cannot be taken away.
         """
         folder = self.folder(stage, key)
-        if not folder.is_dir():
-            return None
+        return folder if folder.is_dir() and self.is_whole(folder) else None
+
+    def is_whole(self, folder: Path) -> bool:
+        """Return whether each file in a folder of the cache is as it was written, by its checksum.
+
+        A folder with one that was changed, cut off or lost is taken away, and a sentence names the file.
+
+        Raises:
+            OutputError: a damaged folder cannot be taken away.
+        """
         wrong = damage(folder)
         if wrong is None:
-            return folder
-        self._warn(f"The cache {folder} is damaged: {wrong}. It is not used and made again.")
+            return True
+        self._warn(f"The cache {folder} is not as it was written: {wrong}. It is not used and made again.")
         try:
-            with (
-                tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{key}.") as aside,
-                suppress(FileNotFoundError),
-            ):
-                folder.rename(
-                    Path(aside) / "damaged"
-                )  # gone at once; if it is gone already, another process was faster
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".damaged.") as aside:
+                folder.rename(Path(aside) / folder.name)  # gone at once, for other processes too
+        except FileNotFoundError:
+            pass  # one of them was faster
         except OSError as error:
             raise OutputError(
                 f"Cannot take away the damaged cache {folder}: {error}. Next: paths.cache_dir=<folder>."
             ) from error
-        return None
+        return False
 
     def load(self, stage: str, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """Return a stage's arrays and manifest, or None where it was not kept.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,8 +40,12 @@ def is_sealed(folder: Path) -> bool:
     return (folder / NAME).is_file()
 
 
-def damage(folder: Path) -> str | None:
-    """Return what is wrong with a sealed folder, its first such file named; None where each is as it was written."""
+def damage(folder: Path, *, may_lack: Collection[str] = ()) -> str | None:
+    """Return what is wrong with a sealed folder, its first such file named; None where each is as it was written.
+
+    Args:
+        may_lack: files that may have been taken away, because who reads them names their absence.
+    """
     try:
         content = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -51,7 +55,8 @@ def damage(folder: Path) -> str | None:
     if not isinstance(content, dict) or not content:
         return f"{NAME} lists no file"
     for name, known in content.items():
-        found = _difference(folder, name, known)
+        gone = name in may_lack and not (folder / name).exists()
+        found = None if gone else _difference(folder, name, known)
         if found is not None:
             return found
     return None

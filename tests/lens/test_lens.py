@@ -284,6 +284,7 @@ def test_a_relative_model_folder_is_looked_for_above_the_run_folder(
     kept = tmp_path / "repository" / "outputs" / "cache" / "finetuned" / "key"
     shutil.copytree(manifest["model_folder"], kept)
     write_json(folder / "manifest.json", manifest | {"model_folder": "outputs/cache/finetuned/key"})
+    (folder / "checksums.json").unlink()
     monkeypatch.chdir(tmp_path)
     assert ConceptLens.load("repository/outputs/name/date").model_folder == str(kept.resolve())
     monkeypatch.chdir(tmp_path / "repository")
@@ -390,6 +391,7 @@ def test_folders_that_hold_no_lens(single: Path, tmp_path: Path) -> None:
     manifest = json.loads((older / "manifest.json").read_text())
     del manifest["layer_count"]
     write_json(older / "manifest.json", manifest)
+    (older / "checksums.json").unlink()
     with pytest.raises(OutputError, match="has no 'layer_count'"):
         ConceptLens.load(older)
 

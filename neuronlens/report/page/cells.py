@@ -82,7 +82,9 @@ def _cells(
     if total > MOST_CELLS:
         left_out.append(f"{total - MOST_CELLS} of {total} cells (all stand in results.parquet).")
         edited = edited[edited["cell_number"] < MOST_CELLS]
-    swept = curves(rows).assign(cell_number=edited["cell_number"]).dropna(subset="cell_number")
+    swept = curves(rows)
+    numbers = edited["cell_number"].reindex(swept.index)  # an empty table would take over the others' rows
+    swept = swept.assign(cell_number=numbers).dropna(subset="cell_number")
     number = {key: place for place, key in enumerate(keys)}
     method = swept.drop_duplicates("cell_number").set_index("cell_number")[METHOD]
     own = {cell: number[method_key(row)] for cell, row in zip(method.index, method.to_dict("records"), strict=True)}

@@ -12,6 +12,7 @@ from neuronlens.measures import naming
 from neuronlens.measures.columns import DROPS
 from neuronlens.measures.estimates import Estimate
 from neuronlens.measures.intervals import Bootstrap
+from neuronlens.measures.unedited import all_skipped
 from neuronlens.measures.verdict import TOO_FEW, shown_side, without_intervals
 from neuronlens.records import ResultTable
 from neuronlens.report.p_values import NOTE, p_columns, with_holm
@@ -131,6 +132,9 @@ def verdict(table: ResultTable, tau: float | None) -> str:
     """Return a sentence per measure on which mask costs the others less at matched erasure, whichever it is."""
     rows = [row for row in headline(table, tau) if row["n_concepts"]]
     if not rows:
+        nothing = all_skipped(table.rows)
+        if nothing:
+            return nothing[0]
         return "Range and neuron masking could not be compared: no erasure level was reached by both."
     if any(without_intervals(row[f"{measure}_low"], row["n_concepts"]) for row in rows for measure in DROPS):
         return "No intervals were computed (evaluation.bootstrap=0), so no difference is claimed."
