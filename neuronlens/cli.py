@@ -230,9 +230,9 @@ def _report(folders: list[str]) -> int:
         raise NeuronLensError("report takes run folders: neuronlens report outputs/<run_name>/<date_time> ...")
     from neuronlens.report.redraw import redraw
 
-    for folder in folders:
-        if folder.startswith("-") or "=" in folder:
-            raise NeuronLensError(unknown("option of report", folder, [], "report takes run folders alone."))
+    wrong = next((folder for folder in folders if folder.startswith("-") or "=" in folder), None)
+    if wrong is not None:
+        raise NeuronLensError(unknown("option of report", wrong, [], "report takes run folders alone."))
     for folder in folders:
         redraw(Path(folder))
     return 0
@@ -241,9 +241,9 @@ def _report(folders: list[str]) -> int:
 def _compare(arguments: list[str]) -> int:
     options = [argument.removeprefix("output=") for argument in arguments if argument.startswith("output=")]
     folders = [argument for argument in arguments if not argument.startswith("output=")]
-    for argument in folders:
-        if argument.startswith("-"):
-            raise NeuronLensError(unknown("option of compare", argument, ["output=FOLDER"]))
+    wrong = next((folder for folder in folders if folder.startswith("-")), None)
+    if wrong is not None:
+        raise NeuronLensError(unknown("option of compare", wrong, ["output=FOLDER"]))
     if len(folders) < 2:
         raise NeuronLensError(
             f"compare takes two run folders or more, the reference first; got {len(folders)}: "
@@ -256,14 +256,7 @@ def _compare(arguments: list[str]) -> int:
 
 
 class Verb(NamedTuple):
-    """What the first word of a command line may be.
-
-    Attributes:
-        work: takes the words after it and gives the exit code.
-        arguments: what may stand after it, for its usage line.
-        summary: one line.
-        details: what `--help` adds.
-    """
+    """A first word: what takes the words after it and gives the exit code; its usage line, one line on it, `--help`'s rest."""
 
     work: Callable[[list[str]], int]
     arguments: str
