@@ -134,9 +134,9 @@ def _run(arguments: list[str]) -> int:
     if flags.runs:  # all that is wrong is found before Hydra makes a folder
         jobs = checked_jobs(flags.overrides, multirun=flags.multirun, config_dir=flags.config_dir)
         _refuse_inputs(jobs)
-        arguments = [*arguments, *_own_folder(flags, jobs)]
+        flags.overrides += _own_folder(flags, jobs)
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [before[0][0], *arguments]
+    sys.argv = [before[0][0], *flags.words]
     _refused.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which names them once
     try:

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from neuronlens.errors import OutputError
+from neuronlens.storage.checksums import broken, checksums
 from neuronlens.storage.files import StoredArrays, write_json, write_tensors
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+
+
+def _wrong(folder: Path) -> str | None:
+    """Return what is wrong with a kept stage; a stage of an older version gets the checksums that it lacks."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"{MANIFEST} is gone or no JSON"
+    if not isinstance(content, dict) or content.get("fingerprint") != folder.name:
+        return f"{MANIFEST} is not that of this stage"
+    if not isinstance(content.get("checksums"), dict):
+        with suppress(OutputError):
+            write_json(folder / MANIFEST, {**content, "checksums": checksums(folder, MANIFEST)})
+        return None
+    return broken(folder, content["checksums"])
 
 
 class Store:
@@ -42,8 +63,18 @@ class Store:
         return self.root / stage / key
 
     def has(self, stage: str, key: str) -> bool:
-        """Return whether the whole stage is kept."""
-        return (self.folder(stage, key) / "manifest.json").is_file()
+        """Return whether the whole stage is kept, every file as it was written.
+
+        One that is not is taken away with a line in the log, so that it is computed again.
+        """
+        folder = self.folder(stage, key)
+        if not folder.is_dir():
+            return False
+        reason = _wrong(folder)
+        if reason is not None:
+            log.warning("The cached stage '%s' (%s) is broken: %s. It is computed again.", stage, key, reason)
+            shutil.rmtree(folder, ignore_errors=True)
+        return reason is None
 
     def load(self, stage: str, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """Return a stage's arrays and manifest, or None where it was not kept.
@@ -63,7 +94,7 @@ class Store:
         if not self.has(stage, key):
             return None
         folder = self.folder(stage, key)
-        return StoredArrays(folder / "arrays.safetensors"), json.loads((folder / "manifest.json").read_text())
+        return StoredArrays(folder / "arrays.safetensors"), json.loads((folder / MANIFEST).read_text())
 
     def save(self, stage: str, key: str, arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> None:
         """Keep a stage's arrays, whole or not at all."""
@@ -89,7 +120,8 @@ class Store:
             ) from error
         try:
             yield temporary
-            write_json(temporary / "manifest.json", {"stage": stage, "fingerprint": key, **manifest})
+            kept = {"stage": stage, "fingerprint": key, "checksums": checksums(temporary, MANIFEST)}
+            write_json(temporary / MANIFEST, {**manifest, **kept})
             temporary.chmod(0o755)
             try:
                 temporary.rename(final)

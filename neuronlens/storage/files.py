@@ -94,7 +94,8 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # safetensors raises its own type for a broken header
-        raise OutputError(f"Cannot read {path}: {error}. Next: delete it; it will be computed again.") from error
+        reason = "it is not there" if not path.is_file() else "it is no whole safetensors file"
+        raise OutputError(f"Cannot read {path}: {reason}. Next: copy it again, or run again.") from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,46 @@ def test_trap_23_equal_inputs_equal_fingerprint_and_else_not(one: object, other:
 def test_the_order_of_keys_does_not_count() -> None:
     assert fingerprint({"a": 1, "b": [2, 3]}) == fingerprint({"b": [2, 3], "a": 1})
     assert fingerprint([2, 3]) != fingerprint([3, 2])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    ["flip", "cut", "empty", "gone", "empty manifest", "cut manifest", "manifest of another stage", "manifest gone"],
+)
+def test_a_harmed_stage_is_not_there_and_can_be_written_again(
+    tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    store.save("stage", "abc", {"x": np.arange(100.0)}, {"who": "first"})
+    assert store.has("stage", "abc")
+    folder = store.folder("stage", "abc")
+    path = folder / ("manifest.json" if "manifest" in harm else "arrays.safetensors")
+    content = bytearray(path.read_bytes())
+    if harm == "flip":
+        content[-3] ^= 1
+    if "cut" in harm:
+        content = content[:-5]
+    if "empty" in harm:
+        content = bytearray()
+    if harm == "manifest of another stage":
+        content = bytearray(content.replace(b'"abc"', b'"abd"'))
+    path.unlink() if "gone" in harm else path.write_bytes(bytes(content))
+    assert store.load("stage", "abc") is None
+    assert "is broken" in caplog.text
+    assert "It is computed again." in caplog.text
+    store.save("stage", "abc", {"x": np.arange(3.0)}, {"who": "second"})
+    found = store.load("stage", "abc")
+    assert found is not None
+    assert found[1]["who"] == "second"
+
+
+def test_a_stage_of_an_older_version_gets_its_checksums(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save("stage", "abc", {"x": np.arange(3.0)}, {})
+    folder = store.folder("stage", "abc")
+    content = json.loads((folder / "manifest.json").read_text())
+    del content["checksums"]
+    (folder / "manifest.json").write_text(json.dumps(content))
+    assert store.has("stage", "abc")
+    (folder / "arrays.safetensors").write_bytes(b"other")
+    assert not store.has("stage", "abc")

@@ -30,7 +30,7 @@ def test_trap_27_a_write_that_breaks_off_leaves_the_old_file(tmp_path: Path, mon
 
 def test_a_broken_file_is_an_error_with_a_next_step(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"\x00\x01")
-    with pytest.raises(OutputError, match="delete it"):
+    with pytest.raises(OutputError, match="Next: copy it again, or run again"):
         read_tensors(tmp_path / "broken.safetensors")
 
 
