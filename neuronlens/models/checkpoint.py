@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 
 from neuronlens.config.schema import ModelConfig
 from neuronlens.errors import ModelError
+from neuronlens.models.soundness import refuse_larger_tokenizer, refuse_not_finite, refuse_unexpected
 from neuronlens.models.source import ModelSource, unreadable
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def read_checkpoint(
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise unreadable(source.location, source.folder, error) from error
+    refuse_unexpected(info, config.name)
+    refuse_not_finite(model, config.name)
     return model.eval(), sorted({*info["missing_keys"], *(str(entry[0]) for entry in info["mismatched_keys"])})
 
 
@@ -76,6 +79,7 @@ def read_tokenizer(config: ModelConfig, source: ModelSource, model: PreTrainedMo
                 "Next: set its pad_token and save it beside the model."
             )
         tokenizer.pad_token = spare
+    refuse_larger_tokenizer(tokenizer, model, config.name)
     tokenizer.padding_side = "right"  # an encoder's head reads position 0; decoders give the same on either side
     model.config.pad_token_id = tokenizer.pad_token_id
     longest = usable_positions(model)

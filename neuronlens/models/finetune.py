@@ -23,6 +23,7 @@ from neuronlens.hooks.resolver import blocks_of
 from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.models.prefix import prefix_samples, stack_samples
+from neuronlens.models.soundness import refuse_not_finite
 from neuronlens.models.source import ModelSource
 from neuronlens.records import ConceptDataset
 from neuronlens.storage.cache import Store
@@ -78,7 +79,7 @@ class TopBlocks(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=self.config.learning_rate,
-            total_steps=self.steps + 1,
+            total_steps=max(self.steps, 2) + 1,  # a rise and a fall, also of a single step
             pct_start=warm,
             anneal_strategy="linear",
         )
@@ -107,6 +108,7 @@ def finetuned(
     key = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
     if not store.has("finetuned", key):
         _train(untrained, tune, data, trainer, state_budget(trainer, store))
+        refuse_not_finite(untrained.model, config.name, "a smaller model.finetune.learning_rate.")
         manifest = {
             "max_length": config.max_length,
             "concepts": data.concepts,

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from neuronlens.records import ActivationSet, ConceptDataset, FloatArray, IntArr
 from neuronlens.results import fitted, manifest, samples, tables
 from neuronlens.results.claim import OURS
 from neuronlens.results.fitted import FittedFiles
+from neuronlens.results.intact import FITTED_FILES, RESULT_FILES, checksums_of_run, intact
 from neuronlens.results.manifest import Manifest
 from neuronlens.storage.files import write_atomically, write_json
 
@@ -77,7 +79,7 @@ class RunFolder:
 
     def write_manifest(self, content: Manifest) -> None:
         """Write what the results rest on."""
-        content.write(self.path)
+        replace(content, checksums=checksums_of_run(self.path)).write(self.path)
 
     def read_manifest(self) -> Manifest:
         """Return what the results rest on, an older format brought to today's.
@@ -97,7 +99,8 @@ class RunFolder:
         Raises:
             OutputError: not a run folder, or not finished.
         """
-        return tables.read_results(self.path)
+        with intact(self.path, RESULT_FILES):
+            return tables.read_results(self.path)
 
     def write_samples(self, data: ConceptDataset, base: Mapping[str, tuple[IntArray, FloatArray]]) -> None:
         """Write one row per example used: id, split, label, text, base prediction and gold confidence (null if not run)."""
@@ -109,7 +112,8 @@ class RunFolder:
         Raises:
             OutputError: the folder holds no samples.
         """
-        return samples.read_samples(self.path, split)
+        with intact(self.path, ("samples.parquet",)):
+            return samples.read_samples(self.path, split)
 
     def write_fitted(self, fits: Mapping[Site, Fitted], select: Mapping[Site, ActivationSet] | None = None) -> None:
         """Write rankings, ranges and the activations they were fitted on, those of the select split with them."""
@@ -117,7 +121,8 @@ class RunFolder:
 
     def read_fitted(self) -> FittedFiles:
         """Return the arrays of rankings, ranges and shown neurons by name, and the description in `ranges.json`."""
-        return fitted.read_fitted(self.path)
+        with intact(self.path, FITTED_FILES[:-1]):
+            return fitted.read_fitted(self.path)
 
     def restore_fitted(self) -> tuple[dict[Site, Fitted], dict[Site, ActivationSet]]:
         """Return what `write_fitted` was given: per site the fits, and the select split's activations where recorded.
@@ -125,7 +130,8 @@ class RunFolder:
         Raises:
             OutputError: not the folder of a finished run, or of one that kept no activations.
         """
-        return fitted.restore_fitted(self.path)
+        with intact(self.path, FITTED_FILES):
+            return fitted.restore_fitted(self.path)
 
     def write_diagnostics(self, neurons: pd.DataFrame, overlap: pd.DataFrame) -> None:
         """Write what ranges do on held-out samples per (concept, neuron), and how salient sets overlap."""
@@ -134,7 +140,8 @@ class RunFolder:
 
     def read_diagnostics(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the held-out diagnostics and the overlap of salient sets, both empty where they were off."""
-        neurons, overlap = (tables.read_table(self.path, name) for name in ("diagnostics", "overlap"))
+        with intact(self.path, ("diagnostics.parquet", "overlap.parquet")):
+            neurons, overlap = (tables.read_table(self.path, name) for name in ("diagnostics", "overlap"))
         return pd.DataFrame() if neurons is None else neurons, pd.DataFrame() if overlap is None else overlap
 
     def write_text(self, name: str, text: str) -> None:

@@ -59,6 +59,7 @@ class Manifest:
         git_revision: of the package's repository; None outside of one.
         machine: in words.
         command: the command line.
+        checksums: SHA-256 of the files that tables, figures and lens are made of, by name.
     """
 
     stored_config: Mapping[str, Any]
@@ -80,6 +81,7 @@ class Manifest:
     git_revision: str | None = None
     machine: str = ""
     command: tuple[str, ...] = ()
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> Config:
@@ -139,7 +141,16 @@ class Manifest:
             raise OutputError(f"'{folder}' is not the folder of a finished run: {error}.") from error
         if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
             raise OutputError(f"'{folder / NAME}' is not the manifest of a run: it holds no config.")
-        content = brought_up_to_date(content, str(folder))
+        try:
+            return cls._of(brought_up_to_date(content, str(folder)))
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            raise OutputError(
+                f"'{folder / NAME}' is not the manifest of a run: {' '.join(str(error).split())[:200]}. Next: copy it again."
+            ) from error
+
+    @classmethod
+    def _of(cls, content: Mapping[str, Any]) -> Manifest:
+        """Return the manifest that a JSON object of today's format stands for."""
         known = {entry.name for entry in fields(cls)}
         given = {name: value for name, value in content.items() if name in known and value is not None}
         for name in ("concepts", "base_correct", "command"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -15,11 +16,18 @@ from numpy.typing import NDArray
 
 from neuronlens.errors import OutputError
 from neuronlens.storage.checksums import broken, checksums
-from neuronlens.storage.files import StoredArrays, write_json, write_tensors
+from neuronlens.storage.files import StoredArrays, json_types, write_json, write_tensors
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+OF_ITSELF = "checksum"
+"""The entry of a manifest that is the hash of its others."""
+
+
+def _of(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _wrong(folder: Path) -> str | None:
@@ -31,9 +39,12 @@ def _wrong(folder: Path) -> str | None:
     if not isinstance(content, dict) or content.get("fingerprint") != folder.name:
         return f"{MANIFEST} is not that of this stage"
     if not isinstance(content.get("checksums"), dict):
+        content["checksums"] = checksums(folder, MANIFEST)
         with suppress(OutputError):
-            write_json(folder / MANIFEST, {**content, "checksums": checksums(folder, MANIFEST)})
+            write_json(folder / MANIFEST, {**content, OF_ITSELF: _of(content)})
         return None
+    if content.pop(OF_ITSELF, None) != _of(content):
+        return f"{MANIFEST} is not what was written"
     return broken(folder, content["checksums"])
 
 
@@ -121,7 +132,8 @@ class Store:
         try:
             yield temporary
             kept = {"stage": stage, "fingerprint": key, "checksums": checksums(temporary, MANIFEST)}
-            write_json(temporary / MANIFEST, {**manifest, **kept})
+            content = json_types({**manifest, **kept})
+            write_json(temporary / MANIFEST, {**content, OF_ITSELF: _of(content)})
             temporary.chmod(0o755)
             try:
                 temporary.rename(final)
