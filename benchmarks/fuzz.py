@@ -14,14 +14,14 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 import neuronlens as nl
-from neuronlens.config.schema_data import DatasetConfig, SamplesConfig
-from neuronlens.models.folder import refuse_unusable
 
 WAYS = ("cut", "flip", "noise", "emptied", "gone", "doubled")
 Read = Callable[[Path], object]
@@ -61,16 +61,22 @@ def outcome(read: Read, folder: Path, expected: object) -> str:
     return "the same" if found == expected else "other"
 
 
+@cache
+def config() -> nl.Config:
+    """Return a config of few samples, whose paths are put in by each reader."""
+    few = "dataset.samples_per_concept={train:2,fit:2,select:2,test:2}"
+    return nl.compose(["model=local", "model.path=.", "dataset=local", "dataset.path=.", few, "dataset.min_samples=2"])
+
+
 def read_data(folder: Path) -> object:
     """Return the fingerprint of a dataset folder."""
-    samples = SamplesConfig(train=2, fit=2, select=2, test=2)
-    config = DatasetConfig(path=str(folder), samples_per_concept=samples, min_samples=2)
-    return nl.load_concepts(config, nl.Store(folder.parent / "cache")).fingerprint
+    return nl.load_concepts(replace(config().dataset, path=str(folder)), nl.Store(folder.parent / "cache")).fingerprint
 
 
 def read_model(folder: Path) -> object:
-    """Return nothing of a model folder that can be used."""
-    return refuse_unusable(folder)
+    """Return the shape of the model in a folder."""
+    found = nl.locate(replace(config().model, path=str(folder)), nl.Store(folder.parent / "cache"))
+    return found.model_type, found.layer_count, found.width
 
 
 def read_cache(folder: Path) -> object:

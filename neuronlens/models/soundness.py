@@ -64,6 +64,6 @@ def refuse_larger_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTraine
     highest = max(numbers, default=0)
     if highest >= rows:
         raise ModelError(
-            f"The tokenizer of model '{name}' numbers its tokens up to {highest}, and the model has {rows} embeddings. Next: "
-            "the tokenizer that belongs to this model."
+            f"The tokenizer of model '{name}' has {highest + 1} tokens and the model {rows} embeddings. Next: the tokenizer "
+            "that belongs to this model."
         )

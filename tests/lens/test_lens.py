@@ -384,7 +384,7 @@ def test_folders_that_hold_no_lens(single: Path, tmp_path: Path) -> None:
         ConceptLens.load(tmp_path)
     old = shutil.copytree(single, tmp_path / "old")
     (old / "activations.safetensors").unlink()
-    with pytest.raises(OutputError, match=r"no activations.safetensors.*Next: neuronlens run"):
+    with pytest.raises(OutputError, match=r"activations.safetensors is gone.*Next: .*neuronlens run"):
         ConceptLens.load(old)
     older = shutil.copytree(single, tmp_path / "older")
     manifest = json.loads((older / "manifest.json").read_text())

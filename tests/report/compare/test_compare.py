@@ -181,7 +181,7 @@ def test_bad_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"holds runs and is none itself\. Next: name one of them, for example .*two"):
         read_runs([tmp_path])
     (one / "base.json").unlink()
-    with pytest.raises(OutputError, match="not the folder of a finished run"):
+    with pytest.raises(OutputError, match=r"not as its run left it: base\.json is gone"):
         read_runs([one])
 
 
