@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from neuronlens import __version__
-from neuronlens.errors import NeuronLensError, OutputError, file_name, printable, unknown
+from neuronlens.errors import NeuronLensError, OutputError, printable, unknown
 from neuronlens.execution.signals import Stopped, code_of, stoppable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from neuronlens.config.flags import Flags
-    from neuronlens.config.jobs import CheckedJob
 
 log = logging.getLogger(__name__)
 _refused: list[str] = []
@@ -128,14 +126,16 @@ def _run(arguments: list[str]) -> int:
     from neuronlens.config.compose import register
     from neuronlens.config.groups import config_dir
     from neuronlens.config.jobs import checked_jobs
+    from neuronlens.models.inputs import refuse_inputs_of
+    from neuronlens.results.claim import own_folder
 
     register()
     if flags.runs:  # all that is wrong is found before Hydra makes a folder
         jobs = checked_jobs(flags.overrides, multirun=flags.multirun, config_dir=flags.config_dir)
-        _refuse_inputs(jobs)
-        arguments = [*arguments, *_own_folder(flags, jobs)]
+        refuse_inputs_of([one.config for one in jobs])
+        flags.overrides += own_folder(flags.overrides, jobs[0].config, multirun=flags.multirun)
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [before[0][0], *arguments]
+    sys.argv = [before[0][0], *flags.words]
     _refused.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which names them once
     try:
@@ -149,36 +149,6 @@ def _run(arguments: list[str]) -> int:
     if _refused:
         raise NeuronLensError("\n".join(_refused))
     return 0
-
-
-def _own_folder(flags: Flags, jobs: Sequence[CheckedJob]) -> list[str]:
-    """Return the override of a folder that is this command's alone, made here; none where the user names one.
-
-    Two commands of one second would share the folder that Hydra names after the time.
-    """
-    from neuronlens.results.claim import claimed
-
-    key = "hydra.sweep.dir" if flags.multirun else "hydra.run.dir"
-    if any(override.lstrip("+").startswith(f"{key}=") for override in flags.overrides):
-        return []
-    config = jobs[0].config
-    below = "multirun" if flags.multirun else file_name(config.run_name)
-    folder = claimed(Path(config.paths.output_dir) / below)
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"{key}='{quoted}'"]
-
-
-def _refuse_inputs(jobs: Sequence[CheckedJob]) -> None:
-    """Refuse local files that a job could not read; jobs that read the same are asked once."""
-    from neuronlens.config.fingerprint import fingerprint
-    from neuronlens.models.inputs import refuse_inputs
-
-    read = {}
-    for one in jobs:
-        config = one.config
-        read[fingerprint([config.model, config.dataset, config.evaluation.general])] = config
-    for config in read.values():
-        refuse_inputs(config)
 
 
 def job(composed: DictConfig) -> None:

@@ -252,7 +252,7 @@ def write_run(
 ) -> None:
     """Write the run folder's tables and arrays."""
     tau = config.headline_tau
-    folder.write_results(table)
+    folder.write_results(table, safe_csv=config.safe_csv)
     base = {}
     for split, extraction in (("fit", splits.fit), ("select", splits.select), ("test", splits.test)):
         first = next(iter(extraction.activations.values())) if extraction is not None else None

@@ -176,6 +176,7 @@ class Config:
     seed: int = key(0, "Seed of resampled intervals and controls.", SEED)
     quiet: bool = key(False, "Whether the console shows warnings and errors alone.")
     overwrite: bool = key(False, "Whether a run folder that holds another run's files is emptied of them first.")
+    safe_csv: bool = key(False, "Whether text in results.csv that a spreadsheet would compute gets an apostrophe.")
     dataset: DatasetConfig = group(DatasetConfig, "Labelled texts.")
     model: ModelConfig = group(ModelConfig, "The model.")
     layers: LayersConfig = group(LayersConfig, "Where the edit is made.")

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from neuronlens.errors import OutputError
+from neuronlens.config.schema import Config
+from neuronlens.errors import OutputError, file_name
 
 TABLES = (
     *("results", "doses", "matched", "comparison", "methods", "budget", "budget_comparison", "budget_methods"),
     *("operating_points", "general", "diagnostics", "overlap"),
 )
+FOLLOWED = ("figures", "metrics.csv", "tensorboard", "wandb")
+"""What a run makes before it has results; of a run that was refused it may be replaced."""
 OURS = (
     *("manifest.json", "checksums.json"),
     *(f"{name}.parquet" for name in (*TABLES, "samples")),
     *(f"{name}.safetensors" for name in ("ranking", "ranges", "activations", "neurons")),
-    *("results.csv", "base.json", "summary.json", "ranges.json", "table.md", "report.html", "figures"),
-    *("metrics.csv", "tensorboard", "wandb"),
+    *("results.csv", "base.json", "summary.json", "ranges.json", "table.md", "report.html"),
+    *FOLLOWED,
 )
 """Everything that a run writes into its folder, besides Hydra's record and the log."""
 MOST = 1000
 """Commands that may start in one second."""
+
+
+def own_folder(overrides: Sequence[str], config: Config, *, multirun: bool) -> list[str]:
+    """Return the override of a folder that is a command's alone, made here; none where the user names one.
+
+    Two commands of one second would share the folder that Hydra names after the time.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
+    if any(override.lstrip("+").startswith(f"{key}=") for override in overrides):
+        return []
+    folder = claimed(Path(config.paths.output_dir) / ("multirun" if multirun else file_name(config.run_name)))
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"{key}='{quoted}'"]
 
 
 def claimed(above: Path, at: datetime | None = None) -> Path:
