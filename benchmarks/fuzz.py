@@ -1,169 +1,200 @@
-"""Changed files in every folder that is read: each is refused, computed again or read as what it is; none ends in a traceback.
+"""Damages files of a dataset, a model, a cache entry and a run folder in seeded ways, and reads what is left.
 
-`python -m benchmarks.fuzz` makes 2,000 mutations (cut, flipped bits, random bytes, emptied, taken away) of the files of a
-dataset folder, a model folder, a cache entry and a run folder, and prints what came of them.
+`python -m benchmarks.fuzz [count]` makes 2,000 mutations and prints what came of each kind of folder. A mutation is refused
+in one sentence, leaves the result as it was (computed again, in the cache), or gives another input with another fingerprint:
+a dataset's and a model's files are the user's own, and only a fingerprint keeps them apart. All else is printed and fails.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
 import random
 import shutil
 import sys
 import tempfile
+import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, set_seed
 
 import neuronlens as nl
 
-WAYS = ("cut", "flip", "noise", "emptied", "gone", "doubled")
-Read = Callable[[Path], object]
+CONCEPTS = ("apple", "bridge")
+WORDS = [f"w{number}" for number in range(40)]
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
+GOOD = ("same", "refused", "another input")
+Outcome = str
 
 
-def mutate(path: Path, way: str, draw: random.Random) -> bool:
-    """Change a file; return whether its bytes are others than before."""
-    before = path.read_bytes()
-    content = bytearray(before)
-    if way == "gone":
-        path.unlink()
-        return True
-    if way == "cut":
-        content = content[: draw.randrange(len(content))]
-    elif way == "flip":
-        for _ in range(draw.randrange(1, 4)):
-            content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-    elif way == "noise":
-        start = draw.randrange(len(content))
-        content[start : start + 16] = draw.randbytes(min(16, len(content) - start))
-    elif way == "emptied":
-        content = bytearray()
-    elif way == "doubled":
-        content = content + content
-    path.write_bytes(bytes(content))
-    return bytes(content) != before
+def mutated(content: bytes, draw: random.Random) -> bytes | None:
+    """Return a file's content after one seeded mutation, None for a file that is gone."""
+    kind = draw.choice(["cut", "bit", "bit", "bits", "bytes", "random", "longer", "empty", "gone"])
+    if kind == "gone":
+        return None
+    if kind == "empty" or not content:
+        return b""
+    if kind == "cut":
+        return content[: draw.randrange(len(content))]
+    if kind == "longer":
+        return content + draw.randbytes(draw.randrange(1, 64))
+    if kind == "random":
+        return draw.randbytes(len(content))
+    changed = bytearray(content)
+    for _ in range(1 if kind == "bit" else 8):
+        place = draw.randrange(len(changed))
+        changed[place] = draw.randrange(256) if kind == "bytes" else changed[place] ^ (1 << draw.randrange(8))
+    return bytes(changed)
 
 
-def outcome(read: Read, folder: Path, expected: object) -> str:
-    """Return what came of reading a changed folder: refused, the same content, other content, or a traceback."""
-    try:
-        found = read(folder)
-    except nl.NeuronLensError as error:
-        return "refused" if "\n" not in str(error) else "refused in several lines"
-    except Exception as error:
-        return f"traceback: {type(error).__name__}: {str(error)[:80]}"
-    return "the same" if found == expected else "other"
+class Subject:
+    """A folder, and what is read of it.
+
+    Attributes:
+        name: dataset, model, cache or run.
+        read: returns what is read of a folder as (fingerprint, content), comparable by `==`.
+        own: whether the files are the user's, so that another content under another fingerprint is right.
+    """
+
+    def __init__(self, name: str, folder: Path, read: Callable[[Path], tuple[str, Any]], *, own: bool) -> None:
+        """Read the folder once, as it is."""
+        self.name, self.folder, self.read, self.own = name, folder, read, own
+        self.files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        self.whole = read(folder)
+
+    def outcome(self, draw: random.Random, aside: Path) -> tuple[Outcome, str]:
+        """Return what came of one mutation of one file, and which."""
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(self.folder, aside)
+        chosen = draw.choice(self.files)
+        content = mutated((aside / chosen).read_bytes(), draw)
+        if content is None:
+            (aside / chosen).unlink()
+        else:
+            (aside / chosen).write_bytes(content)
+        try:
+            fingerprint, found = self.read(aside)
+        except nl.NeuronLensError as error:
+            return ("refused" if str(error).strip() else "refused without a word"), str(chosen)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # of a Rust library too
+            return "traceback", f"{chosen}\n{traceback.format_exc()}"
+        if found == self.whole[1]:
+            return "same", str(chosen)
+        told_apart = self.own and fingerprint != self.whole[0]
+        return ("another input" if told_apart else "a wrong number"), str(chosen)
 
 
-@cache
-def config() -> nl.Config:
-    """Return a config of few samples, whose paths are put in by each reader."""
-    few = "dataset.samples_per_concept={train:2,fit:2,select:2,test:2}"
-    return nl.compose(["model=local", "model.path=.", "dataset=local", "dataset.path=.", few, "dataset.min_samples=2"])
+def subjects(home: Path) -> list[Subject]:
+    """Return a dataset, a model, a cache entry and a run folder of a tiny model, made below `home`."""
+    data, model = _dataset(home / "data"), _model(home / "model")
+    common = ["model=local", "model.max_length=16", "dataset=local", f"paths.cache_dir={home / 'cache'}", "trainer=cpu"]
+    common += ["dataset.samples_per_concept={train:8,fit:8,select:4,test:8}", "dataset.min_samples=2"]
+    common += ["trainer.progress=false", "logger=csv", "quiet=true", "evaluation.bootstrap=50"]
 
+    def config(data: Path, model: Path) -> nl.Config:
+        """Return the config of a run on two folders."""
+        return nl.compose([*common, f"dataset.path={data}", f"model.path={model}"])
 
-def read_data(folder: Path) -> object:
-    """Return the fingerprint of a dataset folder."""
-    return nl.load_concepts(replace(config().dataset, path=str(folder)), nl.Store(folder.parent / "cache")).fingerprint
+    def read_data(folder: Path) -> tuple[str, Any]:
+        """Return a dataset's fingerprint and examples."""
+        wanted = config(folder, model).dataset
+        wanted.name = "fuzzed"
+        found = nl.load_concepts(wanted, nl.Store(home / "none"))
+        return found.fingerprint, (found.texts, [found.concepts[label] for label in found.labels], list(found.splits))
 
+    def extracted(folder: Path, store: nl.Store | None) -> tuple[str, Any]:
+        """Return a model's fingerprint, and what it says of the test split."""
+        wanted = config(data, folder)
+        examples = nl.load_concepts(wanted.dataset, nl.Store(home / "none"))
+        loaded = nl.load_model(wanted.model, nl.locate(wanted.model, nl.Store(home / "none")), examples.concepts)
+        found = nl.extract(loaded, examples, "test", sites=[nl.Site(1)], keep=[0], trainer=wanted.trainer, store=store)
+        assert found.log_probabilities is not None, "it is run to its head"
+        states = [state.tolist() for _, state in found.states[0].parts]
+        values = found.activations[nl.Site(1)].values.tolist()
+        return loaded.fingerprint, (values, states, found.log_probabilities.tolist(), loaded.concepts)
 
-def read_model(folder: Path) -> object:
-    """Return the shape of the model in a folder."""
-    found = nl.locate(replace(config().model, path=str(folder)), nl.Store(folder.parent / "cache"))
-    return found.model_type, found.layer_count, found.width
+    def read_run(folder: Path) -> tuple[str, Any]:
+        """Return every table, array and setting that is read of a run folder."""
+        run = nl.RunFolder(folder)
+        table, manifest = run.read_results(), run.read_manifest()
+        fitted, _ = run.restore_fitted()
+        (found,) = fitted.values()
+        frames = [table.rows, table.matched, table.comparison, table.methods, *run.read_diagnostics()]
+        frames += [run.read_samples("test"), *(one for one in (table.doses, table.budget) if one is not None)]
+        arrays = [np.asarray(one.lower).tobytes() for one in found.ranges.values()]
+        arrays += [one.scores.tobytes() for one in found.rankings.values()]
+        told = [frame.to_json() for frame in frames]
+        return "", (told, arrays, table.base, manifest.settings, manifest.concepts, run.read_summary())
 
-
-def read_cache(folder: Path) -> object:
-    """Return the content of a cache entry; None where it is to be computed again."""
-    found = nl.Store(folder.parent.parent).load(folder.parent.name, folder.name)
-    return None if found is None else (found[0]["x"].tolist(), found[1]["who"])
-
-
-def read_run(folder: Path) -> object:
-    """Return the tables of a run folder as text."""
-    run = nl.RunFolder(folder)
-    run.read_manifest()
-    table = run.read_results()
-    return [frame.to_csv() for frame in (table.rows, table.matched, table.comparison, table.methods)] + [
-        str(table.base)
+    extracted(model, nl.Store(home / "entry"))
+    nl.run(config(data, model), home / "run")
+    return [
+        Subject("dataset", data, read_data, own=True),
+        Subject("model", model, lambda folder: extracted(folder, None), own=True),
+        Subject("cache", home / "entry", lambda folder: extracted(model, _silent(folder)), own=False),
+        Subject("run", home / "run", read_run, own=False),
     ]
 
 
-def write_data(folder: Path, kind: str) -> Path:
-    """Write a small dataset of one kind of file."""
+def _silent(folder: Path) -> nl.Store:
+    return nl.Store(folder, warn=lambda sentence: None)
+
+
+def _dataset(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    for split, start in (("train", 0), ("test", 100)):
-        rows = [(f"text {start + number} of {label}", label) for label in "ab" for number in range(12)]
-        table = pd.DataFrame(rows, columns=["text", "label"])
-        if kind == "csv":
-            table.to_csv(folder / f"{split}.csv", index=False)
-        elif kind == "jsonl":
-            table.to_json(folder / f"{split}.jsonl", orient="records", lines=True)
-        else:
-            table.to_parquet(folder / f"{split}.parquet")
+    draw = random.Random(0)
+    for name, count in (("train", 30), ("test", 12)):
+        rows = [
+            f"{' '.join(draw.choice(WORDS[20 * place : 20 * place + 20]) for _ in range(8))},{concept}"
+            for place, concept in enumerate(CONCEPTS)
+            for _ in range(count)
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(["text,label", *rows, ""]))
     return folder
 
 
-def folders(work: Path, model: Path | None, run: Path | None) -> Mapping[str, tuple[Path, Read, bool]]:
-    """Return what is fuzzed: folder, reader, and whether other content than before would be a silent error."""
-    found: dict[str, tuple[Path, Read, bool]] = {
-        f"dataset, {kind}": (write_data(work / kind, kind), read_data, False) for kind in ("csv", "jsonl", "parquet")
-    }
-    store = nl.Store(work / "store")
-    store.save("activations", "abc", {"x": np.arange(50.0)}, {"who": "first"})
-    found["cache entry"] = (store.folder("activations", "abc"), read_cache, True)
-    if model is not None:
-        found["model folder"] = (model, read_model, False)
-    if run is not None:
-        found["run folder"] = (run, read_run, True)
-    return found
+def _model(folder: Path) -> Path:
+    set_seed(0)
+    labels: dict[str, Any] = {"id2label": dict(enumerate(CONCEPTS)), "label2id": {n: i for i, n in enumerate(CONCEPTS)}}
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    config = BertConfig(vocab_size=len(TOKENS), max_position_embeddings=32, **sizes, **labels)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    core = Tokenizer(models.WordLevel({word: number for number, word in enumerate(TOKENS)}, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=core, **special).save_pretrained(folder)
+    return folder
 
 
-def fuzz(count: int, work: Path, *, model: Path | None = None, run: Path | None = None, seed: int = 0) -> Counter[str]:
-    """Return how often each outcome came of `count` mutations; a silent error begins with `silent`."""
-    draw, counts = random.Random(seed), Counter[str]()
-    places = folders(work, model, run)
-    whole = {name: read(folder) for name, (folder, read, _) in places.items()}
-    for number in range(count):
-        name = list(places)[number % len(places)]
-        folder, read, strict = places[name]
-        copy = work / "changed" / folder.parent.name / folder.name
-        shutil.rmtree(work / "changed", ignore_errors=True)
-        shutil.copytree(folder, copy)
-        files = sorted(path for path in copy.rglob("*") if path.is_file() and path.stat().st_size)
-        path, way = draw.choice(files), draw.choice(WAYS)
-        changed = mutate(path, way, draw)
-        what = outcome(read, copy, whole[name])
-        other = strict and what == "other" and read(copy) is not None if strict and what == "other" else False
-        if changed and other:
-            what = f"silent: {name}, {path.name}, {way}"
-        elif what.startswith("traceback"):
-            what = f"{what} ({name}, {path.name}, {way})"
-        elif what == "other":
-            what = "computed again" if strict else "read as the other file that it is"
-        counts[what] += 1
-    return counts
+def outcomes(count: int, home: Path, seed: int = 0) -> Iterator[tuple[str, int, Outcome, str]]:
+    """Give (folder, number, outcome, file) of `count` mutations, the four kinds of folder in turn."""
+    with nl.quiet_libraries():
+        found = subjects(home)
+        for number in range(count):
+            subject = found[number % len(found)]
+            outcome, detail = subject.outcome(random.Random(f"{seed}-{number}"), home / "mutated")
+            yield subject.name, number, outcome, detail
 
 
-def main(arguments: list[str]) -> int:
-    """Print the counts; return 1 where one is silent or a traceback."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description="Fuzz the readers of files.")
-    parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--model", type=Path, help="a model folder")
-    parser.add_argument("--run", type=Path, help="the folder of a finished run")
-    given = parser.parse_args(arguments)
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as work:
-        counts = fuzz(given.count, Path(work), model=given.model, run=given.run)
-    for what, count in counts.most_common():
-        print(f"{count:6d}  {what}")
-    return int(any(what.startswith(("silent", "traceback")) for what in counts))
+def main(arguments: Sequence[str]) -> int:
+    """Print the counts and what should not be; the exit code is 1 where there is such a thing."""
+    count = int(arguments[0]) if arguments else 2000
+    counts: Counter[tuple[str, Outcome]] = Counter()
+    with tempfile.TemporaryDirectory() as home:
+        for name, number, outcome, detail in outcomes(count, Path(home)):
+            counts[name, outcome] += 1
+            if outcome not in GOOD:
+                print(f"{name} mutation {number}: {outcome}: {detail}", flush=True)
+    for (name, outcome), found in sorted(counts.items()):
+        print(f"{name:8} {outcome:14} {found:5}")
+    bad = sum(found for (_, outcome), found in counts.items() if outcome not in GOOD)
+    print(f"{count} mutations, {bad} that should not be")
+    return int(bad > 0)
 
 
 if __name__ == "__main__":
