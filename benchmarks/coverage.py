@@ -14,7 +14,17 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from neuronlens import IntervalEstimate, of_difference, of_mean, of_paired_shares, of_pairs, of_share
+from neuronlens import (
+    Bootstrap,
+    Estimate,
+    of_difference,
+    of_mean,
+    of_paired_shares,
+    of_pairs,
+    of_share,
+    shown_side,
+    two_way,
+)
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
@@ -44,6 +54,11 @@ LAWS = (
 CONFIDENCES = (
     Law("confidences (beta 2, 5)", lambda g, shape: g.beta(2.0, 5.0, size=shape), 2 / 7),
     Law("confidences near 0 (beta 0.5, 2)", lambda g, shape: g.beta(0.5, 2.0, size=shape), 0.2),
+    Law(
+        "confidence drops (beta 2, 2 less beta 2, 5)",
+        lambda g, shape: g.beta(2.0, 2.0, size=shape) - g.beta(2.0, 5.0, size=shape),
+        0.5 - 2 / 7,
+    ),
     Law("KL (gamma, shape 0.5)", lambda g, shape: g.gamma(0.5, size=shape), 0.5),
 )
 
@@ -62,9 +77,7 @@ class Row:
     """Coverage of the percentile bootstrap, which stood in its place before."""
 
 
-def _row(
-    interval: str, data: str, n: int, found: IntervalEstimate, truth: float, percentile: float | None = None
-) -> Row:
+def _row(interval: str, data: str, n: int, found: Estimate, truth: float, percentile: float | None = None) -> Row:
     slack = 1e-12
     below, above = found.high < truth - slack, found.low > truth + slack
     outside = np.isnan(found.low) | below | above
@@ -107,6 +120,36 @@ def shares(generator: Generator) -> Iterator[Row]:
             yield _row("selectivity", f"{lost:.0%} lost, {gained:.0%} gained", n, found, lost - gained - 0.01)
 
 
+def perplexities(generator: Generator, draws: int = 2000) -> Iterator[Row]:
+    """Yield the ratio of two perplexities over documents of different length, the one interval that is resampled."""
+    settings = Bootstrap(LEVEL, 1000, 0)
+    for spread in (0.1, 0.4):
+        for n in SAMPLES:
+            ends = []
+            for _ in range(draws):
+                tokens = generator.integers(20, 400, size=n).astype(np.float64)
+                losses = tokens * generator.normal(0.3, spread, size=n)  # edited less unedited, nats
+                drawn = settings.counts(n).astype(np.float64)
+                ends.append(settings.bounds(np.exp((drawn @ losses) / (drawn @ tokens))))
+            low, high = np.array(ends).T
+            found = Estimate(np.zeros(draws), low, high)
+            yield _row("perplexity ratio", f"documents, spread {spread:g} nats", n, found, float(np.exp(0.3)))
+
+
+def two_ways(generator: Generator, draws: int = 1000, samples: int = 50) -> Iterator[Row]:
+    """Yield the mean over concepts that share their samples, and its interval over concepts alone in the last column's place."""
+    settings = Bootstrap(LEVEL, 400, 0)
+    for name, effect in (("samples alike", 0.0), ("samples that differ", 1.0), ("samples that differ much", 3.0)):
+        for n in CONCEPTS[1:]:
+            rows = generator.normal(size=(draws, n, 1))
+            columns = effect * np.sqrt(samples / n) * generator.normal(size=(draws, 1, samples))
+            values = rows + columns + generator.normal(size=(draws, n, samples))
+            low, high = np.array([two_way(own, settings)[1:] for own in values]).T
+            alone = of_mean(values.mean(axis=2), LEVEL)
+            held = float(np.mean((alone.low <= 0) & (alone.high >= 0)))
+            yield _row("concepts and 50 samples together", name, n, Estimate(np.zeros(draws), low, high), 0.0, held)
+
+
 def pairs(generator: Generator, draws: int = 2000, neurons: int = 200, salient: int = 60) -> Iterator[Row]:
     """Yield the mean Jaccard overlap over pairs of concepts that share a common ranking to different degrees."""
     common = generator.normal(size=neurons)
@@ -122,9 +165,7 @@ def pairs(generator: Generator, draws: int = 2000, neurons: int = 200, salient: 
             count = draws if n < 20 else draws // 4
             squares = [_overlaps(generator, degrees, common, n, salient).square for _ in range(count)]
             found = [of_pairs(square, LEVEL) for square in squares]
-            stacked = IntervalEstimate(
-                *(np.array([getattr(one, end) for one in found]) for end in IntervalEstimate._fields)
-            )
+            stacked = Estimate(*(np.array([getattr(one, end) for one in found]) for end in Estimate._fields))
             yield _row("mean over pairs of concepts", name, n, stacked, truth, _row_means(squares, truth, generator))
 
 
@@ -152,11 +193,13 @@ def _row_means(squares: list[Array], truth: float, generator: Generator) -> floa
 
 
 def false_verdicts(generator: Generator) -> Iterator[tuple[str, int, float]]:
-    """Yield how often "holds" comes up where the methods do not differ: the interval lies wholly below 0."""
+    """Yield how often "holds" comes up where the methods do not differ, by the rule that every verdict is drawn by."""
     for law in LAWS:
-        for n in CONCEPTS[2:]:
+        for n in (4, 5, *CONCEPTS[2:]):
             differences = law.draw(generator, (DRAWS, n)) - law.draw(generator, (DRAWS, n))
-            yield law.name, n, float(np.mean(of_mean(differences, LEVEL).high < 0))
+            found = of_mean(differences, LEVEL)
+            sides = [shown_side(low, high, n) for low, high in zip(found.low, found.high, strict=True)]
+            yield law.name, n, sides.count("below") / DRAWS
 
 
 def page(rows: list[Row], verdicts: list[tuple[str, int, float]]) -> str:
@@ -171,8 +214,11 @@ def page(rows: list[Row], verdicts: list[tuple[str, int, float]]) -> str:
         f"lines reach {LEAST}. More than {MOST} is wider than need be, which counts of few samples cannot avoid: a share of "
         "four takes five values only.",
         "",
-        "These are the intervals of `nl.of_mean`, `nl.of_share`, `nl.of_paired_shares`, `nl.of_difference` and `nl.of_pairs`. "
-        "**Runs and reports do not use them yet**: they print percentile bootstraps, whose coverage is in the last column.",
+        "These are the intervals that runs and reports print: `nl.of_mean`, `nl.of_share`, `nl.of_paired_shares`, "
+        "`nl.of_difference` and `nl.of_pairs`. The last column is the percentile bootstrap that stood in their place before. A "
+        "perplexity has no formula: its interval is still a percentile bootstrap over documents, and covers less than its level "
+        "over few of them. For concepts and samples together (`nl.two_way`) the last column is the interval over concepts alone, "
+        "which holds for these very samples only.",
         "",
         "| interval | data | n | covers | truth above it | truth below it | percentile bootstrap |",
         "|---|---|---|---|---|---|---|",
@@ -186,8 +232,8 @@ def page(rows: list[Row], verdicts: list[tuple[str, int, float]]) -> str:
         "",
         "## Verdicts where nothing is there",
         "",
-        f"Two methods with the same law, paired by concept: how often the interval of their difference says that one is "
-        f"better. The goal is at most {MOST_FALSE:.0%}.",
+        "Two methods with the same law, paired by concept: how often a verdict names one as the better one (`nl.shown_side`: the "
+        f"whole interval on one side, over five concepts or more). The goal is at most {MOST_FALSE:.0%}.",
         "",
         "| data | concepts | says better |",
         "|---|---|---|",
@@ -200,7 +246,7 @@ def page(rows: list[Row], verdicts: list[tuple[str, int, float]]) -> str:
 def main(target: Path = PAGE) -> None:
     """Simulate every interval and write the page."""
     generator = np.random.default_rng(0)
-    rows = [*means(generator), *shares(generator), *pairs(generator)]
+    rows = [*means(generator), *shares(generator), *pairs(generator), *perplexities(generator), *two_ways(generator)]
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page(rows, list(false_verdicts(generator))))
     print(target)

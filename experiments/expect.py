@@ -17,7 +17,7 @@ def main(run_folder: str, name: str) -> None:
     """Write `expected/<name>.csv` (methods at matched erasure) from a run folder, four significant digits.
 
     Where the run measured general ability, `<name>-general.csv` beside it has that, and `<name>-cells.csv` the drops of
-    every cell, means over concepts with their bootstrap intervals over concepts.
+    every cell, means over concepts with their intervals over concepts.
     """
     folder = nl.RunFolder(Path(run_folder))
     table = folder.read_results()

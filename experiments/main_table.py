@@ -109,7 +109,7 @@ def _matched(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
     caption = (
         "What both masks cost the other concepts where they erase the same share of a concept's base accuracy, over the "
         "concepts that both reach. All concepts: one that a mask does not erase as much counts with the worst collateral of "
-        "its curve, and is lost by it." + with_level(bootstrap, "{} bootstrap intervals over concepts, paired.")
+        "its curve, and is lost by it." + with_level(bootstrap, "{} intervals over concepts, paired.")
     )
     frame = pd.DataFrame(rows)
     columns = (*columns, nl.Column("concepts", "concepts", "", "d"), *shown)
@@ -130,7 +130,8 @@ def _budget(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
                 "damage": nl.RESULTS[found["damage"]].heading,
                 "budget": found["budget"],
             }
-            row |= {gate: found[f"{erased}_{gate}"] for gate in ("neuron", "range", "difference")}
+            row |= {f"{gate}_erases": found[f"{erased}_{gate}"] for gate in ("neuron", "range")}
+            row |= {"difference": found[f"{erased}_difference"]}
             row |= {f"difference_{end}": found[f"{erased}_{end}"] for end in ("low", "high")}
             rows.append(row | {"wins": found[f"{erased}_wins"], "concepts": found["n_concepts"]})
     columns = (
@@ -138,14 +139,14 @@ def _budget(runs: Runs, bootstrap: nl.Bootstrap) -> nl.Table:
         nl.Column("edit", "edit"),
         nl.Column("damage", "the others' loss"),
         nl.Column("budget", "at most", "", ".2f"),
-        *(nl.Column(gate, f"{gate} erases", "", ".3f") for gate in ("neuron", "range")),
+        *(nl.Column(f"{gate}_erases", f"{gate} erases", "", ".3f") for gate in ("neuron", "range")),
         nl.Column("difference", "range - neuron", "", "+.3f", interval=True),
         nl.Column("wins", "range wins", "", "d"),
         nl.Column("concepts", "concepts", "", "d"),
     )
     caption = (
         "The largest drop of a concept's accuracy among the doses at which the other concepts lose no more than the budget."
-        + with_level(bootstrap, "{} bootstrap intervals over concepts, paired.")
+        + with_level(bootstrap, "{} intervals over concepts, paired.")
     )
     return nl.Table("main_table_budget", "Erasure at a damage budget", caption, pd.DataFrame(rows), columns, GROUPS)
 
@@ -163,7 +164,7 @@ def _concepts(rows: list[dict[str, Any]], bootstrap: nl.Bootstrap) -> nl.Table:
         nl.Column("n", "n", "", "d"),
         *shown,
     )
-    caption = WHAT + with_level(bootstrap, "{} bootstrap intervals over samples are in the CSV.")
+    caption = WHAT + with_level(bootstrap, "{} intervals over samples are in the CSV.")
     frame = pd.DataFrame(rows)
     return nl.Table(
         "main_table_concepts", "Neuron mask against range mask by concept", caption, frame, columns, (*GROUPS, "edit")

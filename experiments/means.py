@@ -1,4 +1,4 @@
-"""Means over concepts with their paired bootstrap intervals, as every table of the paper shows them."""
+"""Means over concepts with their paired intervals, as every table of the paper shows them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_level(bootstrap: nl.Bootstrap, sentence: str) -> str:
 
 def means_caption(bootstrap: nl.Bootstrap) -> str:
     """Return the sentence of a caption on means and their intervals."""
-    intervals = with_level(bootstrap, "with {} bootstrap intervals over concepts, paired where two masks are compared")
+    intervals = with_level(bootstrap, "with {} intervals over concepts, paired where two masks are compared")
     return f"Means over concepts{intervals}."
 
 

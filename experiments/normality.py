@@ -19,7 +19,7 @@ def tables(runs: Runs) -> list[nl.Table]:
     bootstrap = runs.bootstrap("normality")
     for folder in runs.part("normality").values():
         first = folder.read_results().rows.iloc[0]
-        found = folder.read_diagnostics()[0]
+        found, overlap = folder.read_diagnostics()
         for site, own in found.groupby("site", sort=False):
             own = own.assign(
                 kept=(own["ks_p"] >= ALPHA).where(own["ks_p"].notna()).astype(float),
@@ -34,11 +34,12 @@ def tables(runs: Runs) -> list[nl.Table]:
                 "ks_statistic",
                 "abs_skewness",
                 "abs_kurtosis",
-                "overlap",
                 "firing_concept",
                 "firing_rest",
             ):
                 row |= mean_columns(name, concepts[name].mean().to_numpy(), bootstrap)
+            pairs = overlap[overlap["site"] == site].pivot(index="concept", columns="other", values="bhattacharyya")
+            row |= bootstrap.of_pairs(pairs.to_numpy()).columns("overlap")
             rows.append(row)
     columns = (
         *IDENTITY,

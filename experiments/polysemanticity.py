@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 import neuronlens as nl
-from experiments.means import IDENTITY, mean_columns, with_level
+from experiments.means import IDENTITY, with_level
 from experiments.runner import Experiment, Runs, main
 from neuronlens import expected_jaccard, jaccard
 
@@ -45,7 +45,10 @@ def tables(runs: Runs) -> list[nl.Table]:
     caption = (
         "Salient sets by max saliency. The mean is over pairs of concepts; by chance is the expectation for independent random "
         "sets of the same size."
-        + with_level(bootstrap, "Brackets: the mean's {} interval, bootstrapped over concepts.")
+        + with_level(
+            bootstrap,
+            "Brackets: the mean's {} interval over concepts, since pairs that share one are not independent.",
+        )
     )
     frame = pd.DataFrame(rows)
     return [
@@ -58,11 +61,9 @@ def tables(runs: Runs) -> list[nl.Table]:
 def _shared(chosen: np.ndarray, bootstrap: nl.Bootstrap) -> dict[str, float]:
     """Return the overlap statistics of salient sets `[concept, neuron]`."""
     concepts, neurons = chosen.shape
-    overlap = jaccard(chosen)
-    np.fill_diagonal(overlap, np.nan)
     served = chosen.sum(axis=0)
     salient = served[served > 0]
-    row = mean_columns("jaccard", np.nanmean(overlap, axis=1), bootstrap)
+    row = bootstrap.of_pairs(jaccard(chosen)).columns("jaccard")
     row["chance"] = expected_jaccard(neurons, int(chosen[0].sum()))
     for name, least in (("two", 2), ("half", concepts / 2), ("all", concepts)):
         row[name] = float((salient >= least).mean())

@@ -102,7 +102,7 @@ def _matched(runs: Runs) -> nl.Table:
     )
     caption = (
         f"What each ranking's masks cost the other concepts where {LEVEL:.0%} of a concept's base accuracy is erased; means over "
-        f"the concepts reached, which differ between rows{with_level(bootstrap, 'with {} bootstrap intervals over these')}."
+        f"the concepts reached, which differ between rows{with_level(bootstrap, 'with {} intervals over these')}."
     )
     return nl.Table("rankers_matched", "Rankings at matched erasure", caption, frame, columns, tuple(names))
 

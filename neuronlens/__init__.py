@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.hooks.takes import takes_positions as takes_positions
     from neuronlens.lens.lens import ConceptLens as ConceptLens
     from neuronlens.measures.columns import RESULTS as RESULTS
-    from neuronlens.measures.estimates import IntervalEstimate as IntervalEstimate
+    from neuronlens.measures.estimates import Estimate as Estimate
     from neuronlens.measures.estimates import of_difference as of_difference
     from neuronlens.measures.estimates import of_mean as of_mean
     from neuronlens.measures.estimates import of_paired_shares as of_paired_shares
@@ -45,6 +45,8 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.measures.intervals import Bootstrap as Bootstrap
     from neuronlens.measures.significance import holm as holm
     from neuronlens.measures.significance import sign_flip_p as sign_flip_p
+    from neuronlens.measures.twoway import two_way as two_way
+    from neuronlens.measures.verdict import shown_side as shown_side
     from neuronlens.models.batches import collate as collate
     from neuronlens.models.batches import text_batches as text_batches
     from neuronlens.models.heads.base import Labels as Labels
@@ -84,7 +86,7 @@ if TYPE_CHECKING:  # what editors and mypy see
 __version__ = "0.1.0"
 
 _HOMES = {
-    "IntervalEstimate": "neuronlens.measures.estimates",
+    "Estimate": "neuronlens.measures.estimates",
     "of_difference": "neuronlens.measures.estimates",
     "of_mean": "neuronlens.measures.estimates",
     "of_paired_shares": "neuronlens.measures.estimates",
@@ -92,6 +94,8 @@ _HOMES = {
     "of_share": "neuronlens.measures.estimates",
     "holm": "neuronlens.measures.significance",
     "sign_flip_p": "neuronlens.measures.significance",
+    "shown_side": "neuronlens.measures.verdict",
+    "two_way": "neuronlens.measures.twoway",
     "ActivationExtractor": "neuronlens.activations.extract",
     "ActivationRanges": "neuronlens.records",
     "ActivationSet": "neuronlens.records",

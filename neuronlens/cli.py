@@ -10,20 +10,21 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from neuronlens import __version__
-from neuronlens.errors import NeuronLensError, unknown
+from neuronlens.errors import NeuronLensError, OutputError, printable, unknown
+from neuronlens.execution.signals import Stopped, code_of, stoppable
 
 if TYPE_CHECKING:
-    from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
-    from neuronlens.config.jobs import CheckedJob
-    from neuronlens.records import Job
 
 log = logging.getLogger(__name__)
+_refused: list[str] = []
+"""What the jobs of this command refused so far."""
 
 USAGE = """\
 neuronlens [run|doctor|report|compare|help] [hydra overrides]
@@ -39,7 +40,7 @@ parameter of one. --config-dir DIR adds options of your own: DIR/edit/mine.yaml 
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 a fault or a failed check, 2 bad input, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 a fault or a failed check, 2 bad input, 130 interrupted, 143 terminated."""
     logging.raiseExceptions = False  # a log on a full disk is not worth a traceback for each line
     sys.exit(run_command(sys.argv[1:]))
 
@@ -47,17 +48,24 @@ def main() -> None:
 def run_command(arguments: Sequence[str]) -> int:
     """Return the exit code of one command line; bad input is one message on stderr."""
     try:
-        return _dispatch(list(arguments))
-    except KeyboardInterrupt:
-        print("Interrupted; files are closed and the cache is whole.", file=sys.stderr)
-        return 130
+        with stoppable():
+            return _dispatch(list(arguments))
+    except (KeyboardInterrupt, Stopped) as error:
+        code = code_of(error)
+        how = "Terminated" if code == 143 else "Interrupted"
+        print(
+            f"neuronlens: {how}; files are closed, and the stages that were done are in the cache. Next: the same command "
+            "goes on from there.",
+            file=sys.stderr,
+        )
+        return code
     except Exception as error:
         message = _message(error)
         if message is None:
             raise
         if os.environ.get("NEURONLENS_DEBUG"):
             traceback.print_exc()
-        print(f"neuronlens: {message}", file=sys.stderr)
+        print(f"neuronlens: {printable(message)}", file=sys.stderr)
         return 2
 
 
@@ -118,13 +126,17 @@ def _run(arguments: list[str]) -> int:
     from neuronlens.config.compose import register
     from neuronlens.config.groups import config_dir
     from neuronlens.config.jobs import checked_jobs
+    from neuronlens.models.inputs import refuse_inputs_of
+    from neuronlens.results.claim import own_folder
 
     register()
     if flags.runs:  # all that is wrong is found before Hydra makes a folder
         jobs = checked_jobs(flags.overrides, multirun=flags.multirun, config_dir=flags.config_dir)
-        _refuse_inputs(jobs)
+        refuse_inputs_of([one.config for one in jobs])
+        flags.overrides += own_folder(flags.overrides, jobs[0].config, multirun=flags.multirun)
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [before[0][0], *arguments]
+    sys.argv = [before[0][0], *flags.words]
+    _refused.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which names them once
     try:
         hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")(job)()
@@ -134,20 +146,9 @@ def _run(arguments: list[str]) -> int:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before[1]
+    if _refused:
+        raise NeuronLensError("\n".join(_refused))
     return 0
-
-
-def _refuse_inputs(jobs: Sequence[CheckedJob]) -> None:
-    """Refuse local files that a job could not read; jobs that read the same are asked once."""
-    from neuronlens.config.fingerprint import fingerprint
-    from neuronlens.models.inputs import refuse_inputs
-
-    read = {}
-    for one in jobs:
-        config = one.config
-        read[fingerprint([config.model, config.dataset, config.evaluation.general])] = config
-    for config in read.values():
-        refuse_inputs(config)
 
 
 def job(composed: DictConfig) -> None:
@@ -155,7 +156,7 @@ def job(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from neuronlens.config.compose import resolve
-    from neuronlens.config.jobs import unused
+    from neuronlens.config.jobs import job_of, unused
     from neuronlens.config.plan import grid
 
     launched = HydraConfig.get()
@@ -165,28 +166,18 @@ def job(composed: DictConfig) -> None:
         log.warning("%s", sentence)
         print(f"neuronlens: {sentence}", file=sys.stderr)
     from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
+    from neuronlens.results.claim import given_up
 
-    run(config, Path(launched.runtime.output_dir), job=_job_of(launched))
-
-
-def _job_of(launched: HydraConf) -> Job | None:
-    """Return which job of a multirun this is, with the overrides that were swept over; None in a single run."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.types import RunMode
-    from omegaconf import OmegaConf
-
-    from neuronlens.records import Job
-
-    if launched.mode != RunMode.MULTIRUN:
-        return None
-    folder, parse = Path(launched.sweep.dir), OverridesParser.create().parse_overrides
-    written = folder / "multirun.yaml"  # as it was typed, before each job got values of its own
-    typed = parse(list(OmegaConf.load(written).hydra.overrides.task)) if written.is_file() else []
-    swept_keys = {override.key_or_group for override in typed if override.is_sweep_override()}
-    shared = {override.key_or_group for override in typed} - swept_keys
-    own = [override for override in parse(list(launched.overrides.task)) if override.key_or_group not in shared]
-    swept = tuple(str(override.input_line) for override in own)
-    return Job(int(launched.job.num), swept, f"multirun-{folder.name}")
+    folder, one = Path(launched.runtime.output_dir), job_of(launched)
+    try:
+        run(config, folder, job=one)
+    except NeuronLensError as error:
+        if not isinstance(error, OutputError):
+            given_up(folder)
+        if current_process().name != "MainProcess":
+            raise
+        where = "" if one is None else f"Job {one.number} ({' '.join(one.overrides)}): "
+        _refused.append(f"{where}{error}")  # not raised here, for Hydra would add a message of its own
 
 
 def _doctor(overrides: list[str]) -> int:
@@ -209,9 +200,9 @@ def _report(folders: list[str]) -> int:
         raise NeuronLensError("report takes run folders: neuronlens report outputs/<run_name>/<date_time> ...")
     from neuronlens.report.redraw import redraw
 
-    for folder in folders:
-        if folder.startswith("-") or "=" in folder:
-            raise NeuronLensError(unknown("option of report", folder, [], "report takes run folders alone."))
+    wrong = next((folder for folder in folders if folder.startswith("-") or "=" in folder), None)
+    if wrong is not None:
+        raise NeuronLensError(unknown("option of report", wrong, [], "report takes run folders alone."))
     for folder in folders:
         redraw(Path(folder))
     return 0
@@ -220,9 +211,9 @@ def _report(folders: list[str]) -> int:
 def _compare(arguments: list[str]) -> int:
     options = [argument.removeprefix("output=") for argument in arguments if argument.startswith("output=")]
     folders = [argument for argument in arguments if not argument.startswith("output=")]
-    for argument in folders:
-        if argument.startswith("-"):
-            raise NeuronLensError(unknown("option of compare", argument, ["output=FOLDER"]))
+    wrong = next((folder for folder in folders if folder.startswith("-")), None)
+    if wrong is not None:
+        raise NeuronLensError(unknown("option of compare", wrong, ["output=FOLDER"]))
     if len(folders) < 2:
         raise NeuronLensError(
             f"compare takes two run folders or more, the reference first; got {len(folders)}: "
@@ -235,14 +226,7 @@ def _compare(arguments: list[str]) -> int:
 
 
 class Verb(NamedTuple):
-    """What the first word of a command line may be.
-
-    Attributes:
-        work: takes the words after it and gives the exit code.
-        arguments: what may stand after it, for its usage line.
-        summary: one line.
-        details: what `--help` adds.
-    """
+    """A first word: what takes the words after it and gives the exit code; its usage line, one line on it, `--help`'s rest."""
 
     work: Callable[[list[str]], int]
     arguments: str

@@ -6,6 +6,9 @@ Every message says what was given, what was expected, the nearest valid name whe
 from __future__ import annotations
 
 import difflib
+import hashlib
+import re
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -75,3 +78,45 @@ def unknown(kind: str, name: str, available: Iterable[str], next_step: str = "")
     if next_step:
         parts.append(f"Next: {next_step}")
     return " ".join(parts)
+
+
+LONGEST_NAME = 120
+"""Characters of a folder's name; file systems take 255 bytes."""
+HARMLESS = "\n\t"
+_FORMATS = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def printable(text: str) -> str:
+    r"""Return a text whose control characters are written out, so that it cannot forge lines or move the cursor.
+
+    >>> printable("a\x1b[2Jb\r"), printable("two\nlines")
+    ('a\\x1b[2Jb\\r', 'two\nlines')
+    """
+    return "".join(
+        character
+        if character in HARMLESS or unicodedata.category(character) not in _FORMATS or character == "\u200d"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def one_line(text: str) -> str:
+    r"""Return a text as it stands on one line of a log.
+
+    >>> one_line("a label\nERROR forged")
+    'a label\\nERROR forged'
+    """
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def file_name(name: str) -> str:
+    """Return a name as a folder can have it: one step of a path, of known length, that leads nowhere else.
+
+    >>> file_name("minilm-newsgroups20"), file_name("org/model"), file_name(".."), file_name("../../y")
+    ('minilm-newsgroups20', 'org-model', 'unnamed', 'y')
+    """
+    kept = re.sub(r"[^\w.+=@,() -]+", "-", str(name)).strip(" .-")
+    if len(kept.encode()) > LONGEST_NAME:
+        digest = hashlib.sha256(str(name).encode("utf-8", "replace")).hexdigest()[:8]
+        kept = f"{kept.encode()[: LONGEST_NAME - 9].decode('utf-8', 'ignore')}-{digest}"
+    return kept or "unnamed"

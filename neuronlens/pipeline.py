@@ -76,8 +76,8 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
     store = Store(Path(config.paths.cache_dir), warn=lambda sentence: stages.warn([sentence]))
     refuse_missing(config)
     grid(config)  # refuses combinations that mean nothing
-    folder.claim()
     store.claim()
+    folder.claim_for_a_run(overwrite=config.overwrite)
     follower = Tracker(config, folder, warn=stages.warn, job=job)
     with quiet_libraries(), _threads(config.trainer.threads), follower as tracker, stages.logged():
         stages.follow(tracker.log_stage)
@@ -165,9 +165,8 @@ def extract_splits(
     options: dict[str, Any] = {"sites": sites, "trainer": config.trainer, "store": store}
     options["budget"] = state_budget(config.trainer, store)
     correct = config.evaluation.fit_on == "correct"
-    fit = extract(
-        loaded, data, "fit", keep=starts if incremental else (), to_the_head=correct or incremental or whole, **options
-    )
+    stated = incremental or config.evaluation.recovery
+    fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=correct or stated or whole, **options)
     chosen = config.evaluation.select != "none"
     select = None
     if needs_select(config):
@@ -191,7 +190,7 @@ def measure_all(
     fitting = fingerprint([config.evaluation.fit_on, config.seed])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     run_id, asked = folder.path.name, loaded.prompt
-    table = result_table(config, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
+    table = result_table(config, loaded, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
     manifest = Manifest(
         stored_config=json_types(config),
         run_id=run_id,
@@ -253,7 +252,7 @@ def write_run(
 ) -> None:
     """Write the run folder's tables and arrays."""
     tau = config.headline_tau
-    folder.write_results(table)
+    folder.write_results(table, safe_csv=config.safe_csv)
     base = {}
     for split, extraction in (("fit", splits.fit), ("select", splits.select), ("test", splits.test)):
         first = next(iter(extraction.activations.values())) if extraction is not None else None

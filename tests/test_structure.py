@@ -43,7 +43,7 @@ HOMES = {
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "vl_convert": {"report"},
-    "sklearn": {"saliency", "ranges", "edits"},
+    "sklearn": {"saliency", "ranges", "edits", "measures"},
 }
 
 

@@ -24,14 +24,15 @@ from neuronlens.config.heads import declared, head_option, keep_option
 from neuronlens.config.plan import filled
 from neuronlens.config.schema import Config, GridConfig, SweepConfig
 from neuronlens.config.stored import with_infinity
+from neuronlens.config.trust import as_text, strangers, trust
 from neuronlens.config.typed import typed_problems
-from neuronlens.errors import ConfigError, unknown
+from neuronlens.errors import ConfigError, file_name, unknown
 
 
 def register() -> None:
     """Put the typed schema and the resolvers of conf/ where Hydra looks for them; safe to repeat."""
     ConfigStore.instance().store(name="neuronlens_schema", node=Config)
-    for resolver in (dataset_name, reference_confidence, reference_fit_on):
+    for resolver in (dataset_name, file_name, reference_confidence, reference_fit_on):
         if not OmegaConf.has_resolver(resolver.__name__):
             OmegaConf.register_new_resolver(resolver.__name__, resolver)
 
@@ -129,6 +130,7 @@ def resolve(composed: DictConfig, runtime: RuntimeConf | None = None, beside: Se
     if runtime is not None:
         folders, choices = _folders(runtime.config_sources), runtime.choices
         found += _unknown_choices(choices, folders)
+        trust(folders, OmegaConf.to_container(composed))
     try:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
@@ -198,13 +200,19 @@ def restore(stored: Mapping[str, Any]) -> Config:
     """Return the checked configuration that a manifest holds under `config`.
 
     Raises:
-        ConfigError: it holds a key or value that this version does not know.
+        ConfigError: it holds a key or value that this version does not know, or names a class that nobody registered
+            in this process.
     """
     register()
+    strange = [Problem(*one) for one in strangers(stored)]
     try:
-        return resolve(OmegaConf.merge(OmegaConf.structured(Config), with_infinity(stored)))  # type: ignore[arg-type]
+        merged = OmegaConf.merge(OmegaConf.structured(Config), as_text(with_infinity(stored)))
     except OmegaConfBaseException as error:
-        raise explain(error) from error
+        refuse([*strange, Problem("", str(explain(error)))])
+        raise
+    refuse(strange)
+    assert isinstance(merged, DictConfig)
+    return resolve(merged)
 
 
 def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:

@@ -17,6 +17,10 @@ from neuronlens.config.typed import free_mapping, near_key, schema_keys
 from neuronlens.config.values import faults
 from neuronlens.errors import ConfigError, unknown
 
+BY_NAME = (
+    r"default list use \+(edit|gate|head)=|'[~+]*(edit|gate|head)=|In '(edit|gate)/|assign \w+ to Dict\[str, Any\]()"
+)
+"""How Hydra's complaints look where a group is chosen whose options are named by a key."""
 REFERENCES = {
     r"Interpolation key '([^']+)' not found": "refers to ${%s}, and there is no such key",
     r"Unsupported interpolation type (\S+)": "refers to ${%s:...}, and there is no such function",
@@ -46,11 +50,9 @@ def explain(error: Exception) -> ConfigError:
         return ConfigError(
             unknown("key of sweep.methods", inner[1], [entry.name for entry in dataclasses.fields(GridConfig)])
         )
-    named = re.search(
-        r"default list use \+(edit|gate|head)=|In '(edit|gate)/|assign \w+ to Dict\[str, Any\]()", f"{error} {text}"
-    )
+    named = re.search(BY_NAME, f"{error} {text}")
     if named:
-        return ConfigError(_chosen_by_name(named[1] or named[2] or "edit"))
+        return ConfigError(_chosen_by_name(next(filter(None, named.groups()), "edit")))
     for pattern, words in REFERENCES.items():
         reference = re.search(pattern, text)
         if reference and key:

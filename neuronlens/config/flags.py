@@ -14,6 +14,7 @@ TAKES_A_VALUE = ("--config-dir", "--cfg", "--package")
 RUN_FLAGS = ("--multirun", *TAKES_A_VALUE, "--resolve", "--hydra-help", "--info", "--shell-completion")
 """What `run` takes; of these `--hydra-help`, `--info`, `--cfg` and `--shell-completion` print and run nothing."""
 DOCTOR_FLAGS = ("--config-dir",)
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 COMPLETION = ("install=", "uninstall=", "query=")
 
 
@@ -38,6 +39,12 @@ class Flags:
     def multirun(self) -> bool:
         """Whether each combination of the swept values is a job."""
         return "--multirun" in self.given
+
+    @property
+    def words(self) -> list[str]:
+        """The command line put together again, overrides first: Hydra reads none behind a flag."""
+        flags = [word for name, value in self.given.items() for word in (name, value) if word]
+        return [*self.overrides, *flags]
 
     @property
     def runs(self) -> bool:
@@ -66,6 +73,8 @@ def take_apart(arguments: Sequence[str], allowed: Iterable[str] = RUN_FLAGS) -> 
             raise ConfigError(unknown("flag", name, [*allowed, "--help", "--version"]))
         if name in TAKES_A_VALUE and not sign:
             value = words.pop(0) if words and not words[0].startswith("-") else ""
+        if name == "--info" and words and words[0] in INFO:
+            value = words.pop(0)
         if name in TAKES_A_VALUE and not value:
             expected = " or ".join(PRINTED) if name == "--cfg" else "a folder" if name == "--config-dir" else "a group"
             raise ConfigError(f"{name} stands without its value, expected {expected}. Next: {name} <{expected}>.")

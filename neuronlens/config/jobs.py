@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from neuronlens.config.compose import compose
 from neuronlens.config.extras import refuse_missing
@@ -16,6 +19,10 @@ from neuronlens.config.plan import grid
 from neuronlens.config.schema import Config
 from neuronlens.config.typed import typed_problems
 from neuronlens.errors import ConfigError
+from neuronlens.records import Job
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
 
 SINGLE = {
     "saliency": "saliency",
@@ -97,3 +104,17 @@ def unused(overrides: Sequence[str], config: Config) -> list[str]:
     if "sweep.top_fraction" in typed and config.intervention.top_count is not None and not config.sweep.methods:
         found.append("sweep.top_fraction is not used: intervention.top_count says how many neurons are edited.")
     return found
+
+
+def job_of(launched: HydraConf) -> Job | None:
+    """Return which job of a multirun this is, with the overrides that were swept over; None in a single run."""
+    if launched.mode != RunMode.MULTIRUN:
+        return None
+    folder, parse = Path(launched.sweep.dir), OverridesParser.create().parse_overrides
+    written = folder / "multirun.yaml"  # as it was typed, before each job got values of its own
+    typed = parse(list(OmegaConf.load(written).hydra.overrides.task)) if written.is_file() else []
+    swept_keys = {override.key_or_group for override in typed if override.is_sweep_override()}
+    shared = {override.key_or_group for override in typed} - swept_keys
+    own = [override for override in parse(list(launched.overrides.task)) if override.key_or_group not in shared]
+    swept = tuple(str(override.input_line) for override in own)
+    return Job(int(launched.job.num), swept, f"multirun-{folder.name}")

@@ -80,7 +80,7 @@ def option_node(config: Config, group: str, name: str, folders: Sequence[Path] =
     overlay = {} if group in COMPOSED else getattr(config, group).get(name, {})
     stored = config.parts.get(group, {})
     own = {} if "_target_" in overlay else read_option(option_file(group, name, folders, stored=stored, key=key))
-    return completed(_resolved(config, group, name, own | overlay), where(group, name))
+    return completed(_resolved(config, group, name, own) | overlay, where(group, name))
 
 
 def part(config: Config, group: str, name: str) -> Any:

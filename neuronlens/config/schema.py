@@ -173,8 +173,10 @@ class Config:
     """One run of the pipeline."""
 
     run_name: str = key("run", "The folder below paths.output_dir, and the name that runs are found by.", FILLED)
-    seed: int = key(0, "Seed of bootstrap intervals and controls.", SEED)
+    seed: int = key(0, "Seed of resampled intervals and controls.", SEED)
     quiet: bool = key(False, "Whether the console shows warnings and errors alone.")
+    overwrite: bool = key(False, "Whether a run folder that holds another run's files is emptied of them first.")
+    safe_csv: bool = key(False, "Whether text in results.csv that a spreadsheet would compute gets an apostrophe.")
     dataset: DatasetConfig = group(DatasetConfig, "Labelled texts.")
     model: ModelConfig = group(ModelConfig, "The model.")
     layers: LayersConfig = group(LayersConfig, "Where the edit is made.")

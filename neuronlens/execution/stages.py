@@ -12,7 +12,7 @@ from multiprocessing import current_process
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from neuronlens.errors import NeuronLensError
+from neuronlens.errors import NeuronLensError, printable
 from neuronlens.execution.console import wide_console
 from neuronlens.execution.machine import peak_memory_gib
 from neuronlens.execution.progress import ProgressLines
@@ -84,7 +84,7 @@ class Stages:
         """Print on the console, even a quiet one, and log what the reader of the results must know."""
         for warning in warnings:
             log.warning("%s", warning)
-            self.warnings.print(Text(self.lines.prefix + warning, style="yellow"), soft_wrap=True)
+            self.warnings.print(Text(printable(self.lines.prefix + warning), style="yellow"), soft_wrap=True)
 
     def show(self, *shown: RenderableType) -> None:
         """Print on stdout, all at once, unless the run is quiet."""

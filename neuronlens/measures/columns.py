@@ -154,6 +154,50 @@ RESULTS = Columns(
         ResultColumn(
             "flip_rate", "change", "Share of the other concepts' samples whose prediction changes.", better="low"
         ),
+        ResultColumn(
+            "tpp",
+            "extent",
+            "Targeted probe perturbation: the concept's accuracy drop minus the mean of the other concepts' drops, each concept "
+            "counted once.",
+            better="high",
+            behind=True,
+        ),
+        ResultColumn(
+            "edit_norm",
+            "extent",
+            "Mean over edited samples of the norm of what the edit adds, over the norm of the state at the editable positions.",
+            better="low",
+            behind=True,
+        ),
+        ResultColumn(
+            "touched_samples",
+            "extent",
+            "Share of the other concepts' samples in which the edit changes anything.",
+            better="low",
+            behind=True,
+        ),
+        ResultColumn(
+            "touched_positions",
+            "extent",
+            "Share of the other concepts' editable positions at which the edit changes anything.",
+            better="low",
+            behind=True,
+        ),
+        *(
+            ResultColumn(
+                f"{base}recovery_{probe}_{where}",
+                "recovery",
+                f"AUROC (chance 0.5) of a {words} that tells the concept from the others by the {states} states {layer}, fitted "
+                "on those of the fit split.",
+                behind=True,
+            )
+            for where, layer in (("edited", "at the edited layer"), ("last", "at the last layer"))
+            for probe, words in (
+                ("linear", "logistic regression"),
+                ("rbf", "support vector machine with an RBF kernel"),
+            )
+            for base, states in (("", "edited"), ("base_", "unedited"))
+        ),
         ResultColumn("skipped", "record", "Why the cell was not run; null where it was.", behind=True),
         ResultColumn(
             "range_concept",

@@ -11,6 +11,7 @@ import pandas as pd
 from neuronlens.measures.columns import COLLATERAL, COST, ERASED, ERASURE, METHOD, RESULTS, WHERE
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.matched import BOUND
+from neuronlens.measures.significance import sign_flip_p
 from neuronlens.records import BoolArray, FloatArray
 from neuronlens.sweep.doses import TOLERANCE
 
@@ -47,10 +48,10 @@ def compare_gates(matched: pd.DataFrame, bootstrap: Bootstrap, by: Matching = AT
 
     Returns:
         One row per (range method x place of matching): for each measure the mean of both over the concepts that both
-        reach, the mean difference with its interval, `wins` (concepts in which the range is the better one) and
-        `n_concepts`. Where measures are bounded the same over all `n_all` concepts, `<measure>_all_...`: a method that
-        does not reach the level counts with its bound; in `<measure>_wins_all` it loses, and where neither reaches it,
-        or both are equal, it is one of `<measure>_ties_all`.
+        reach, the mean difference with its interval, `p` (exact sign-flip test of this comparison alone), `wins` (concepts
+        in which the range is the better one) and `n_concepts`. Where measures are bounded the same over all `n_all`
+        concepts, `<measure>_all_...`: a method that does not reach the level counts with its bound; in
+        `<measure>_wins_all` it loses, and where neither reaches it, or both are equal, it is one of `<measure>_ties_all`.
     """
     if matched.empty:
         return pd.DataFrame()
@@ -80,7 +81,7 @@ def rank_methods(matched: pd.DataFrame, bootstrap: Bootstrap, by: Matching = AT_
     """
     if matched.empty:
         return pd.DataFrame()
-    zero = plain_mask(matched) & (matched["strength"].isna() | (matched["strength"] == RESULTS["strength"].neutral))
+    zero = _is_baseline(matched)
     at = [*WHERE, "saliency", *by.at, "concept"]
     baseline = matched[zero].drop_duplicates(at)
     if len(baseline):  # an edit without a ranking is held against the first ranking's mask
@@ -99,6 +100,7 @@ def rank_methods(matched: pd.DataFrame, bootstrap: Bootstrap, by: Matching = AT_
             row[name], row[f"{name}_own_low"], row[f"{name}_own_high"] = bootstrap.of_mean(own)
         found.append(row)
     table = pd.DataFrame(found)
+    table.loc[_is_baseline(table), [f"{name}_p" for name in by.values]] = float("nan")  # no comparison with itself
     table["often"] = table["reached_range"] * 2 >= table["concepts"]
     order = [*WHERE, *by.at, "often", by.first]
     ascending = [*([True] * (len(order) - 2)), False, RESULTS[by.first].better == "low"]
@@ -110,6 +112,11 @@ def plain_mask(methods: pd.DataFrame) -> pd.Series[bool]:
     return (methods["gate"] == "neuron") & (methods["edit"] == "zero") & methods["control"].isna()
 
 
+def _is_baseline(methods: pd.DataFrame) -> pd.Series[bool]:
+    full = methods["strength"].isna() | (methods["strength"] == RESULTS["strength"].neutral)
+    return plain_mask(methods) & full
+
+
 def _paired(group: pd.DataFrame, bootstrap: Bootstrap, by: Matching) -> dict[str, Any]:
     """Return one method's measures against its baseline's, over the concepts that both reach, and over all."""
     both = group.dropna(subset=[*by.values, *(f"{name}_neuron" for name in by.values)])
@@ -118,9 +125,10 @@ def _paired(group: pd.DataFrame, bootstrap: Bootstrap, by: Matching) -> dict[str
     row["reached_range"] = int(group[first].notna().sum())
     row["reached_neuron"] = int(group[f"{first}_neuron"].notna().sum())
     for name in by.values:
-        difference = (both[name] - both[f"{name}_neuron"]).to_numpy(dtype=float)
+        difference = beyond_rounding((both[name] - both[f"{name}_neuron"]).to_numpy(dtype=float))
         row[f"{name}_range"], row[f"{name}_neuron"] = both[name].mean(), both[f"{name}_neuron"].mean()
         row[f"{name}_difference"], row[f"{name}_low"], row[f"{name}_high"] = bootstrap.of_mean(difference)
+        row[f"{name}_p"] = sign_flip_p(difference, seed=bootstrap.seed)
         row[f"{name}_wins"] = int(_better(name, difference).sum())
     return row | (_over_all(group, bootstrap, by) if by.bounded else {})
 
@@ -135,12 +143,17 @@ def _over_all(group: pd.DataFrame, bootstrap: Bootstrap, by: Matching) -> dict[s
         row[f"{name}_all_range"], row[f"{name}_all_neuron"] = (
             float(side.mean()) if len(every) else np.nan for side in (ours, theirs)
         )
-        ends = bootstrap.of_mean(ours - theirs)
+        ends = bootstrap.of_mean(beyond_rounding(ours - theirs))
         row[f"{name}_all_difference"], row[f"{name}_all_low"], row[f"{name}_all_high"] = ends
         equal = here & there & (np.abs(ours - theirs) <= TOLERANCE)
         row[f"{name}_wins_all"] = int((here & (~there | _better(name, ours - theirs))).sum())
         row[f"{name}_ties_all"] = int(((~here & ~there) | equal).sum())
     return row
+
+
+def beyond_rounding(differences: FloatArray) -> FloatArray:
+    """Return differences with those that are rounding alone as 0: many of one sign would look like evidence."""
+    return np.where(np.abs(differences) <= TOLERANCE, 0.0, differences)
 
 
 def _better(name: str, difference: FloatArray) -> BoolArray:

@@ -9,17 +9,19 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from neuronlens.measures.intervals import ENDS
+from neuronlens.measures.estimates import ENDS
 
-Kind = Literal["identity", "knob", "measure"]
+Kind = Literal["identity", "knob", "measure", "extra"]
 Identity = Literal["run", "concept", "count", "record"]
 Knob = Literal["place", "method", "range", "dose", "share"]
 Measure = Literal["level", "base", "erasure", "collateral", "balance", "change"]
-Role = Identity | Knob | Measure
+Extra = Literal["extent", "recovery"]
+Role = Identity | Knob | Measure | Extra
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(get_args(Identity), "identity"),
     **dict.fromkeys(get_args(Knob), "knob"),
     **dict.fromkeys(get_args(Measure), "measure"),
+    **dict.fromkeys(get_args(Extra), "extra"),
 }
 
 
@@ -32,7 +34,8 @@ class ResultColumn:
         role: what part it plays. Of a knob: `place` (where the edit is made: methods are compared with these equal),
             `method`, `range` (what a range mask has of its own beside the neuron mask), `dose` (along which a method's
             curve may run) or `share` (a dose in other words). Of a measure: `level` (under the edit), `base` (unedited),
-            `erasure`, `collateral` (what the other concepts pay), `balance` of both, or other `change`.
+            `erasure`, `collateral` (what the other concepts pay), `balance` of both, or other `change`. Figures of a cell
+            that have no interval: `extent` (how far the edit reaches) or `recovery` (what a probe still reads).
         about: what it holds, in one sentence.
         label: as a heading or an axis shows it; the key in words where it is empty.
         short: its name where the context says the rest, such as `accuracy` under "cost to the other concepts".
@@ -71,7 +74,7 @@ class ResultColumn:
 
     @property
     def kind(self) -> Kind:
-        """Whether it says which row this is, what was done, or what came of it: `identity`, `knob` or `measure`."""
+        """Whether it says which row this is, what was done, or what came of it: `identity`, `knob`, `measure` or `extra`."""
         return KINDS[self.role]
 
     @property

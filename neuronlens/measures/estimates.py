@@ -18,15 +18,36 @@ TOLERANCE = 1e-12
 """Relative size below which the spread of equal values is the rounding of their sum."""
 
 
-class IntervalEstimate(NamedTuple):
+ENDS = ("", "_low", "_high")
+"""What the columns of an estimate end in: the value, and the two bounds of its interval."""
+
+
+class Estimate(NamedTuple):
     """A value and the bounds of its interval, arrays of one shape or single numbers; NaN bounds where there is none."""
 
     value: Any
     low: Any
     high: Any
 
+    def columns(self, name: str) -> dict[str, Any]:
+        """Return the estimate as columns of a table: `name`, `name_low` and `name_high`.
 
-def of_mean(values: ArrayLike, level: float) -> IntervalEstimate:
+        >>> Estimate(0.2, 0.1, 0.3).columns("drop")
+        {'drop': 0.2, 'drop_low': 0.1, 'drop_high': 0.3}
+        """
+        return {name + end: value for end, value in zip(ENDS, self, strict=True)}
+
+    @classmethod
+    def bare(cls, value: Any) -> Estimate:
+        """Return a value, or an array of them, without an interval."""
+        nothing = np.full(np.shape(value), np.nan)[()]
+        return cls(value, nothing, nothing)
+
+
+NOTHING = Estimate.bare(float("nan"))
+
+
+def of_mean(values: ArrayLike, level: float) -> Estimate:
     """Return means over the last axis with their intervals: Student's t, widened on a side where the sample is skewed.
 
     The bounds are the wider ones of two intervals: Student's t, exact for normal values, and Hall's (1992) cubic
@@ -44,11 +65,16 @@ def of_mean(values: ArrayLike, level: float) -> IntervalEstimate:
     x = np.asarray(values, dtype=np.float64)
     n = x.shape[-1]
     if not n:
-        nothing = np.full(x.shape[:-1], np.nan)
-        return IntervalEstimate(nothing, nothing, nothing)
+        return Estimate.bare(np.full(x.shape[:-1], np.nan)[()])
     mean = x.mean(axis=-1)
     if n < 2:
-        return IntervalEstimate(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
+        return Estimate.bare(mean)
+    with np.errstate(invalid="ignore", over="ignore"):  # an infinite value has a mean and no interval
+        return Estimate(mean, *_mean_bounds(x, mean, level))
+
+
+def _mean_bounds(x: FloatArray, mean: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
+    n = x.shape[-1]
     centred = x - mean[..., None]
     # Equal values have a mean that is off by a rounding error: their spread is none.
     centred = np.where(np.abs(centred) <= TOLERANCE * np.abs(x).max(axis=-1, keepdims=True), 0.0, centred)
@@ -61,7 +87,7 @@ def of_mean(values: ArrayLike, level: float) -> IntervalEstimate:
         skewness = np.where(second > 0, (centred**3).mean(axis=-1) / spread**1.5, 0.0) * np.sqrt(n * (n - 1)) / (n - 2)
         low = np.minimum(low, -_hall(q, skewness, n))
         high = np.maximum(high, -_hall(-q, skewness, n))
-    return IntervalEstimate(mean, mean + deviation * low, mean + deviation * high)
+    return mean + deviation * low, mean + deviation * high
 
 
 def _hall(q: float, skewness: FloatArray, n: int) -> FloatArray:
@@ -72,7 +98,7 @@ def _hall(q: float, skewness: FloatArray, n: int) -> FloatArray:
     return np.where(flat, q, bent)
 
 
-def of_share(hits: ArrayLike, n: ArrayLike, level: float) -> IntervalEstimate:
+def of_share(hits: ArrayLike, n: ArrayLike, level: float) -> Estimate:
     """Return shares of `n` with Wilson's score interval, which has a width at 0 and at 1 too; NaN where n is 0.
 
     Args:
@@ -84,10 +110,10 @@ def of_share(hits: ArrayLike, n: ArrayLike, level: float) -> IntervalEstimate:
     share = k / safe
     centre = (share + z2 / (2 * safe)) / (1 + z2 / safe)
     half = np.sqrt(z2 * (share * (1 - share) / safe + z2 / (4 * safe**2))) / (1 + z2 / safe)
-    return IntervalEstimate(share, np.clip(centre - half, 0.0, share), np.clip(centre + half, share, 1.0))
+    return Estimate(share, np.clip(centre - half, 0.0, share), np.clip(centre + half, share, 1.0))
 
 
-def of_paired_shares(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, level: float) -> IntervalEstimate:
+def of_paired_shares(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, level: float) -> Estimate:
     """Return drops of a share between two readings of the same samples, with Tango's (1998) score interval.
 
     The bounds are the differences d at which the score statistic of (lost - gained - n d), with the nuisance share at
@@ -106,7 +132,7 @@ def of_paired_shares(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, level: fl
     drop = (b - c) / safe
     z = float(ndtri(0.5 + level / 2))
     ends = [_bisect(b, c, safe, drop, wanted, edge) for wanted, edge in ((z, -1.0), (-z, 1.0))]
-    return IntervalEstimate(drop, np.minimum(ends[0], drop), np.maximum(ends[1], drop))
+    return Estimate(drop, np.minimum(ends[0], drop), np.maximum(ends[1], drop))
 
 
 def _bisect(b: FloatArray, c: FloatArray, n: FloatArray, drop: FloatArray, wanted: float, edge: float) -> FloatArray:
@@ -129,7 +155,7 @@ def _score(b: FloatArray, c: FloatArray, n: FloatArray, d: FloatArray) -> FloatA
     return np.where(variance > 0, beyond / np.sqrt(np.where(variance > 0, variance, 1.0)), certain)
 
 
-def of_difference(one: IntervalEstimate, other: IntervalEstimate) -> IntervalEstimate:
+def of_difference(one: Estimate, other: Estimate) -> Estimate:
     """Return one estimate minus an independent other, its bounds by the method of variance estimates recovery (MOVER).
 
     Zou & Donner 2008: each side's own distance to its bound stands for its deviation in that direction.
@@ -137,29 +163,33 @@ def of_difference(one: IntervalEstimate, other: IntervalEstimate) -> IntervalEst
     value = one.value - other.value
     low = value - np.hypot(one.value - one.low, other.high - other.value)
     high = value + np.hypot(one.high - one.value, other.value - other.low)
-    return IntervalEstimate(value, low, high)
+    return Estimate(value, low, high)
 
 
-def of_pairs(square: FloatArray, level: float) -> IntervalEstimate:
+def of_pairs(square: FloatArray, level: float) -> Estimate:
     """Return the mean over pairs of different members, with an interval over members: pairs that share one are not independent.
 
     `of_mean` of the jackknife's pseudo-values: n times the mean less (n - 1) times the mean without a member.
 
     Args:
-        square: symmetric `[member, member]`; the diagonal is not read.
+        square: `[member, member]`, of which the two values of a pair are averaged; the diagonal is not read. A member
+            whose values are all NaN is left out.
 
     Returns:
         Single numbers; NaN bounds below three members (TRAPS 39).
     """
-    n = len(square)
-    nan = np.float64("nan")
+    apart = np.array(square, dtype=np.float64)
+    np.fill_diagonal(apart, np.nan)
+    known = ~np.isnan(apart).all(axis=1)
+    n = int(known.sum())
     if n < 2:
-        return IntervalEstimate(nan, nan, nan)
-    apart = np.where(np.eye(n, dtype=bool), 0.0, np.asarray(square, dtype=np.float64))
+        return NOTHING
+    apart = apart[np.ix_(known, known)]
+    np.fill_diagonal(apart, 0.0)
     whole, rows = apart.sum(), apart.sum(axis=0) + apart.sum(axis=1)
     mean = whole / (n * (n - 1))
     if n < 3:
-        return IntervalEstimate(mean, nan, nan)
+        return Estimate.bare(mean)
     without = (whole - rows) / ((n - 1) * (n - 2))
     found = of_mean(n * mean - (n - 1) * without, level)
-    return IntervalEstimate(mean, mean + (found.low - found.value), mean + (found.high - found.value))
+    return Estimate(mean, mean + (found.low - found.value), mean + (found.high - found.value))

@@ -12,7 +12,7 @@ from neuronlens.edits.fitting import Fitted
 from neuronlens.ranges.diagnostics.exact_normal import fitted_p
 from neuronlens.ranges.diagnostics.firing import bhattacharyya, firing
 from neuronlens.ranges.diagnostics.normality import describe, normal_cdf
-from neuronlens.records import ActivationSet, BoolArray, Site
+from neuronlens.records import ActivationSet, BoolArray, FloatArray, Site
 from neuronlens.saliency.overlap import jaccard
 from neuronlens.saliency.scope import salient_sets
 
@@ -35,7 +35,8 @@ def diagnose(
         Kolmogorov-Smirnov `ks_statistic` against the Gaussian fitted on the fit split and `ks_p`, its chance for an exactly
         Gaussian neuron fitted on as many samples (`n_fit`) and tested on as many (`n`), `firing_concept` (the coverage),
         `firing_rest`, `purity`, and the mean Bhattacharyya `overlap` of the concept's Gaussian with the others'. And per
-        (site, saliency, two concepts): the Jaccard overlap of their salient sets and the size of the first one's, `salient`.
+        (site, saliency, two concepts): the `jaccard` overlap of their salient sets, the mean `bhattacharyya` overlap of
+        their Gaussians at the first one's salient neurons, and how many these are, `salient`.
     """
     neurons, overlaps = [], []
     for site, found in fitted.items():
@@ -54,7 +55,10 @@ def diagnose(
                 other.layer: one.rankings[saliency] for other, one in fitted.items() if saliency in one.rankings
             }
             selected = salient_sets(together, scope=scope, **selection)[site.layer]
-            overlaps.append(_overlap(site, saliency, selected, test.concepts))
+            shared = {"jaccard": jaccard(selected), "bhattacharyya": _at_salient(similar, selected)}
+            pairs = _pairs(shared, test.concepts)
+            sizes = np.repeat(selected.sum(axis=1), len(test.concepts))
+            overlaps.append(pairs.assign(salient=sizes, site=str(site), saliency=saliency))
             for (range_name, tau), ranges in found.ranges.items():
                 fired = firing(test.values, test.labels, ranges.lower, ranges.upper)
                 for concept, name in enumerate(test.concepts):
@@ -74,9 +78,14 @@ def diagnose(
     return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), pd.concat(overlaps, ignore_index=True)
 
 
-def _overlap(site: Site, saliency: str, selected: BoolArray, concepts: tuple[str, ...]) -> pd.DataFrame:
-    shared, sizes = jaccard(selected), selected.sum(axis=1)
-    pairs = [(one, other, shared[i, j], sizes[i]) for i, one in enumerate(concepts) for j, other in enumerate(concepts)]
-    return pd.DataFrame(pairs, columns=["concept", "other", "jaccard", "salient"]).assign(
-        site=str(site), saliency=saliency
-    )
+def _at_salient(similar: FloatArray, selected: BoolArray) -> FloatArray:
+    """Return the mean over a concept's salient neurons `[concept, other]` of `[concept, other, neuron]`; NaN without any."""
+    usable = selected[:, None] & np.isfinite(similar)
+    count = usable.sum(axis=2)
+    return np.where(count > 0, np.where(usable, similar, 0.0).sum(axis=2) / np.maximum(count, 1), np.nan)
+
+
+def _pairs(shared: Mapping[str, FloatArray], concepts: tuple[str, ...]) -> pd.DataFrame:
+    """Return squares `[concept, other]` as a table with a row per (concept, other)."""
+    index = pd.MultiIndex.from_product([concepts, concepts], names=["concept", "other"])
+    return pd.DataFrame({name: square.ravel() for name, square in shared.items()}, index=index).reset_index()

@@ -1,16 +1,19 @@
-"""Turns outcomes into the measures of SPEC section 5, with paired bootstrap intervals."""
+"""Turns outcomes into the measures of SPEC section 5, each with its interval."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from neuronlens.measures.columns import MEASURES, RESULTS
+from neuronlens.measures.columns import MEASURES
+from neuronlens.measures.estimates import Estimate
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import BoolArray, FloatArray, IntArray
 from neuronlens.sweep.evaluator import Outcomes
+
+MOST_VALUES = 1 << 22
+"""Cells x samples that are measured at once: some 0.3 GB while they are."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ def measure(
 ) -> dict[str, FloatArray]:
     """Return every measure of some cells of one concept, and its interval's bounds.
 
-    The concept's and the complement's samples are resampled each within itself; base and edited share every resample.
+    Accuracies and the flip rate are shares (Wilson), drops of accuracy are paired by sample (Tango), selectivity is the
+    difference of two such drops (MOVER), everything else is a mean over samples.
 
     Args:
         cells: which rows of `outcomes`.
@@ -41,45 +45,35 @@ def measure(
     Returns:
         `[cell]` per measure, `<measure>_low` and `<measure>_high`; NaN where a side has no sample.
     """
-    points = _measures(outcomes, cells, base, in_concept, None)
-    draws = _measures(outcomes, cells, base, in_concept, bootstrap)
-    found = {name: points[name][0] for name in MEASURES}
-    for name in MEASURES:
-        found |= dict(zip(RESULTS[name].ends, bootstrap.bounds(draws[name]), strict=True))
-    return found
+    most = max(MOST_VALUES // max(len(in_concept), 1), 1)
+    parts = [
+        _measure(outcomes, cells[start : start + most], base, in_concept, bootstrap)
+        for start in range(0, len(cells), most)
+    ]
+    return {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
 
 
-def _measures(
-    outcomes: Outcomes, cells: IntArray, base: BaseOutcomes, in_concept: BoolArray, bootstrap: Bootstrap | None
-) -> Mapping[str, FloatArray]:
-    """Return `[resample, cell]` per measure; one row, the plain means, where `bootstrap` is None."""
-    found: dict[str, FloatArray] = {}
+def _measure(
+    outcomes: Outcomes, cells: IntArray, base: BaseOutcomes, in_concept: BoolArray, bootstrap: Bootstrap
+) -> dict[str, FloatArray]:
+    found: dict[str, Estimate] = {}
     for side, chosen in (("concept", in_concept), ("complement", ~in_concept)):
         samples = np.flatnonzero(chosen)
-        weights = None if bootstrap is None else bootstrap.counts(len(samples))
-        edited = np.ix_(cells, samples)
-        accuracy, confidence = _mean(weights, outcomes.correct[edited]), _mean(weights, outcomes.gold[edited])
-        base_accuracy = np.broadcast_to(_mean(weights, base.correct[None, samples]), accuracy.shape)
-        base_confidence = np.broadcast_to(_mean(weights, base.gold[None, samples]), accuracy.shape)
+        edited, n = np.ix_(cells, samples), len(samples)
+        gold, base_gold = outcomes.gold[edited].astype(np.float64), base.gold[samples].astype(np.float64)
+        right, base_right = outcomes.correct[edited].astype(bool), base.correct[samples].astype(bool)
+        lost, gained = (base_right & ~right).sum(axis=1), (~base_right & right).sum(axis=1)
         found |= {
-            f"{side}_accuracy": accuracy,
-            f"{side}_confidence": confidence,
-            f"base_{side}_accuracy": base_accuracy,
-            f"base_{side}_confidence": base_confidence,
-            f"{side}_accuracy_drop": base_accuracy - accuracy,
-            f"{side}_confidence_drop": base_confidence - confidence,
+            f"{side}_accuracy": bootstrap.of_share(right.sum(axis=1), n),
+            f"{side}_confidence": bootstrap.of_mean(gold),
+            f"base_{side}_accuracy": bootstrap.of_share(base_right.sum(), n),
+            f"base_{side}_confidence": bootstrap.of_mean(base_gold),
+            f"{side}_accuracy_drop": bootstrap.of_paired_shares(lost, gained, n),
+            f"{side}_confidence_drop": bootstrap.of_mean(base_gold - gold),
         }
         if side == "complement":
-            found["kl"] = _mean(weights, outcomes.kl[edited])
-            found["flip_rate"] = _mean(weights, outcomes.flipped[edited])
-    found["selectivity"] = found["concept_accuracy_drop"] - found["complement_accuracy_drop"]
-    return found
-
-
-def _mean(weights: FloatArray | None, values: FloatArray | BoolArray) -> FloatArray:
-    """Return means `[resample, cell]` of values `[cell, sample]`, float64, plain without weights; NaN over no sample."""
-    if not values.shape[1]:
-        return np.full((1 if weights is None else len(weights), len(values)), np.nan)
-    if weights is None:
-        return values.astype(np.float64).mean(axis=1)[None]
-    return (weights @ values.astype(np.float32).T).astype(np.float64) / values.shape[1]
+            found["kl"] = bootstrap.of_mean(outcomes.kl[edited])
+            found["flip_rate"] = bootstrap.of_share(outcomes.flipped[edited].sum(axis=1), n)
+    found["selectivity"] = bootstrap.of_difference(found["concept_accuracy_drop"], found["complement_accuracy_drop"])
+    columns = {column: values for name in MEASURES for column, values in found[name].columns(name).items()}
+    return {column: np.broadcast_to(values, cells.shape) for column, values in columns.items()}

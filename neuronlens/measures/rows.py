@@ -15,7 +15,7 @@ from neuronlens.edits.fitting import other_concept
 from neuronlens.measures.columns import RESULTS
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.metrics import BaseOutcomes, measure
-from neuronlens.records import Cell, ConceptDataset, IntArray, Knobs
+from neuronlens.records import BoolArray, Cell, ConceptDataset, IntArray, Knobs
 from neuronlens.sweep.evaluator import Outcomes
 from neuronlens.sweep.runner import SiteSweep
 
@@ -30,6 +30,7 @@ def result_rows(
     labels: IntArray,
     fingerprints: Mapping[str, str],
     bootstrap: Bootstrap,
+    extra: Sequence[Mapping[Cell, Mapping[str, float]]] = (),
 ) -> pd.DataFrame:
     """Return one row per (cell x concept) in the columns of `measures.columns`, the unedited model first.
 
@@ -39,6 +40,7 @@ def result_rows(
 
     Args:
         labels: of the split the outcomes are on.
+        extra: per sweep, figures of cells for columns of their own; none for a sweep that has none.
         fingerprints: of the model, the data and how ranking and ranges are fitted; with a cell's knobs they make its id.
     """
     positions = config.intervention.edit_positions
@@ -52,7 +54,9 @@ def result_rows(
         found = measure(unedited, np.array([0]), base, member, bootstrap)
         identity = {"edit": "none", "cell_id": fingerprint([fingerprints, "none", name])}
         rows.append(shared | sizes | identity | {key: value[0] for key, value in found.items()})
-    for sweep in sweeps:
+    for number, sweep in enumerate(sweeps):
+        own_extra = extra[number] if extra else {}
+        own_labels = labels[sweep.samples]
         places = {cell: place for place, cell in enumerate(sweep.cells)}
         own_base = BaseOutcomes(base.gold[sweep.samples], base.correct[sweep.samples])
         for concept, name in enumerate(data.concepts):
@@ -69,6 +73,8 @@ def result_rows(
                 if cell in places:
                     at = int(np.flatnonzero(index == places[cell])[0])
                     row |= {key: value[at] for key, value in found.items()}
+                    row["tpp"] = tpp(sweep.outcomes.correct[places[cell]], own_base.correct, own_labels, concept)
+                    row |= own_extra.get(cell, {})
                 rows.append(row)
     columns = RESULTS.in_file
     return pd.DataFrame(rows, columns=columns).astype(RESULTS.dtypes(columns))
@@ -97,6 +103,20 @@ def range_concept(cell: Cell, concepts: Sequence[str], seed: int) -> str | None:
     """Return the name of the concept whose ranges a control's cell takes; None where they are the cell's own."""
     other = other_concept(concepts, cell[1], seed) if cell[0].control == "other_concept" else None
     return None if other is None else concepts[other]
+
+
+def tpp(correct: BoolArray, base: BoolArray, labels: IntArray, concept: int) -> float:
+    """Return the concept's accuracy drop minus the mean over the other concepts of theirs; NaN without either.
+
+    Source: SAEBench's targeted probe perturbation (Karvonen et al. 2025), here with the model's own predictions.
+
+    >>> tpp(np.array([False, True, True]), np.array([True, True, True]), np.array([0, 1, 2]), 0)
+    1.0
+    """
+    lost = base.astype(np.float64) - correct
+    drops = {int(one): float(lost[labels == one].mean()) for one in np.unique(labels)}
+    others = [drop for one, drop in drops.items() if one != concept]
+    return drops[concept] - float(np.mean(others)) if concept in drops and others else float("nan")
 
 
 def on_select(sweeps: Sequence[SiteSweep]) -> list[SiteSweep]:

@@ -11,17 +11,21 @@ from neuronlens.activations.extract import Extraction
 from neuronlens.config.schema import Config
 from neuronlens.measures.budget import budgets_of, erasure_at_budget
 from neuronlens.measures.comparison import AT_BUDGET, compare_gates, rank_methods
+from neuronlens.measures.extent import extents
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.matched import matched_erasure
 from neuronlens.measures.metrics import BaseOutcomes
 from neuronlens.measures.operating import operating_points
+from neuronlens.measures.recovery import with_recovery
 from neuronlens.measures.rows import on_select, result_rows
+from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import ConceptDataset, IntArray, ResultTable
 from neuronlens.sweep.runner import SiteSweep, Splits
 
 
 def result_table(
     config: Config,
+    loaded: LoadedModel,
     data: ConceptDataset,
     splits: Splits,
     sweeps: Sequence[SiteSweep],
@@ -40,9 +44,21 @@ def result_table(
     shared: dict[str, Any] = {"run_id": run_id, "data": data, "fingerprints": fingerprints}
     labels, base = _base(splits.test)
     own: dict[str, Any] = {"base": base, "labels": labels, "bootstrap": bootstrap}
-    rows, doses = (result_rows(config, sweeps=some, **own, **shared) for some in (sweeps, finer))
+    rows, doses = (
+        result_rows(
+            config,
+            sweeps=some,
+            extra=extents(some, loaded, splits.test, config.intervention.edit_positions),
+            **own,
+            **shared,
+        )
+        for some in (sweeps, finer)
+    )
     doses = doses[doses["edit"] != "none"].reset_index(drop=True)
     every = pd.concat([rows, doses], ignore_index=True) if len(doses) else rows
+    if config.evaluation.recovery:
+        every = with_recovery(every, config, loaded, [*sweeps, *finer], splits, data.concepts, fingerprints)
+        rows, doses = every[: len(rows)], every[len(rows) :].reset_index(drop=True)
     levels, budgets = config.evaluation.erasure_levels, budgets_of(config.evaluation)
     points = pd.DataFrame()
     if config.evaluation.select != "none" and splits.select is not None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from neuronlens.activations.subsets import only_correct
+from neuronlens.measures.estimates import of_share
 from neuronlens.sweep.runner import Splits
 
 
@@ -27,11 +26,10 @@ def count_correct(splits: Splits, concepts: Sequence[str], level: float) -> pd.D
         for number, concept in enumerate(concepts):
             own = labels == number
             n, right = int(own.sum()), int((split.prediction[own] == number).sum())
-            low, high = (np.nan, np.nan) if not n else stats.binomtest(right, n).proportion_ci(level, method="wilson")
-            accuracy = right / n if n else np.nan
+            accuracy, low, high = map(float, of_share(right, n, level))
             rows.append(
                 {"split": name, "concept": concept, "n": n, "correct": right, "accuracy": accuracy}
-                | {"low": float(low), "high": float(high)}
+                | {"low": low, "high": high}
             )
     return pd.DataFrame(rows)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema import Config
 from neuronlens.data.concepts import load_concepts
 from neuronlens.data.documents import load_documents
@@ -35,6 +37,17 @@ def refuse_inputs(config: Config, *, data: bool = True) -> None:
             found.append(str(error))
     if found:
         raise NeuronLensError("\n".join(found))
+
+
+def refuse_inputs_of(configs: Sequence[Config]) -> None:
+    """Refuse local files that one of several jobs could not read; jobs that read the same are asked once.
+
+    Raises:
+        NeuronLensError: as `refuse_inputs` does.
+    """
+    different = {fingerprint([one.model, one.dataset, one.evaluation.general]): one for one in configs}
+    for config in different.values():
+        refuse_inputs(config)
 
 
 def _model(config: Config) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.rule import Rule
 from rich.text import Text
 
@@ -13,6 +14,7 @@ from neuronlens.records import Job, ResultTable
 from neuronlens.report.render.console import to_console
 from neuronlens.report.tables.comparison import headline, headline_table, verdict
 from neuronlens.report.tables.methods import best_methods_table
+from neuronlens.report.tables.unedited import accuracy_text
 
 MOST_COMPARED = 12
 """Comparisons of range with neuron masks that the console still lists; past that it shows the best methods."""
@@ -33,8 +35,8 @@ def conclusion(
         shown.append(Rule(str(job), align="left"))
     shown.append(
         Text.from_markup(
-            f"Unedited model: accuracy [bold]{base['accuracy']:.3f}[/bold], gold confidence {base['confidence']:.3f} "
-            f"({base['n']} test samples, {base['concepts']} concepts)\n"
+            f"Unedited model: accuracy [bold]{escape(accuracy_text(base, bootstrap))}[/bold], gold confidence "
+            f"{base['confidence']:.3f} ({base['n']} test samples, {base['concepts']} concepts)\n"
         )
     )
     if len(headline(table, tau)) > MOST_COMPARED:

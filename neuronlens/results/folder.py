@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import NeuronLensError, OutputError
 from neuronlens.records import ActivationSet, ConceptDataset, FloatArray, IntArray, ResultTable, Site
 from neuronlens.results import fitted, manifest, samples, tables
+from neuronlens.results.claim import FOLLOWED, OURS
 from neuronlens.results.fitted import FittedFiles
 from neuronlens.results.manifest import Manifest
 from neuronlens.storage import checksums
@@ -62,6 +64,33 @@ class RunFolder:
         if not os.access(self.path, os.W_OK):
             raise OutputError(f"The run folder {self.path} is not writable. Next: paths.output_dir=<folder>.")
 
+    def claim_for_a_run(self, *, overwrite: bool = False) -> None:
+        """Make sure that the folder is this run's alone: nothing of another run stays in it to enter the new report.
+
+        Args:
+            overwrite: whether what another run left is taken away; files that no run writes stay.
+
+        Raises:
+            OutputError: it cannot be written, or it holds files of another run and `overwrite` is off.
+        """
+        found = [self.path / name for name in OURS if (self.path / name).exists()]
+        results = [
+            path.name for path in found if path.name not in FOLLOWED or (path == self.figures and any(path.iterdir()))
+        ]
+        if results and not overwrite:
+            named = ", ".join(results[:3]) + (" and more" if len(results) > 3 else "")
+            raise OutputError(
+                f"The run folder {self.path} holds {named} of another run. Next: another folder, or overwrite=true."
+            )
+        for path in found:
+            if path.name == "wandb" and not overwrite:
+                continue  # the record of a run that was stopped, which can still be sent
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        self.claim()
+
     def write_manifest(self, content: Manifest) -> None:
         """Write what the results rest on, and the checksums of every file that is read again."""
         with self._writing():
@@ -77,10 +106,14 @@ class RunFolder:
         with self._reading():
             return Manifest.read(self.path)
 
-    def write_results(self, table: ResultTable) -> None:
-        """Write results, matched erasure and its comparison, as parquet and (for results) CSV."""
+    def write_results(self, table: ResultTable, *, safe_csv: bool = False) -> None:
+        """Write results, matched erasure and its comparison, as parquet and (for results) CSV.
+
+        Args:
+            safe_csv: whether text that a spreadsheet would compute is quoted in the CSV.
+        """
         with self._writing():
-            tables.write_results(self.path, table)
+            tables.write_results(self.path, table, safe_csv=safe_csv)
 
     def read_results(self) -> ResultTable:
         """Return the tables of a finished run.

@@ -33,10 +33,25 @@ def _completed(folder: Path, name: str) -> pd.DataFrame | None:
     return None if found is None else RESULTS.completed(found)
 
 
-def write_results(folder: Path, table: ResultTable) -> None:
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet computes."""
+
+
+def quoted(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in whose texts no spreadsheet finds a formula: an apostrophe stands in front of each that would be one.
+
+    >>> quoted(pd.DataFrame({"concept": ["=1+1", "a"], "kl": [-1.0, 2.0]}))["concept"].tolist()
+    ["'=1+1", 'a']
+    """
+    return table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell)
+
+
+def write_results(folder: Path, table: ResultTable, *, safe_csv: bool = False) -> None:
     """Write every table of the results as parquet, the rows as CSV too, and the unedited model's means."""
     write_table(folder, "results", table.rows)
-    write_atomically(folder / "results.csv", table.rows.to_csv(index=False).encode())
+    write_atomically(
+        folder / "results.csv", (quoted(table.rows) if safe_csv else table.rows).to_csv(index=False).encode()
+    )
     write_table(folder, "matched", table.matched)
     write_table(folder, "comparison", table.comparison)
     write_table(folder, "methods", table.methods)

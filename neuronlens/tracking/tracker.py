@@ -9,6 +9,7 @@ from typing import Any
 from neuronlens.config.compose import dataset_name
 from neuronlens.config.extras import to_install
 from neuronlens.config.schema import Config
+from neuronlens.execution.signals import code_of
 from neuronlens.measures.naming import word
 from neuronlens.records import Job, ResultTable
 from neuronlens.results.folder import RunFolder
@@ -83,8 +84,8 @@ class Tracker:
         return CsvFile(self.folder.path)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Finish every place: 0 done, 1 failed, 130 interrupted."""
-        code = 0 if error is None else 130 if isinstance(error, KeyboardInterrupt) else 1
+        """Finish every place: 0 done, 1 failed, 130 interrupted, 143 terminated."""
+        code = code_of(error)
         for name, destination in self._followed:
             try:
                 destination.finish(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from neuronlens.config.compose import compose
+from neuronlens.config.flags import take_apart
 from neuronlens.config.jobs import checked_jobs, unused
 from neuronlens.errors import ConfigError
 
@@ -48,3 +49,9 @@ def test_a_single_value_beside_a_list_is_named_as_unused(overrides: list[str], s
     sentences = unused(overrides, compose(overrides))
     assert bool(sentences) == (said is not None)
     assert said is None or sentences[0].startswith(said)
+
+
+def test_overrides_stand_before_flags_whatever_the_order() -> None:
+    flags = take_apart(["a=1", "-m", "b=2,3", "--config-dir", "mine", "c=4"])
+    assert flags.words == ["a=1", "b=2,3", "c=4", "--multirun", "--config-dir", "mine"]
+    assert take_apart(["--info", "all"]).words == ["--info", "all"]

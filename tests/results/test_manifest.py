@@ -94,7 +94,7 @@ def test_a_config_that_no_longer_holds_is_an_error_only_where_it_is_needed() -> 
     cases: tuple[tuple[dict[str, Any], tuple[str, ...], str], ...] = (
         ({"wings": 2}, ("wings",), "Unknown option 'wings'"),
         ({"sweep": {**stored["sweep"], "edit": ["melt"]}}, (), "Unknown sweep.edit 'melt'"),
-        ({"range": {"_target_": "neuronlens.ranges.gone.Gone", "tau": 2.0}}, (), "cannot be imported"),
+        ({"range": {"_target_": "neuronlens.ranges.gone.Gone", "tau": 2.0}}, (), "a class that neither neuronlens nor"),
     )
     for changed, unknown, message in cases:
         manifest = Manifest({**stored, **changed}, run_id="old")

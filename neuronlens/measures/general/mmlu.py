@@ -13,6 +13,7 @@ from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.data.questions import LETTERS, OPTION, Question, QuestionSet
 from neuronlens.errors import DataError, ModelError
 from neuronlens.hooks.takes import is_causal
+from neuronlens.measures.estimates import Estimate
 from neuronlens.measures.general.reading import (
     EditedReader,
     ReadBatches,
@@ -23,7 +24,7 @@ from neuronlens.measures.general.reading import (
     read_all,
     vocabulary_size,
 )
-from neuronlens.measures.intervals import Bootstrap, Estimate
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, FloatArray, IntArray, Site
 from neuronlens.sweep.evaluator import BuildsEdits
@@ -213,8 +214,9 @@ def answer_rows(answers: Answers, bootstrap: Bootstrap) -> list[list[dict[str, A
     """Return, per cell, a row per measure of every subject and of all questions (subject None), with intervals.
 
     `mmlu_accuracy`, `mmlu_confidence` (probability of the right answer among those offered, over all questions) and
-    `mmlu_flip_rate` (share of questions answered otherwise than unedited). Questions are drawn with replacement within a
-    row's own; base and edited share every draw.
+    `mmlu_flip_rate` (share of questions answered otherwise than unedited, where base is 0 by definition and has no
+    interval). Shares have Wilson's interval, the difference of two accuracies Tango's, paired by question; a mean
+    confidence and its difference have that of a mean.
     """
     subjects = np.asarray(answers.subjects)
     groups: list[tuple[str | None, IntArray]] = [(None, np.arange(len(subjects)))]
@@ -223,20 +225,39 @@ def answer_rows(answers: Answers, bootstrap: Bootstrap) -> list[list[dict[str, A
     edited = _outcomes(answers.edited, answers)
     rows: list[list[dict[str, Any]]] = [[] for _ in answers.edited]
     for subject, members in groups:
-        drawn = bootstrap.counts(len(members)).astype(np.float64)
-        weights = np.vstack([np.ones(len(members)), drawn]) / len(members)
         for measure, values in edited.items():
             before, after = base[measure][:, members], values[:, members]  # [1 or cell, question]
-            draws = {"edited": weights @ after.T, "difference": weights @ (after - before).T}  # [1 + resample, cell]
-            draws["base"] = np.broadcast_to(weights @ before.T, draws["edited"].shape)
-            bounds = {name: bootstrap.bounds(draw[1:]) for name, draw in draws.items()}
+            found = _ESTIMATES[measure](before, after, bootstrap)
+            columns = {key: part for name, one in found.items() for key, part in one.columns(name).items()}
+            columns = {key: np.broadcast_to(part, len(after)) for key, part in columns.items()}
             for cell, own in enumerate(rows):
                 row: dict[str, Any] = {"measure": f"mmlu_{measure}", "subject": subject, "n": len(members)}
-                for name, draw in draws.items():
-                    low, high = bounds[name]
-                    row |= Estimate(float(draw[0, cell]), float(low[cell]), float(high[cell])).columns(name)
-                own.append(row)
+                own.append(row | {key: float(part[cell]) for key, part in columns.items()})
     return rows
+
+
+def _accuracy(before: FloatArray, after: FloatArray, bootstrap: Bootstrap) -> dict[str, Estimate]:
+    n = after.shape[1]
+    gained, lost = ((after > before).sum(axis=1), (after < before).sum(axis=1))
+    rise = bootstrap.of_paired_shares(gained, lost, n)
+    return {
+        "edited": bootstrap.of_share(after.sum(axis=1), n),
+        "difference": rise,
+        "base": bootstrap.of_share(before.sum(axis=1), n),
+    }
+
+
+def _confidence(before: FloatArray, after: FloatArray, bootstrap: Bootstrap) -> dict[str, Estimate]:
+    ends = {"edited": after, "difference": after - before, "base": before}
+    return {name: bootstrap.of_mean(values) for name, values in ends.items()}
+
+
+def _flip_rate(before: FloatArray, after: FloatArray, bootstrap: Bootstrap) -> dict[str, Estimate]:
+    flipped = bootstrap.of_share(after.sum(axis=1), after.shape[1])
+    return {"edited": flipped, "difference": flipped, "base": Estimate.bare(before.mean(axis=1))}
+
+
+_ESTIMATES = {"accuracy": _accuracy, "confidence": _confidence, "flip_rate": _flip_rate}
 
 
 def _outcomes(log_probabilities: FloatArray, answers: Answers) -> dict[str, FloatArray]:

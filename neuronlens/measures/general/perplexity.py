@@ -12,6 +12,7 @@ from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.data.documents import OPTION, DocumentSet
 from neuronlens.errors import DataError, ModelError
 from neuronlens.hooks.takes import is_causal
+from neuronlens.measures.estimates import Estimate
 from neuronlens.measures.general.reading import (
     EditedReader,
     ReadBatches,
@@ -22,7 +23,7 @@ from neuronlens.measures.general.reading import (
     token_log_probability,
     vocabulary_size,
 )
-from neuronlens.measures.intervals import Bootstrap, Estimate
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.models.checkpoint import special_tokens
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, FloatArray, IntArray, Site
@@ -146,8 +147,11 @@ def perplexity(losses: FloatArray, tokens: IntArray | FloatArray) -> FloatArray:
 def perplexity_rows(losses: DocumentLosses, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Return one row per cell: base, edited, difference and ratio, each with its interval.
 
-    Documents are drawn with replacement, all windows of one together; base and edited share every draw.
+    There is no formula for the interval of exp(loss / tokens), so documents are drawn with replacement, all windows of one
+    together; base and edited share every draw. There is none over fewer than two documents.
     """
+    if len(losses.ids) < 2:
+        bootstrap = bootstrap.off()
     weights = np.vstack([np.ones(len(losses.ids)), bootstrap.counts(len(losses.ids)).astype(np.float64)])
     tokens = (weights @ losses.tokens)[:, None]
     base = perplexity((weights @ losses.base)[:, None], tokens)

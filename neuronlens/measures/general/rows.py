@@ -16,9 +16,10 @@ from neuronlens.data.documents import DocumentSet, load_documents
 from neuronlens.data.questions import QuestionSet, load_questions
 from neuronlens.errors import ConfigError, ModelError, unknown
 from neuronlens.measures.columns import GENERAL, RESULTS
+from neuronlens.measures.estimates import ENDS
 from neuronlens.measures.general.mmlu import Answers, answer_questions, answer_rows, refuse_questions
 from neuronlens.measures.general.perplexity import DocumentLosses, document_losses, perplexity_rows, refuse_documents
-from neuronlens.measures.intervals import ENDS, Bootstrap
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.rows import cell_id, knob_columns, range_concept
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, ConceptDataset, Site
@@ -31,7 +32,7 @@ COLUMNS = (
     *(key for key in RESULTS.front if RESULTS[key].role != "count"),
     *(name + end for name in GENERAL.measures for end in ENDS),
     *GENERAL.behind,
-    *(key for key in RESULTS.behind if key != "skipped"),
+    *(key for key in RESULTS.behind if key != "skipped" and RESULTS[key].kind != "extra"),
 )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from neuronlens.measures.intervals import NOTHING
+from neuronlens.measures.estimates import NOTHING
+from neuronlens.measures.verdict import FEWEST_CONCEPTS
 from neuronlens.report.claims.rules import CLAIMS
-from neuronlens.report.claims.verdicts import FAILS, HOLDS, OPEN, Evidence
+from neuronlens.report.claims.verdicts import VERDICTS, Evidence
 from neuronlens.report.compare.runs import Run, read_runs
 from neuronlens.report.render.csv import to_csv
 from neuronlens.report.render.files import write_texts
@@ -33,8 +34,8 @@ COLUMNS = (
     Column("against", "Against it", wrap_cm=4.5),
 )
 READING = (
-    "Every verdict follows from its rule, which was set before any run was looked at, and the interval beside it: a bootstrap "
-    "over concepts at the level, number of resamples and seed of the run's config."
+    "Every verdict follows from its rule, which was set before any run was looked at, and the interval over concepts beside it, "
+    f"at the level of the run's config; over fewer than {FEWEST_CONCEPTS} concepts there is none."
 )
 
 
@@ -96,7 +97,7 @@ def summarise(table: Table) -> Table:
     ruled = table.frame[table.frame["verdict"].notna()]
     keys = ["claim", "says", "run", "model", "dataset", "place"]
     counts = ruled.groupby([*keys, "verdict"], sort=False).size().unstack(fill_value=0)
-    counts = counts.reindex(columns=[HOLDS, FAILS, OPEN], fill_value=0).reset_index().rename_axis(columns=None)
+    counts = counts.reindex(columns=list(VERDICTS), fill_value=0).reset_index().rename_axis(columns=None)
     return Table(
         "claims-summary",
         "Verdicts",
@@ -108,11 +109,11 @@ def summarise(table: Table) -> Table:
             Column("model", "Model"),
             Column("dataset", "Dataset"),
             Column("place", "Layer"),
-            *(Column(verdict, verdict.capitalize(), format="d") for verdict in (HOLDS, FAILS, OPEN)),
+            *(Column(verdict, verdict.capitalize(), format="d") for verdict in VERDICTS),
         ),
         row_groups=("says", "run"),
         notes=(
-            f"{int(counts[[HOLDS, FAILS, OPEN]].to_numpy().sum())} verdicts are drawn here, each on its own; among so many "
+            f"{int(counts[list(VERDICTS)].to_numpy().sum())} verdicts are drawn here, each on its own; among so many "
             "some are to be expected by chance.",
         ),
     )

@@ -59,9 +59,9 @@ def keeps_erasure(run: Run) -> Iterator[Evidence]:
     edited = rows[(rows["edit"] != "none") & rows["skipped"].isna()]
     for knobs, pairs in gate_pairs(edited, run.tau, [ERASED]):
         ours, mask = pairs[ERASED], pairs[f"{ERASED}_neuron"]
-        estimate = run.bootstrap.of_concepts((ours - mask).to_numpy(dtype=float))
+        estimate = run.bootstrap.of_mean((ours - mask).to_numpy(dtype=float))
         erases = mask.mean() > MARGIN
-        verdict = judge(estimate, -MARGIN, "above") if erases else OPEN
+        verdict = judge(estimate, -MARGIN, "above", len(pairs)) if erases else OPEN
         kept = f"{ours.mean():.3f} against {mask.mean():.3f}" + (
             f", {ours.mean() / mask.mean():.0%} of it" if erases else ""
         )
@@ -85,7 +85,7 @@ def spares_the_rest(run: Run) -> Iterator[Evidence]:
     for knobs, pairs in gate_pairs(run.table.matched, run.tau, DROPS, also=["level"]):
         for measure in DROPS:
             difference = pairs[measure] - pairs[f"{measure}_neuron"]
-            estimate = run.bootstrap.of_concepts(difference.to_numpy(dtype=float))
+            estimate = run.bootstrap.of_mean(difference.to_numpy(dtype=float))
             means = f"{pairs[measure].mean():.3f} against {pairs[f'{measure}_neuron'].mean():.3f}"
             yield Evidence(
                 claim=5,
@@ -96,7 +96,7 @@ def spares_the_rest(run: Run) -> Iterator[Evidence]:
                 bound=0.0,
                 expected=None,
                 concepts=len(pairs),
-                verdict=judge(estimate, 0.0, "below"),
+                verdict=judge(estimate, 0.0, "below", len(pairs)),
                 against=_against(difference, "above", 0.0),
                 detail=means,
             )
@@ -121,8 +121,8 @@ def spares_general_ability(run: Run) -> Iterator[Evidence]:
         statistic = f"{'log ' if scale.by_log else ''}{measure.replace('_', ' ')}, range - neuron"
         digits = ".4g" if scale.by_log else ".3f"
         middle = " against ".join(f"{scale.back(scale.to(own.to_numpy()).mean()):{digits}}" for own in (ours, mask))
-        estimate = run.bootstrap.of_concepts(difference.to_numpy())
-        verdict = judge(estimate, 0.0, "below" if scale.by_log else "above")
+        estimate = run.bootstrap.of_mean(difference.to_numpy())
+        verdict = judge(estimate, 0.0, "below" if scale.by_log else "above", len(pairs))
         against = _against(difference, "above" if scale.by_log else "below", 0.0)
         yield Evidence(
             claim=6,

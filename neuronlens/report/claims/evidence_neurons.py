@@ -12,11 +12,12 @@ import pandas as pd
 from scipy.stats import false_discovery_control, hypergeom
 
 from neuronlens.measures import naming
+from neuronlens.measures.estimates import Estimate
 from neuronlens.measures.heldout import FITTED_BY
-from neuronlens.measures.intervals import Bootstrap, Estimate
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.ranges.diagnostics.exact_normal import ALPHA, exact_normal, near_normal
 from neuronlens.ranges.diagnostics.normality import ks_p
-from neuronlens.records import BoolArray
+from neuronlens.records import BoolArray, FloatArray
 from neuronlens.report.claims.verdicts import Evidence, judge, listed
 from neuronlens.report.compare.runs import Run
 from neuronlens.results.fitted import rankings_of
@@ -54,7 +55,6 @@ def polysemantic(run: Run) -> Iterator[Evidence]:
     files = run.folder.read_fitted()
     for (site, saliency), group in overlap.groupby(["site", "saliency"], sort=False):
         concepts = tuple(dict.fromkeys(group["concept"]))
-        square = group.pivot(index="concept", columns="other", values="jaccard").loc[list(concepts), list(concepts)]
         ranking = rankings_of(files, str(site))[str(saliency)]
         neurons = ranking.scores.shape[1]
         if "salient" not in group:  # a run of an older version: its diagnostics took the configured fraction
@@ -67,11 +67,11 @@ def polysemantic(run: Run) -> Iterator[Evidence]:
             selected[concept, ranking.order[concept, :size]] = True
         pairs = [expected_jaccard(neurons, int(one), int(other)) for one, other in combinations(sorted(sizes), 2)]
         chance = float(np.mean(pairs or [np.nan]))
-        shared = square.to_numpy()
+        shared = _square(group, "jaccard")
         estimate = run.bootstrap.of_pairs(shared)
         means = (shared.sum(axis=1) - np.diag(shared)) / max(len(concepts) - 1, 1)
         low = [f"{concepts[at]} ({means[at]:.3f})" for at in np.argsort(means) if means[at] <= chance]
-        verdict = judge(estimate, chance, "above")
+        verdict = judge(estimate, chance, "above", len(concepts))
         many = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
         detail = f"{many} of {neurons} neurons salient"
         where: dict[str, Any] = {
@@ -93,11 +93,17 @@ def polysemantic(run: Run) -> Iterator[Evidence]:
         yield Evidence(
             **where,
             statistic="share of the salient neurons that are salient for two or more concepts",
-            estimate=Estimate(_shared(selected), float("nan"), float("nan")),
+            estimate=Estimate.bare(_shared(selected)),
             bound=None,
             expected=expected_shared(neurons, sizes.tolist()),
             verdict=None,
         )
+
+
+def _square(pairs: pd.DataFrame, column: str) -> FloatArray:
+    """Return a column of a table of (concept, other) as `[concept, other]`, in the order of the table."""
+    concepts = list(dict.fromkeys(pairs["concept"]))
+    return pairs.pivot(index="concept", columns="other", values=column).loc[concepts, concepts].to_numpy(dtype=float)
 
 
 def _shared(selected: BoolArray) -> float:
@@ -154,8 +160,8 @@ def normality(site: str, saliency: str, rows: pd.DataFrame, bootstrap: Bootstrap
     size = f"{len(rows)} pairs, {rows['n_fit'].median():.0f} samples fitted and {rows['n'].median():.0f} tested each"
     for statistic, column, bound, expected, wanted in kinds:
         means = rows.groupby("concept", sort=False)[column].mean()
-        estimate = bootstrap.of_concepts(means.to_numpy(dtype=float))
-        verdict = None if bound is None else judge(estimate, bound, wanted)
+        estimate = bootstrap.of_mean(means.to_numpy(dtype=float))
+        verdict = None if bound is None else judge(estimate, bound, wanted, len(means))
         against = "" if bound is None else _worst(means, bound, wanted) + _worst_neuron(rows, column, wanted)
         detail = f"{size}; {others}" if column == "kept" else size
         yield Evidence(
@@ -177,14 +183,17 @@ def _worst_neuron(rows: pd.DataFrame, column: str, wanted: str) -> str:
 
 def limited_overlap(run: Run) -> Iterator[Evidence]:
     """Yield claim 3 for every site and ranking: concepts' Gaussians against each other, and ranges firing on the rest."""
-    neurons, _ = run.folder.read_diagnostics()
+    neurons, overlap = run.folder.read_diagnostics()
     if neurons.empty:
         return
     for (site, saliency), group in neurons.groupby(["site", "saliency"], sort=False):
         pairs = group.drop_duplicates(["concept", "neuron"])
         means = pairs.groupby("concept", sort=False)["overlap"].mean().dropna()
-        estimate = run.bootstrap.of_concepts(means.to_numpy())
-        verdict = judge(estimate, OVERLAP, "below")
+        estimate = Estimate.bare(float(means.mean()))  # a run of an older version kept no pairs: no interval
+        if "bhattacharyya" in overlap:
+            own = overlap[(overlap["site"] == site) & (overlap["saliency"] == saliency)]
+            estimate = run.bootstrap.of_pairs(_square(own, "bhattacharyya"))
+        verdict = judge(estimate, OVERLAP, "below", len(means))
         mean = "mean Bhattacharyya overlap with the other concepts' Gaussians"
         against = _worst(means, OVERLAP, "below")
         yield Evidence(3, str(site), str(saliency), mean, estimate, OVERLAP, None, len(means), verdict, against)
@@ -199,9 +208,9 @@ def _firing(site: str, setting: str, rows: pd.DataFrame, bootstrap: Bootstrap) -
     rates = rows.groupby("concept", sort=False)[["firing_concept", "firing_rest"]].mean()
     rates = rates[rates["firing_concept"] > 0]
     ratio = rates["firing_rest"] / rates["firing_concept"]
-    estimate = bootstrap.of_concepts(ratio.to_numpy())
+    estimate = bootstrap.of_mean(ratio.to_numpy())
     statistic = "how often the range fires on the rest, as a share of how often on the concept"
-    verdict = judge(estimate, FIRING, "below")
+    verdict = judge(estimate, FIRING, "below", len(ratio))
     return Evidence(
         3, site, setting, statistic, estimate, FIRING, 1.0, len(ratio), verdict, _worst(ratio, FIRING, "below")
     )

@@ -1,4 +1,4 @@
-"""What a claim is held against, and the three answers there are."""
+"""What a claim is held against, and the four answers there are."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from neuronlens.measures.intervals import Estimate
+from neuronlens.measures.estimates import Estimate
+from neuronlens.measures.verdict import TOO_FEW, shown_side
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not shown"
+VERDICTS = (HOLDS, FAILS, OPEN, TOO_FEW)
 MOST_LISTED = 5
 
 
-def judge(estimate: tuple[float, float, float], bound: float, wanted: Literal["above", "below"]) -> str:
-    """Return whether an interval lies wholly on the wanted side of a bound, wholly on the other, or neither is shown.
+def judge(estimate: tuple[float, float, float], bound: float, wanted: Literal["above", "below"], concepts: int) -> str:
+    """Return whether a mean over concepts is shown to lie on the wanted side of a bound, on the other, or on neither.
 
-    >>> judge((0.4, 0.3, 0.5), 0.2, "above"), judge((0.4, 0.3, 0.5), 0.2, "below"), judge((0.4, 0.1, 0.5), 0.2, "above")
-    ('holds', 'does not hold', 'not shown')
+    >>> judge((0.4, 0.3, 0.5), 0.2, "above", 8), judge((0.4, 0.3, 0.5), 0.2, "below", 8)
+    ('holds', 'does not hold')
+    >>> judge((0.4, 0.1, 0.5), 0.2, "above", 8), judge((0.4, 0.3, 0.5), 0.2, "above", 4)
+    ('not shown', 'too few concepts to say')
     """
     _, low, high = estimate
-    above, below = low > bound, high < bound  # both False without an interval
-    if above or below:
-        return HOLDS if above == (wanted == "above") else FAILS
-    return OPEN
+    side = shown_side(low, high, concepts, bound)
+    if side in ("above", "below"):
+        return HOLDS if side == wanted else FAILS
+    return side
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Evidence:
         bound: what the rule holds the interval against; None where the statistic has no rule.
         expected: what chance, or exact Gaussians, would give; None where that has no number.
         concepts: how many the mean is over.
-        verdict: `holds`, `does not hold`, `not shown`; None where the statistic has no rule.
+        verdict: `holds`, `does not hold`, `not shown`, `too few concepts to say`; None where the statistic has no rule.
         against: the concepts and neurons that go against the claim, worst first.
         detail: figures behind the estimate.
     """

@@ -11,6 +11,7 @@ from neuronlens.report.compare.headlines import headlines_table
 from neuronlens.report.compare.matched import matched_table
 from neuronlens.report.compare.pairing import paired_methods, shared_knobs
 from neuronlens.report.compare.runs import Run
+from neuronlens.report.compare.seeds import joined, seeds_table
 from neuronlens.report.compare.unedited import common_concepts, settings_table, unedited_table
 from neuronlens.report.table import Table
 
@@ -24,6 +25,7 @@ class Comparison:
         unedited: the models without any edit.
         matched: what every method that a run shares with the reference costs the others at matched erasure; a row per
             (run, method, level). Empty where no two runs share concepts and methods.
+        seeds: runs that differ in their seed alone, joined; a row per (method, level, measure). Empty without such runs.
         headlines: each run's own range against neuron mask; a row per (method, level, measure, run).
         remarks: what was paired and what could not be, one sentence each.
     """
@@ -32,12 +34,13 @@ class Comparison:
     unedited: Table
     matched: Table
     headlines: Table
+    seeds: Table
     remarks: tuple[str, ...]
 
     @property
     def tables(self) -> list[Table]:
         """The tables that hold a row, in reading order."""
-        every = (self.settings, self.unedited, self.matched, self.headlines)
+        every = (self.settings, self.unedited, self.seeds, self.matched, self.headlines)
         return [table for table in every if len(table.frame)]
 
 
@@ -63,11 +66,14 @@ def compare(runs: Sequence[Run]) -> Comparison:
         remarks += [f"{other.name}: {sentence}" for sentence in found]
         paired = paired_methods(ours, theirs, common, keys=keys, apart=apart, bootstrap=bootstrap)
         matched.append(paired.assign(run=other.name))
+    for group in joined(runs):
+        remarks.append(f"{', '.join(run.name for run in group)} differ in their seed alone and are joined over seeds.")
     return Comparison(
         settings_table(runs),
         unedited_table(runs, bootstrap),
         matched_table(pd.concat(matched, ignore_index=True) if matched else pd.DataFrame(), bootstrap),
         headlines_table(runs),
+        seeds_table(runs),
         tuple(remarks),
     )
 

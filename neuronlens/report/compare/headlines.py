@@ -10,6 +10,7 @@ from neuronlens.measures import naming
 from neuronlens.measures.columns import DROPS, SETTINGS
 from neuronlens.report.compare.runs import Run
 from neuronlens.report.compare.unedited import about
+from neuronlens.report.p_values import NOTE, p_columns, with_holm
 from neuronlens.report.table import Column, Table, frame_of
 from neuronlens.report.tables.comparison import headline
 
@@ -29,6 +30,7 @@ def headlines_table(runs: Sequence[Run]) -> Table:
             "difference": found[f"{name}_difference"],
             "difference_low": found[f"{name}_low"].where(found["n_concepts"] > 1),
             "difference_high": found[f"{name}_high"].where(found["n_concepts"] > 1),
+            "p": found.get(f"{name}_p"),
             "wins": found[f"{name}_wins"],
         }
         parts.append(found.assign(**own))
@@ -41,6 +43,7 @@ def headlines_table(runs: Sequence[Run]) -> Table:
         Column("range_mask", "Range", "Cost", ".3f"),
         Column("neuron_mask", "Neuron", "Cost", ".3f"),
         Column("difference", "Range - neuron", format="+.3f", interval=True),
+        *p_columns(),
         Column("wins", "Wins", format="d"),
     )
     frame = frame_of([], columns)
@@ -51,7 +54,7 @@ def headlines_table(runs: Sequence[Run]) -> Table:
         order = ["compared", "method", "level", "measure", "place"]
         frame = frame.sort_values(order, ascending=[False, *[True] * 4], kind="stable", ignore_index=True)
         kept = [*(name for column in columns for name in column.needs), *SETTINGS, "reached_range", "reached_neuron"]
-        frame = frame.loc[frame["compared"] > 0, kept]
+        frame = with_holm(frame[frame["compared"] > 0], "n_concepts")[kept]
     return Table(
         "compare-headline",
         "Range mask against neuron mask, run by run",
@@ -60,7 +63,7 @@ def headlines_table(runs: Sequence[Run]) -> Table:
         frame,
         columns,
         row_groups=("method", "level", "measure"),
-        notes=about(*(run.bootstrap for run in runs)),
+        notes=(*about(*(run.bootstrap for run in runs)), NOTE),
     )
 
 

@@ -8,6 +8,7 @@ from neuronlens.measures import naming
 from neuronlens.measures.columns import DROPS
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.report.compare.unedited import about
+from neuronlens.report.p_values import NOTE, p_columns, with_holm
 from neuronlens.report.table import Column, Table, frame_of
 
 
@@ -25,12 +26,14 @@ def matched_table(found: pd.DataFrame, bootstrap: Bootstrap) -> Table:
             Column(f"{name}_reference", "Ref.", group, ".3f"),
             Column(f"{name}_run", "Run", group, ".3f"),
             Column(name, "Difference", group, "+.3f", interval=True),
+            *p_columns(f"{name}_p", group),
             Column(f"{name}_wins", "Wins", group, "d"),
         ]
     if len(found):
         apart = naming.setting_apart(found)
         named = [naming.method(row, apart) for row in found.to_dict("records")]
         found = found.assign(method=named).sort_values(["run", "level"], kind="stable", ignore_index=True)
+        found = with_holm(found, "n", [f"{name}_p" for name in DROPS])
         front = ["run", "method"]
         found = found[[*front, *(name for name in found.columns if name not in front)]]
     else:
@@ -44,5 +47,5 @@ def matched_table(found: pd.DataFrame, bootstrap: Bootstrap) -> Table:
         found,
         tuple(columns),
         row_groups=("run",),
-        notes=about(bootstrap),
+        notes=(*about(bootstrap), NOTE),
     )

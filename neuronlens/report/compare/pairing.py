@@ -10,7 +10,9 @@ import pandas as pd
 
 from neuronlens.measures import naming
 from neuronlens.measures.columns import COLLATERAL, RESULTS, SETTINGS
+from neuronlens.measures.comparison import beyond_rounding
 from neuronlens.measures.intervals import Bootstrap
+from neuronlens.measures.significance import sign_flip_p
 from neuronlens.sweep.doses import TOLERANCE
 
 
@@ -61,7 +63,7 @@ def paired_methods(
 
     Returns:
         One row per (method x level) with `reached_reference`, `reached_run`, `n` concepts that both reach, and per measure
-        `<measure>_reference`, `<measure>_run` (means over those), `<measure>` with `_low` and `_high` (the difference), and
+        `<measure>_reference`, `<measure>_run` (means over those), `<measure>` with `_low`, `_high` and `_p` (the difference), and
         `<measure>_wins`: in how many concepts the run costs the others less.
     """
     on = [*SETTINGS, "level", "concept"]
@@ -101,6 +103,8 @@ def _differences(group: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
             f"{name}_reference": ours.mean() if len(ours) else np.nan,
             f"{name}_run": theirs.mean() if len(ours) else np.nan,
         }
-        row |= bootstrap.of_concepts(theirs - ours).columns(name)
+        difference = beyond_rounding(theirs - ours)
+        row |= bootstrap.of_mean(difference).columns(name)
+        row[f"{name}_p"] = sign_flip_p(difference, seed=bootstrap.seed)
         row[f"{name}_wins"] = int((ours - theirs > TOLERANCE).sum())
     return row

@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from neuronlens.measures.intervals import Bootstrap
+from neuronlens.measures.significance import sign_flip_p
 from neuronlens.report.compare.runs import Run, differing, shortened
+from neuronlens.report.p_values import NOTE, p_columns, with_holm
 from neuronlens.report.table import Column, Table
 
 UNEDITED = {"concept_accuracy": "Accuracy", "concept_confidence": "Confidence"}
@@ -49,7 +51,8 @@ def unedited_table(runs: Sequence[Run], bootstrap: Bootstrap) -> Table:
         for name in UNEDITED:
             difference = (own.loc[common, name] - first.loc[common, name]).to_numpy(dtype=float)
             row[name] = own[name].mean()
-            row |= bootstrap.of_concepts(difference).columns(f"{name}_difference")
+            row |= bootstrap.of_mean(difference).columns(f"{name}_difference")
+            row[f"{name}_p"] = sign_flip_p(difference, seed=bootstrap.seed)
             row[f"{name}_wins"] = int((difference > 0).sum()) if common else None
         rows.append(row)
     columns = [
@@ -61,6 +64,7 @@ def unedited_table(runs: Sequence[Run], bootstrap: Bootstrap) -> Table:
         columns += [
             Column(name, "Mean", group, ".3f"),
             Column(f"{name}_difference", "Difference", group, "+.3f", interval=True),
+            *p_columns(f"{name}_p", group),
             Column(f"{name}_wins", "Wins", group, "d"),
         ]
     return Table(
@@ -68,9 +72,9 @@ def unedited_table(runs: Sequence[Run], bootstrap: Bootstrap) -> Table:
         "The unedited models",
         f"Accuracy and gold confidence, means over concepts; differences from {runs[0].name} are paired by "
         "concept, a win is a higher value.",
-        pd.DataFrame(rows),
+        with_holm(pd.DataFrame(rows), "n", [f"{name}_p" for name in UNEDITED]),
         tuple(columns),
-        notes=about(bootstrap),
+        notes=(*about(bootstrap), NOTE),
     )
 
 
@@ -79,6 +83,6 @@ def about(*bootstraps: Bootstrap) -> tuple[str, ...]:
     ways = [way for way in dict.fromkeys(bootstraps) if way.resamples]
     if not ways:
         return ()
-    named = " or ".join(f"{way.percent} bootstrap interval over concepts ({way.resamples} resamples)" for way in ways)
+    named = " or ".join(dict.fromkeys(f"{way.percent} interval over concepts" for way in ways))
     own = ", as the run's config has it" if len(set(bootstraps)) > 1 else ""
-    return (f"Brackets: {named}{own}; none over fewer than two concepts, and too narrow over a handful.",)
+    return (f"Brackets: {named}{own}; none over fewer than two concepts.",)

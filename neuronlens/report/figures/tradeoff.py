@@ -27,7 +27,7 @@ APART = leading(
 def tradeoff(rows: pd.DataFrame, bootstrap: Bootstrap) -> Figure:
     """Return erasure against collateral: a curve per method, a column per (layers, edit), a row per collateral measure.
 
-    Points are means over concepts, bars their bootstrap intervals over concepts; a curve grows with the dose, which is
+    Points are means over concepts, bars their intervals over concepts; a curve grows with the dose, which is
     the number of neurons edited or, where that is fixed, the strength.
     """
     panels = list(curves(rows).groupby(["layers", "edit"], sort=True))

@@ -99,7 +99,7 @@ def _cells(
 
 
 def _means(rows: pd.DataFrame, cells: int, bootstrap: Bootstrap) -> Json:
-    """Return each measure's mean over the concepts that were not skipped, and its bootstrap interval over them."""
+    """Return each measure's mean over the concepts that were not skipped, and its interval over them."""
     done = rows[rows["skipped"].isna()].sort_values("cell_number", kind="stable")
     values = done[EFFECTS].to_numpy(dtype=float)
     counts = np.bincount(done["cell_number"].to_numpy(dtype=int), minlength=cells)
@@ -108,10 +108,7 @@ def _means(rows: pd.DataFrame, cells: int, bootstrap: Bootstrap) -> Json:
     for count in np.unique(counts[counts > 0]):
         those = np.flatnonzero(counts == count)
         block = values[starts[those][:, None] + np.arange(count)]  # [cell, concept, measure]
-        found[0, those] = block.mean(axis=1)
-        over_concepts = block.transpose(1, 0, 2).reshape(count, -1)
-        for end, bounds in enumerate(bootstrap.of_means(over_concepts), 1):
-            found[end, those] = bounds.reshape(len(those), len(EFFECTS))
+        found[:, those] = bootstrap.of_mean(block.transpose(0, 2, 1))
     return {name: _ends(found[:, :, place]) for place, name in enumerate(EFFECTS)}
 
 

@@ -26,6 +26,7 @@ from neuronlens.report.table import Table
 from neuronlens.report.tables.budget import budget_table
 from neuronlens.report.tables.comparison import at_tau, comparison_table, headline, verdict
 from neuronlens.report.tables.general import general_table
+from neuronlens.report.tables.unedited import accuracy_text
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest
 
@@ -82,8 +83,9 @@ def _budget(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Json
 
 def _as_text(table: Table) -> Json:
     """Return a table as the template writes it: headings, rows of text, and which columns are set to the right."""
+    about = " ".join((table.caption, *table.notes))
     headings, rows = texts(table)
-    return {"headings": headings, "rows": rows, "right": table.right_aligned, "caption": table.caption}
+    return {"headings": headings, "rows": rows, "right": table.right_aligned, "caption": about}
 
 
 def page_data(folder: RunFolder, table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Json:
@@ -185,7 +187,7 @@ def _head(table: ResultTable, manifest: Manifest, answer: str, bootstrap: Bootst
     base = table.base
     cells = table.rows.loc[table.rows["edit"] != "none", "cell_id"].nunique() // max(int(base["concepts"]), 1)
     figures = [
-        ("accuracy, unedited", f"{base['accuracy']:.3f}"),
+        ("accuracy, unedited", accuracy_text(base, bootstrap)),
         ("chance", f"{1 / base['concepts']:.3f}"),
         ("gold confidence, unedited", f"{base['confidence']:.3f}"),
         ("test samples", f"{base['n']:.0f}"),

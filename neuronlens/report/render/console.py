@@ -7,6 +7,7 @@ from dataclasses import replace
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from neuronlens.errors import printable
 from neuronlens.report.cells import rules, texts
 from neuronlens.report.table import Table
 
@@ -25,13 +26,13 @@ def to_console(table: Table, *, most: int | None = None, rest: str = "") -> Rich
     cut = replace(table, frame=table.frame.iloc[:most])
     headings, rows = texts(cut)
     shown = RichTable(
-        title=Text(table.title), title_justify="left", caption=f"{left} more in {rest}" if left > 0 else None
+        title=Text(printable(table.title)), title_justify="left", caption=f"{left} more in {rest}" if left > 0 else None
     )
     for place, (column, right) in enumerate(zip(cut.columns, cut.right_aligned, strict=True)):
         longest = max((len(row[place]) for row in rows), default=0)
         heading = headings[place].replace(": ", "\n") if column.group else headings[place]
         shown.add_column(
-            Text(heading),
+            Text(printable(heading)),
             justify="right" if right else "left",
             no_wrap=right,
             min_width=min(longest, NARROWEST),
@@ -39,5 +40,7 @@ def to_console(table: Table, *, most: int | None = None, rest: str = "") -> Rich
     for row, ruled in zip(rows, rules(cut), strict=True):
         if ruled:
             shown.add_section()
-        shown.add_row(*(Text(text, column.styles.get(text, "")) for text, column in zip(row, cut.columns, strict=True)))
+        shown.add_row(
+            *(Text(printable(text), column.styles.get(text, "")) for text, column in zip(row, cut.columns, strict=True))
+        )
     return shown

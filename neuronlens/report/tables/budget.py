@@ -8,7 +8,9 @@ import pandas as pd
 
 from neuronlens.measures import naming
 from neuronlens.measures.columns import ERASED, ERASURE
-from neuronlens.measures.intervals import Bootstrap, Estimate
+from neuronlens.measures.estimates import Estimate
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.report.p_values import NOTE, p_columns, with_holm
 from neuronlens.report.table import Column, Table, frame_of
 
 BEST = 6
@@ -46,9 +48,11 @@ def budget_table(comparison: pd.DataFrame, bootstrap: Bootstrap) -> Table:
         Column("range", "range erases", format=".3f"),
         Column("neuron", "neuron", format=".3f"),
         Column("difference", bootstrap.heading("difference"), format="+.3f", interval=True),
+        *p_columns(),
         Column("wins", "range wins in", align="right"),
     )
-    return Table("budgets", "Erasure at a damage budget", EXPLAINED, frame_of(lines, columns), columns)
+    frame = with_holm(frame_of(lines, columns, "n_concepts"), "n_concepts")
+    return Table("budgets", "Erasure at a damage budget", EXPLAINED, frame, columns, notes=(NOTE,))
 
 
 def budget_methods_table(methods: pd.DataFrame, bootstrap: Bootstrap) -> Table:
@@ -59,23 +63,26 @@ def budget_methods_table(methods: pd.DataFrame, bootstrap: Bootstrap) -> Table:
         bootstrap: the run's.
     """
     at = ["layers", "site", "damage", "budget"]
-    best = methods[methods.groupby(at, sort=False).cumcount() < BEST]
+    best = methods.groupby(at, sort=False).cumcount() < BEST
     apart = ["layers", *naming.setting_apart(methods)]
     columns = (
         Column("method", "method"),
         *WITHIN,
         *(Column(name, f"{naming.measure(name, short=True)} erased", format=".3f") for name in ERASURE),
         Column("difference", bootstrap.heading("accuracy - mask"), format="+.3f", interval=True),
+        *p_columns(),
         Column("wins", "wins", align="right"),
     )
     lines = [
         {"method": naming.method(row, apart), "layers": row["layers"], "site": row["site"]}
         | {name: row[name] for name in ERASURE}
         | _within(row)
-        for row in best.to_dict("records")
+        for row in methods.to_dict("records")
     ]
-    frame = frame_of(lines, columns, "layers", "site")
-    return Table("budget-methods", "Every method at a damage budget, best first", RANKED, frame, columns)
+    frame = with_holm(frame_of(lines, columns, "layers", "site", "n_concepts"), "n_concepts")
+    frame = frame[best.to_numpy()].reset_index(drop=True)  # p values are read together with those that are not shown
+    title = "Every method at a damage budget, best first"
+    return Table("budget-methods", title, RANKED, frame, columns, notes=(NOTE,))
 
 
 def _within(row: dict[str, Any]) -> dict[str, Any]:
@@ -85,4 +92,8 @@ def _within(row: dict[str, Any]) -> dict[str, Any]:
         return within
     difference = Estimate(*(row[f"{ERASED}_{end}"] for end in ("difference", "low", "high")))
     wins = f"{row[f'{ERASED}_wins']} of {row['n_concepts']}"
-    return within | difference.columns("difference") | {"wins": wins}
+    return (
+        within
+        | difference.columns("difference")
+        | {"wins": wins, "p": row.get(f"{ERASED}_p"), "n_concepts": row["n_concepts"]}
+    )

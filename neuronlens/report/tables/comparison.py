@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from neuronlens.measures import naming
 from neuronlens.measures.columns import DROPS
-from neuronlens.measures.intervals import Bootstrap, Estimate
+from neuronlens.measures.estimates import Estimate
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.unedited import all_skipped
+from neuronlens.measures.verdict import TOO_FEW, shown_side, without_intervals
 from neuronlens.records import ResultTable
+from neuronlens.report.p_values import NOTE, p_columns, with_holm
 from neuronlens.report.table import Column, Table, frame_of
 
 EXPLAINED = (
@@ -25,7 +27,7 @@ OVER_ALL = (
     " Over all concepts: one that a method does not erase as much counts with the worst collateral along that method's curve, "
     "a lower bound of its cost, and is lost by it; where neither erases as much the two tie."
 )
-INTERVALS = " Intervals are bootstrapped over concepts, paired."
+INTERVALS = " Intervals are over concepts, paired."
 
 
 def headline(table: ResultTable, tau: float | None) -> list[dict[str, Any]]:
@@ -67,11 +69,13 @@ def comparison_table(rows: list[dict[str, Any]], bootstrap: Bootstrap, *, with_t
         Column("range", "range", format=".3f"),
         Column("neuron", "neuron", format=".3f"),
         Column("difference", bootstrap.heading("difference"), format="+.3f", interval=True, otherwise="unreached"),
+        *p_columns(),
         Column("wins", "range wins in", align="right"),
         *(over_all_columns("difference", bootstrap) if unreached_somewhere(rows) else ()),
     )
     caption = EXPLAINED + (OVER_ALL if unreached_somewhere(rows) else "") + (INTERVALS if bootstrap.resamples else "")
-    return Table("comparison", "Collateral at matched erasure", caption, frame_of(lines, columns), columns)
+    frame = with_holm(frame_of(lines, columns, "n_concepts"), "n_concepts")
+    return Table("comparison", "Collateral at matched erasure", caption, frame, columns, notes=(NOTE,))
 
 
 def _difference(row: dict[str, Any], measure: str) -> dict[str, Any]:
@@ -84,6 +88,8 @@ def _difference(row: dict[str, Any], measure: str) -> dict[str, Any]:
         "range": row[f"{measure}_range"],
         "neuron": row[f"{measure}_neuron"],
         **Estimate(*ends).columns("difference"),
+        "p": row.get(f"{measure}_p"),
+        "n_concepts": row["n_concepts"],
         "wins": f"{row[f'{measure}_wins']} of {row['n_concepts']}",
     }
 
@@ -130,14 +136,15 @@ def verdict(table: ResultTable, tau: float | None) -> str:
         if nothing:
             return nothing[0]
         return "Range and neuron masking could not be compared: no erasure level was reached by both."
-    if any(np.isnan(row[f"{measure}_low"]) for row in rows for measure in DROPS):
+    if any(without_intervals(row[f"{measure}_low"], row["n_concepts"]) for row in rows for measure in DROPS):
         return "No intervals were computed (evaluation.bootstrap=0), so no difference is claimed."
     found = []
     for measure in DROPS:
-        less = sum(row[f"{measure}_high"] < 0 for row in rows)
-        more = sum(row[f"{measure}_low"] > 0 for row in rows)
-        found.append(
-            f"{naming.measure(measure, short=True)}: range masking costs less in {less} of {len(rows)} comparisons, more in "
-            f"{more}, no difference shown in {len(rows) - less - more}"
+        sides = [shown_side(row[f"{measure}_low"], row[f"{measure}_high"], row["n_concepts"]) for row in rows]
+        sentence = (
+            f"{naming.measure(measure, short=True)}: range masking costs less in {sides.count('below')} of {len(rows)} "
+            f"comparisons, more in {sides.count('above')}, no difference shown in {sides.count('not shown')}"
         )
+        few = sides.count(TOO_FEW)
+        found.append(sentence + (f", {TOO_FEW} in {few}" if few else ""))
     return "At matched erasure, in the others' " + "; in their ".join(found) + "."

@@ -14,6 +14,7 @@ from neuronlens.report.tables.cells import means_table, operating_table, skipped
 from neuronlens.report.tables.comparison import comparison_table, verdict
 from neuronlens.report.tables.general import general_table
 from neuronlens.report.tables.methods import methods_table
+from neuronlens.report.tables.unedited import accuracy_text
 
 
 def markdown(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> str:
@@ -25,7 +26,7 @@ def markdown(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> str
     """
     base = table.base
     first = (
-        f"# Results\n\nUnedited model: accuracy {base['accuracy']:.3f}, gold confidence {base['confidence']:.3f} over "
+        f"# Results\n\nUnedited model: accuracy {accuracy_text(base, bootstrap)}, gold confidence {base['confidence']:.3f} over "
         f"{base['n']:.0f} test samples of {base['concepts']:.0f} concepts.\n"
     )
     return "\n".join([first, *map(to_markdown, tables(table, tau, bootstrap))])

@@ -10,7 +10,9 @@ import pandas as pd
 from neuronlens.measures import naming
 from neuronlens.measures.columns import COLLATERAL, COST
 from neuronlens.measures.comparison import plain_mask
-from neuronlens.measures.intervals import Bootstrap, Estimate
+from neuronlens.measures.estimates import Estimate
+from neuronlens.measures.intervals import Bootstrap
+from neuronlens.report.p_values import NOTE, p_columns, with_holm
 from neuronlens.report.table import Column, Table, frame_of
 from neuronlens.report.tables.comparison import OVER_ALL, over_all, over_all_columns, unreached_somewhere
 
@@ -22,9 +24,15 @@ AT = ["layers", "site", "level"]
 """Methods are ranked within these."""
 
 
-def methods_table(methods: pd.DataFrame, bootstrap: Bootstrap) -> Table:
-    """Return the methods as a table, in the order of their own frame (`rank_methods`)."""
-    apart = ["layers", *naming.setting_apart(methods)]
+def methods_table(methods: pd.DataFrame, bootstrap: Bootstrap, shown: pd.Series[bool] | None = None) -> Table:
+    """Return the methods as a table, in the order of their own frame (`rank_methods`).
+
+    Args:
+        shown: which of them; all where it is None. p values are read together with those that are not shown too.
+    """
+    if shown is None:
+        shown = pd.Series(True, index=methods.index)
+    apart = ["layers", *naming.setting_apart(methods[shown])]
     rows = methods.to_dict("records")
     columns = (
         Column("method", "method"),
@@ -37,13 +45,15 @@ def methods_table(methods: pd.DataFrame, bootstrap: Bootstrap) -> Table:
             format="+.3f",
             interval=True,
         ),
+        *p_columns(),
         Column("wins", "wins", align="right"),
         *(over_all_columns("difference", bootstrap) if unreached_somewhere(rows) else ()),
     )
     lines = [_line(row) | over_all(row, COST) | {"method": naming.method(row, apart)} for row in rows]
-    frame = frame_of(lines, columns, *AT)
+    frame = with_holm(frame_of(lines, columns, *AT, "n_concepts"), "n_concepts")
+    frame = frame[shown.to_numpy()].reset_index(drop=True)
     caption = CAPTION + (OVER_ALL if unreached_somewhere(rows) else "")
-    return Table("methods", "Every method at matched erasure, best first", caption, frame, columns)
+    return Table("methods", "Every method at matched erasure, best first", caption, frame, columns, notes=(NOTE,))
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +61,7 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
     line["reached"] = f"{row['reached_range']} of {row['concepts']}"
     if row["n_concepts"]:
         line |= Estimate(*(row[f"{COST}_{end}"] for end in ("difference", "low", "high"))).columns("difference")
+        line |= {"p": row.get(f"{COST}_p"), "n_concepts": row["n_concepts"]}
         line["wins"] = f"{row[f'{COST}_wins']} of {row['n_concepts']}"
     return line
 
@@ -58,6 +69,6 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
 def best_methods_table(methods: pd.DataFrame, bootstrap: Bootstrap, best: int = 6) -> Table:
     """Return, for each place and level, the best methods and the plain neuron mask, for a terminal."""
     place = methods.groupby(AT, sort=False).cumcount()
-    shown = methods_table(methods[(place < best) | plain_mask(methods)], bootstrap)
+    shown = methods_table(methods, bootstrap, (place < best) | plain_mask(methods))
     title = "Where each method erases the same share of a concept: what it costs the others, best first"
     return replace(shown, title=title, ruled=tuple(AT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -55,6 +56,21 @@ def test_no_threshold_separates_better_than_the_chosen_one(samples: list[tuple[i
 
     chosen = quality(best_threshold(scores, member))
     assert all(chosen >= quality(cut) - 1e-12 for cut in np.arange(-6, 6.5, 0.5))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 1000))
+def test_trap_42_of_equally_good_thresholds_the_highest_is_found(members: int, others: int, seed: int) -> None:
+    member = np.arange(members + others) < members
+    scores = np.random.default_rng(seed).integers(0, 12, members + others).astype(float)
+
+    def quality(threshold: float) -> Fraction:
+        above = scores > threshold
+        return Fraction(int(above[member].sum()), members) - Fraction(int(above[~member].sum()), others)
+
+    middles = np.unique(scores)
+    cuts = [-np.inf, *((middles[1:] + middles[:-1]) / 2), np.inf]
+    best = max(map(quality, cuts))
+    assert best_threshold(scores, member) == max(cut for cut in cuts if quality(cut) == best)
 
 
 def test_undetected_positions_keep_their_bits_behind_an_edit_that_mixes_neurons() -> None:

@@ -9,12 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from neuronlens.data.questions import Question, QuestionSet
 from neuronlens.errors import DataError, ModelError
 from neuronlens.hooks.resolver import blocks_of
+from neuronlens.measures.estimates import of_mean, of_paired_shares
 from neuronlens.measures.general.mmlu import (
     Answers,
     answer_questions,
@@ -218,12 +220,21 @@ def test_measures_of_a_case_worked_out_by_hand() -> None:
     assert numbers("confidence", "art") == pytest.approx((0.5, 0.4, -0.1, 1))
     assert numbers("flip_rate", None) == pytest.approx((0, 2 / 3, 2 / 3, 3))
     assert numbers("flip_rate", "law") == pytest.approx((0, 1, 1, 2))
-    weights = Bootstrap(0.95, 200, 0).counts(3)
-    differences = weights @ np.array([-0.3, -0.1, 0.3]) / 3
     row = found["mmlu_confidence", None]
-    assert row["difference_low"] == pytest.approx(np.percentile(differences, 2.5), abs=1e-6)
-    assert row["difference_high"] == pytest.approx(np.percentile(differences, 97.5), abs=1e-6)
-    assert row["base_low"] == pytest.approx(np.percentile(weights @ np.array([0.7, 0.5, 0.3]) / 3, 2.5), abs=1e-6)
+    assert (row["base_low"], row["base_high"]) == pytest.approx(
+        stats.t.interval(0.95, 2, loc=0.5, scale=stats.sem([0.7, 0.5, 0.3]))
+    ), "symmetric values: Student's t"
+    differences = of_mean([-0.3, -0.1, 0.3], 0.95)
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx((differences.low, differences.high))
+    row = found["mmlu_accuracy", None]
+    wilson = stats.binomtest(2, 3).proportion_ci(0.95, method="wilson")
+    assert (row["edited_low"], row["edited_high"]) == (row["base_low"], row["base_high"]) == pytest.approx(wilson)
+    change = of_paired_shares(1, 1, 3, 0.95)
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx((change.low, change.high))
+    row = found["mmlu_flip_rate", "law"]
+    assert (row["edited_low"], row["difference_low"]) == pytest.approx((2 / (2 + 1.959964**2),) * 2)
+    assert np.isnan([row["base_low"], row["base_high"]]).all(), "0 by definition, not by measurement"
+    assert np.isnan(found["mmlu_confidence", "art"]["edited_low"]), "one question shows no spread"
 
 
 @settings(max_examples=30, deadline=None)
@@ -240,12 +251,20 @@ def test_accuracy_lies_between_0_and_1_and_a_cell_that_does_nothing_differs_nowh
     )
     same, changed = answer_rows(answers, Bootstrap(0.9, 20 * resampled, 0))
     assert all(row["difference"] == 0 for row in same)
-    bound = 0.0 if resampled else np.nan
     for row in same:
-        np.testing.assert_equal([row["difference_low"], row["difference_high"]], [bound, bound])
+        ends = [row["difference_low"], row["difference_high"]]
+        if not resampled or (row["measure"] == "mmlu_confidence" and row["n"] < 2):
+            assert np.isnan(ends).all()
+        elif row["measure"] == "mmlu_confidence":
+            assert ends == [0, 0]
+        else:
+            assert ends[0] <= 0 < ends[1] < 1, "as many questions as there are show no more than that"
     for row in changed:
         assert -1e-9 <= row["edited"] <= 1 + 1e-9
-        assert np.isnan(row["edited_low"]) != resampled
-        if resampled:
-            assert -1e-9 <= row["edited_low"] <= row["edited_high"] <= 1 + 1e-9
+        mean_of_one = row["measure"] == "mmlu_confidence" and row["n"] < 2
+        assert np.isnan(row["edited_low"]) == (not resampled or mean_of_one)
+        if resampled and not mean_of_one:
+            assert row["edited_low"] <= row["edited"] <= row["edited_high"]
+            if row["measure"] != "mmlu_confidence":
+                assert -1e-9 <= row["edited_low"] <= row["edited_high"] <= 1 + 1e-9
     assert sum(row["n"] for row in changed if row["subject"] is not None) == 3 * questions

@@ -328,7 +328,7 @@ def test_intervals_equal_a_plain_loop_over_drawn_documents() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(1, 40), st.floats(0.01, 6)), min_size=1, max_size=12),
+    st.lists(st.tuples(st.integers(1, 40), st.floats(0.01, 6)), min_size=2, max_size=12),
     st.floats(-0.5, 2),
 )
 def test_intervals_are_paired(documents: list[tuple[int, float]], more: float) -> None:
@@ -342,6 +342,12 @@ def test_intervals_are_paired(documents: list[tuple[int, float]], more: float) -
     slack = 1e-9 * same["base"]
     losses = base / tokens
     assert np.exp(losses.min()) - slack <= same["base_low"] <= same["base_high"] <= np.exp(losses.max()) + slack
+
+
+def test_trap_41_one_document_has_no_interval() -> None:
+    (row,) = perplexity_rows(losses_of([4.0], [[5.0]], [2]), Bootstrap(0.95, 100, 0))
+    assert row["ratio"] == pytest.approx(np.exp(0.5))
+    assert all(np.isnan(row[f"{name}_{end}"]) for name in ("base", "edited", "ratio") for end in ("low", "high"))
 
 
 def test_without_resamples_there_is_no_interval_and_an_overflow_is_infinite() -> None:

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from neuronlens.errors import NeuronLensError
+from neuronlens.measures.intervals import Bootstrap
 from neuronlens.ranges.diagnostics.firing import bhattacharyya
 from neuronlens.records import ConceptStatistics
 from neuronlens.report.claims.claims import claims, write_claims
@@ -23,7 +24,9 @@ from neuronlens.saliency.overlap import jaccard
 from neuronlens.saliency.ranking import NeuronRanking
 from tests.report.made_up import CONCEPTS, METHOD, RANGE, method, unedited, write_run
 
-BASE = unedited(dict.fromkeys(CONCEPTS, 0.9))
+FRUIT = (*CONCEPTS, "elder")
+"""Just enough concepts for a verdict."""
+BASE = unedited(dict.fromkeys(FRUIT, 0.9))
 SITE = {"site": "resid_post.5", "saliency": "max"}
 SIX = tuple(f"c{number}" for number in range(6))
 
@@ -74,8 +77,13 @@ def test_claim_1_shared_sets_hold_and_disjoint_ones_do_not(tmp_path: Path) -> No
     assert share["value"] == pytest.approx(8 / (8 + 12)), "eight neurons are everyone's, twelve one concept's"
     assert pd.isna(share["verdict"])
 
-    apart = [set(range(10 * (number % 4), 10 * (number % 4) + 10)) for number in range(4)]
-    apart += [{0, 10, 20, 30, 1, 11, 21, 31, 2, 12}, {3, 13, 23, 33, 4, 14, 24, 34, 5, 15}]
+    apart: list[set[int]] = [set() for _ in range(6)]
+    for place, pair in enumerate(
+        combinations(range(6), 2)
+    ):  # every two concepts share two neurons, by chance it is 2.5
+        for number in pair:
+            apart[number] |= {2 * place, 2 * place + 1}
+    apart[0], apart[1] = apart[0] - {0} | {30}, apart[1] - {2 * 5} | {31}
     failed = claim(sharing_run(tmp_path / "apart", apart), 1).iloc[0]
     assert failed["value"] == pytest.approx(np.mean([len(a & b) / len(a | b) for a, b in combinations(apart, 2)]))
     assert failed["verdict"] == FAILS
@@ -128,13 +136,20 @@ def diagnostics(values: dict[str, np.ndarray], n_fit: int = 60, **columns: Any) 
     return pd.DataFrame(rows).assign(**SITE, **(given | columns))
 
 
-def law_run(path: Path, table: pd.DataFrame, fitted: int = 60) -> Path:
+def law_run(path: Path, table: pd.DataFrame, fitted: int = 60, overlap: pd.DataFrame | None = None) -> Path:
     scores = np.zeros((table["concept"].nunique(), 40))
-    return write_run(path, rows=BASE, diagnostics=table, scores={"resid_post.5/max": scores}, fitted=fitted)
+    found = {"diagnostics": table, "overlap": overlap, "scores": {"resid_post.5/max": scores}}
+    return write_run(path, rows=BASE, fitted=fitted, **found)
+
+
+def pairs_of(square: np.ndarray) -> pd.DataFrame:
+    """Return `overlap.parquet` of concepts whose Gaussians overlap so and whose salient sets are the same."""
+    pairs = [(one, other, 1.0, square[i, j]) for i, one in enumerate(SIX) for j, other in enumerate(SIX)]
+    return pd.DataFrame(pairs, columns=["concept", "other", "jaccard", "bhattacharyya"]).assign(**SITE)
 
 
 def test_claim_2_gaussians_hold_and_exponentials_do_not(tmp_path: Path, generator: np.random.Generator) -> None:
-    normal = diagnostics({name: generator.normal(3, 2, (400, 60)) for name in SIX}, n_fit=200)
+    normal = diagnostics({name: generator.normal(3, 2, (400, 120)) for name in SIX}, n_fit=200)
     again = pd.concat([normal, normal.assign(range="quantile", tau=np.nan)])  # a second range of the same neurons
     rows = claim(law_run(tmp_path / "normal", again, 200), 2)
     assert rows["verdict"].tolist()[:3] == [HOLDS] * 3
@@ -146,7 +161,7 @@ def test_claim_2_gaussians_hold_and_exponentials_do_not(tmp_path: Path, generato
     assert heavy["value"] == pytest.approx(heavy["expected"], rel=0.15)
     assert distance["value"] == pytest.approx(distance["expected"], rel=0.05)
     assert pd.isna(distance["verdict"])
-    assert "360 pairs" in share["detail"], "each neuron once, however many ranges"
+    assert "720 pairs" in share["detail"], "each neuron once, however many ranges"
 
     skewed_ones = diagnostics({name: generator.exponential(1, (400, 60)) for name in SIX}, n_fit=200)
     failed = claim(law_run(tmp_path / "exponential", skewed_ones, 200), 2)
@@ -171,12 +186,30 @@ def test_claim_3_overlap_of_gaussians_two_deviations_apart_is_the_bound(
     assert pytest.approx(integral, abs=1e-6) == OVERLAP
     ones = np.ones((2, 1))
     law = ConceptStatistics(np.array([9, 9]), np.array([[0.0], [gap]]), ones, ones)
-    given = bhattacharyya(law)[0, 1, 0] + generator.normal(0, 0.01, 6)
+    given = bhattacharyya(law)[0, 1, 0] + generator.normal(0, 0.01, (6, 6))
+    np.fill_diagonal(given, np.nan)
     table = diagnostics({name: generator.normal(0, 1, (120, 2)) for name in SIX})
-    table["overlap"] = table["concept"].map(dict(zip(SIX, given, strict=True)))
-    row = claim(law_run(tmp_path / "run", table), 3).iloc[0]
-    assert row["value"] == pytest.approx(given.mean())
+    table["overlap"] = table["concept"].map(dict(zip(SIX, np.nanmean(given, axis=1), strict=True)))
+    row = claim(law_run(tmp_path / "run", table, overlap=pairs_of(given)), 3).iloc[0]
+    assert row["value"] == pytest.approx(np.nanmean(given))
     assert row["verdict"] == verdict
+    older = claim(law_run(tmp_path / "older", table), 3).iloc[0]
+    assert older["value"] == pytest.approx(np.nanmean(given))
+    assert older["verdict"] == OPEN, "a run that kept no pairs has no interval over them"
+
+
+def test_trap_39_overlap_of_gaussians_is_over_pairs_of_concepts(tmp_path: Path, generator: np.random.Generator) -> None:
+    """Six concepts of which some overlap with everyone: means of rows would show what six concepts do not."""
+    effect = np.array([-0.12, -0.09, 0.0, 0.02, 0.1, 0.14]) / 2
+    square = OVERLAP - 0.035 + effect[:, None] + effect
+    np.fill_diagonal(square, np.nan)
+    table = diagnostics({name: generator.normal(0, 1, (120, 2)) for name in SIX})
+    table["overlap"] = table["concept"].map(dict(zip(SIX, np.nanmean(square, axis=1), strict=True)))
+    row = claim(law_run(tmp_path / "run", table, overlap=pairs_of(square)), 3).iloc[0]
+    of_rows = Bootstrap(0.95, 400, 0).of_mean(np.nanmean(square, axis=1))
+    assert row["value"] == pytest.approx(of_rows.value)
+    assert row["value_high"] - row["value_low"] > 1.5 * (of_rows.high - of_rows.low)
+    assert row["verdict"] == OPEN
 
 
 @pytest.mark.parametrize(("rest", "verdict"), [(0.2, HOLDS), (0.8, FAILS), (0.45, OPEN)])
@@ -206,17 +239,22 @@ def erasing_run(path: Path, ours: dict[str, float], mask: dict[str, float], **mo
 
 
 @pytest.mark.parametrize(
-    ("less", "verdict"), [((0.0, 0.01, 0.02, 0.01), HOLDS), ((0.2, 0.3, 0.2, 0.3), FAILS), ((0.0, 0.1, 0.0, 0.1), OPEN)]
+    ("less", "verdict"),
+    [
+        ((0.0, 0.01, 0.02, 0.01, 0.0), HOLDS),
+        ((0.2, 0.3, 0.2, 0.3, 0.2), FAILS),
+        ((0.0, 0.1, 0.0, 0.1, 0.0), OPEN),
+    ],
 )
 def test_claim_4_is_non_inferiority_by_five_points(less: tuple[float, ...], verdict: str, tmp_path: Path) -> None:
-    mask = dict(zip(CONCEPTS, (0.4, 0.5, 0.6, 0.7), strict=True))
-    ours = {name: mask[name] - gone for name, gone in zip(CONCEPTS, less, strict=True)}
+    mask = dict(zip(FRUIT, (0.4, 0.5, 0.6, 0.7, 0.5), strict=True))
+    ours = {name: mask[name] - gone for name, gone in zip(FRUIT, less, strict=True)}
     (row,) = claim(erasing_run(tmp_path / "run", ours, mask), 4).to_dict("records")
     assert row["value"] == pytest.approx(-np.mean(less))
     assert row["verdict"] == verdict
     assert row["setting"] == "max, zero, gaussian, tau 2.5, 30% of the neurons"
-    beyond = [name for name, gone in zip(CONCEPTS, less, strict=True) if gone > 0.05]
-    assert [name for name in CONCEPTS if name in row["against"]] == beyond
+    beyond = [name for name, gone in zip(FRUIT, less, strict=True) if gone > 0.05]
+    assert [name for name in FRUIT if name in row["against"]] == beyond
 
 
 def test_claim_4_is_open_where_the_neuron_mask_erases_nothing(tmp_path: Path) -> None:
@@ -226,12 +264,12 @@ def test_claim_4_is_open_where_the_neuron_mask_erases_nothing(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("more", "verdict"),
-    [((-0.1, -0.2, -0.1, -0.2), HOLDS), ((0.1, 0.2, 0.1, 0.2), FAILS), ((-0.1, 0.1, -0.1, 0.1), OPEN)],
+    [((-0.1, -0.2, -0.1, -0.2, -0.1), HOLDS), ((0.1, 0.2, 0.1, 0.2, 0.1), FAILS), ((-0.1, 0.1, -0.1, 0.1, 0.0), OPEN)],
 )
 def test_claim_5_is_the_others_cost_at_matched_erasure(more: tuple[float, ...], verdict: str, tmp_path: Path) -> None:
-    mask = dict(zip(CONCEPTS, (0.4, 0.5, 0.6, 0.7), strict=True))
-    ours = {name: mask[name] + extra for name, extra in zip(CONCEPTS, more, strict=True)}
-    unreached = method(METHOD, {**mask, "drum": np.nan}, level=0.8), method(RANGE, ours, level=0.8)
+    mask = dict(zip(FRUIT, (0.4, 0.5, 0.6, 0.7, 0.5), strict=True))
+    ours = {name: mask[name] + extra for name, extra in zip(FRUIT, more, strict=True)}
+    unreached = method(METHOD, {**mask, "elder": np.nan}, level=0.8), method(RANGE, ours, level=0.8)
     matched = pd.concat([method(METHOD, mask), method(RANGE, ours), *unreached], ignore_index=True)
     path = write_run(tmp_path / "run", rows=BASE, matched=matched)
     rows = claim(path, 5)
@@ -239,10 +277,11 @@ def test_claim_5_is_the_others_cost_at_matched_erasure(more: tuple[float, ...], 
     confidence = rows.iloc[1]
     assert confidence["value"] == pytest.approx(np.mean(more))
     assert rows["verdict"].tolist()[:2] == [verdict] * 2
-    assert rows.iloc[3]["value"] == pytest.approx(np.mean(more[:3])), "over the concepts that both reach"
-    assert rows["concepts"].tolist() == [4, 4, 3, 3]
-    worse = [name for name, extra in zip(CONCEPTS, more, strict=True) if extra > 0]
-    assert [name for name in CONCEPTS if name in confidence["against"]] == worse
+    assert rows.iloc[3]["value"] == pytest.approx(np.mean(more[:4])), "over the concepts that both reach"
+    assert rows["verdict"].tolist()[2:] == ["too few concepts to say"] * 2
+    assert rows["concepts"].tolist() == [5, 5, 4, 4]
+    worse = [name for name, extra in zip(FRUIT, more, strict=True) if extra > 0]
+    assert [name for name in FRUIT if name in confidence["against"]] == worse
 
 
 def general_rows(measure: str, ours: list[float], mask: list[float]) -> pd.DataFrame:
@@ -250,7 +289,7 @@ def general_rows(measure: str, ours: list[float], mask: list[float]) -> pd.DataF
         {**METHOD, "edit": "none", "measure": measure, "subject": None, "concept": None, "edited": 20.0, "base": 20.0}
     ]
     for base, values in ((RANGE, ours), (METHOD, mask)):
-        for name, value in zip(CONCEPTS, values, strict=True):
+        for name, value in zip(FRUIT, values, strict=True):
             rows.append({**base, "measure": measure, "subject": None, "concept": name, "edited": value, "base": 20.0})
             rows.append({**rows[-1], "subject": "law", "edited": 99.0})
     return pd.DataFrame(rows)
@@ -258,8 +297,8 @@ def general_rows(measure: str, ours: list[float], mask: list[float]) -> pd.DataF
 
 @pytest.mark.parametrize("swap", [False, True], ids=["spares", "harms"])
 def test_claim_6_is_lower_perplexity_and_higher_mmlu(swap: bool, tmp_path: Path) -> None:
-    low, high = [21.0, 22.0, 23.0, 24.0], [40.0, 50.0, 60.0, 1e5]
-    good, bad = [0.5, 0.6, 0.5, 0.6], [0.3, 0.3, 0.4, 0.4]
+    low, high = [21.0, 22.0, 23.0, 24.0, 21.0], [60.0, 50.0, 60.0, 200.0, 60.0]
+    good, bad = [0.5, 0.6, 0.5, 0.6, 0.5], [0.3, 0.3, 0.4, 0.4, 0.3]
     perplexity = general_rows("perplexity", *((high, low) if swap else (low, high)))
     score = general_rows("mmlu_accuracy", *((bad, good) if swap else (good, bad)))
     flips = general_rows("mmlu_flip_rate", good, bad)
@@ -284,14 +323,21 @@ def test_several_layers_and_rankings_have_their_own_verdicts(tmp_path: Path, gen
     }
 
 
-def test_one_concept_shows_nothing(tmp_path: Path) -> None:
-    path = erasing_run(tmp_path / "run", {"apple": 0.5}, {"apple": 0.5})
-    assert claim(path, 4)["verdict"].tolist() == [OPEN], "a mean of one has no interval"
+@pytest.mark.parametrize("concepts", [1, 2, 4])
+def test_trap_41_few_concepts_show_nothing(concepts: int, tmp_path: Path) -> None:
+    masks = dict(zip(FRUIT[:concepts], (0.4, 0.5, 0.6, 0.7), strict=False))
+    path = erasing_run(tmp_path / "run", dict.fromkeys(masks, 0.0), masks)
+    (row,) = claim(path, 4).to_dict("records")
+    assert row["verdict"] == "too few concepts to say", "however far apart: four of one sign are one case in eight"
+    assert np.isnan(row["value_low"]) == (concepts < 2), "a mean of one has no interval"
+    summary = write_claims([RunFolder(path)], tmp_path / "out")[0].read_text().split("## 1.")[0]
+    assert "| Too few concepts to say |" in summary
+    assert "| 0 | 0 | 0 | 1 |" in summary
 
 
 def test_the_page_says_every_rule_verdict_and_what_was_not_measured(tmp_path: Path) -> None:
-    matched = pd.concat([method(METHOD, dict.fromkeys(CONCEPTS, 0.4)), method(RANGE, dict.fromkeys(CONCEPTS, 0.1))])
-    same = dict.fromkeys(CONCEPTS, 0.5)
+    matched = pd.concat([method(METHOD, dict.fromkeys(FRUIT, 0.4)), method(RANGE, dict.fromkeys(FRUIT, 0.1))])
+    same = dict.fromkeys(FRUIT, 0.5)
     paths = [erasing_run(tmp_path / "one", same, same, matched=matched)]
     paths.append(erasing_run(tmp_path / "two", same, same, seed=1))
     page, csv, tex = write_claims([RunFolder(path) for path in paths], tmp_path / "out")
@@ -303,7 +349,8 @@ def test_the_page_says_every_rule_verdict_and_what_was_not_measured(tmp_path: Pa
     assert "Not measured in seed 1: it takes range and neuron masks" in text
     summary = text.split("## Verdicts")[1].split("## 1.")[0]
     assert (
-        "| Range editing spares the other concepts | seed 0 | made_up | fruit | resid_post.5 | 2 | 0 | 0 |" in summary
+        "| Range editing spares the other concepts | seed 0 | made_up | fruit | resid_post.5 | 2 | 0 | 0 | 0 |"
+        in summary
     )
     frame = pd.read_csv(csv)
     assert frame.groupby("claim").size().to_dict() == {4: 2, 5: 2}

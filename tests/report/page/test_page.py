@@ -215,6 +215,9 @@ def test_a_folder_without_ids_shows_no_text_and_says_so(finished: Path, tmp_path
     shutil.copytree(finished, tmp_path / "old")
     path = tmp_path / "old" / "neurons.safetensors"
     save_file({name: array for name, array in load_file(path).items() if not name.endswith("/ids")}, path)
+    RunFolder(tmp_path / "old").write_manifest(
+        RunFolder(tmp_path / "old").read_manifest()
+    )  # with the checksums of today
     redraw(tmp_path / "old")
     page = read_page(tmp_path / "old")
     assert set(page.data["explorer"]["samples"]["text"]) == {None}
@@ -318,7 +321,11 @@ def test_general_ability_is_shown_where_it_was_measured(finished: Path, tmp_path
     text = " ".join(read_page(tmp_path / "run").elements.text)
     assert "General ability" in text
     assert "perplexity" in text
-    assert re.search(r"\b20\s+35\s+\+15 \[\+10, \+20\]", text), "base, edited, and their difference over both concepts"
+    difference = bootstrap_of(finished).of_mean(np.log([30 / 20, 40 / 20]))
+    ends = "{:+.4g} [{:+.4g}, {:+.4g}]".format(*difference)
+    assert re.search(rf"\b20\s+34\.64\s+{re.escape(ends)}", text.replace("\u2212", "-")), (
+        "over both concepts, by logarithm"
+    )
 
 
 def test_every_figure_is_a_png_and_an_svg_that_come_out_the_same(finished: Path, tmp_path: Path) -> None:

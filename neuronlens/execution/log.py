@@ -1,0 +1,19 @@
+"""The lines of a run's log."""
+
+from __future__ import annotations
+
+import logging
+
+from neuronlens.errors import one_line
+
+
+class OneLineFormatter(logging.Formatter):
+    """Writes a message on one line, its control characters written out: a label cannot forge a line of the log."""
+
+    def __init__(self, format: str | None = None) -> None:
+        """Take the format of a line, as `logging` has it."""
+        super().__init__(format)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is Python's
+        """Return the line of a record, without its traceback."""
+        return one_line(super().formatMessage(record))
