@@ -44,6 +44,15 @@ class OutputError(NeuronLensError):
     """A result or cache folder cannot be written or read."""
 
 
+def reason(error: Exception) -> str:
+    """Return what an error says, an operating system's without its number and the path, which the message names.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "/a"))
+    'No such file or directory'
+    """
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def nearest(name: str, available: Iterable[str]) -> str | None:
     """Return the entry of `available` that looks most like `name`, or None when nothing does.
 

@@ -13,7 +13,7 @@ from neuronlens.config.compose import restore
 from neuronlens.config.schema import Config
 from neuronlens.config.schema_data import PromptExample
 from neuronlens.config.stored import completed, dotted, known_part
-from neuronlens.errors import ConfigError, OutputError
+from neuronlens.errors import ConfigError, OutputError, reason
 from neuronlens.results.formats import FORMAT, brought_up_to_date
 from neuronlens.storage.files import json_types, write_json
 
@@ -140,7 +140,7 @@ class Manifest:
         try:
             content = json.loads((folder / NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise OutputError(f"'{folder}' is not the folder of a finished run: {error}.") from error
+            raise OutputError(f"'{folder}' is not the folder of a finished run: {NAME}: {reason(error)}.") from error
         if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
             raise OutputError(f"'{folder / NAME}' is not the manifest of a run: it holds no config.")
         content = brought_up_to_date(content, str(folder))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from neuronlens.errors import OutputError
+from neuronlens.errors import OutputError, reason
 from neuronlens.records import SPLITS, ConceptDataset, FloatArray, IntArray
 from neuronlens.results.tables import write_table
 
@@ -48,5 +48,5 @@ def read_samples(folder: Path, split: str) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path, columns=["id", "split", "label", "text"], filters=[("split", "==", split)])
     except (OSError, ValueError) as error:
-        raise OutputError(f"Cannot read {path}: {error}. Expected the folder of a finished run.") from error
+        raise OutputError(f"Cannot read {path}: {reason(error)}. Expected the folder of a finished run.") from error
     return table.drop(columns="split")

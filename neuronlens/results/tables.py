@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from neuronlens.errors import OutputError
+from neuronlens.errors import OutputError, reason
 from neuronlens.measures.columns import RESULTS
 from neuronlens.records import ResultTable
 from neuronlens.storage.files import write_atomically, write_json
@@ -70,6 +70,9 @@ def read_results(folder: Path) -> ResultTable:
     Raises:
         OutputError: not a run folder, or not finished.
     """
+    absent = [name for name in ("base.json", "results.parquet") if not (folder / name).is_file()]
+    if absent:
+        raise OutputError(f"'{folder}' is not the folder of a finished run: it holds no {' and no '.join(absent)}.")
     try:
         base = json.loads((folder / "base.json").read_text())
         if not isinstance(base, dict):
@@ -82,7 +85,7 @@ def read_results(folder: Path) -> ResultTable:
         optional = {name: _completed(folder, name) for name in OPTIONAL}
     except (OSError, ValueError) as error:
         raise OutputError(
-            f"'{folder}' is not the folder of a finished run: {error}. Expected results.parquet and base.json in it."
+            f"'{folder}' is not the folder of a finished run: {reason(error)}. Expected results.parquet and base.json in it."
         ) from error
     rows, matched, comparison, methods = always
     points = pd.DataFrame() if points is None else points

@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from neuronlens.errors import OutputError
+from neuronlens.errors import OutputError, reason
 from neuronlens.storage.checksums import damage, seal
 from neuronlens.storage.files import StoredArrays, write_json, write_tensors
 
@@ -49,7 +49,7 @@ class Store:
             tempfile.TemporaryFile(dir=self.root).close()
         except OSError as error:
             raise OutputError(
-                f"Cannot write the cache {self.root}: {error}. Next: paths.cache_dir=<folder>."
+                f"Cannot write the cache {self.root}: {reason(error)}. Next: paths.cache_dir=<folder>."
             ) from error
 
     def folder(self, stage: str, key: str) -> Path:
@@ -86,7 +86,7 @@ class Store:
             pass  # one of them was faster
         except OSError as error:
             raise OutputError(
-                f"Cannot take away the damaged cache {folder}: {error}. Next: paths.cache_dir=<folder>."
+                f"Cannot take away the damaged cache {folder}: {reason(error)}. Next: paths.cache_dir=<folder>."
             ) from error
         return False
 
@@ -130,7 +130,7 @@ class Store:
             temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{key}."))
         except OSError as error:
             raise OutputError(
-                f"Cannot write the cache {final.parent}: {error}. Next: paths.cache_dir=<folder>."
+                f"Cannot write the cache {final.parent}: {reason(error)}. Next: paths.cache_dir=<folder>."
             ) from error
         try:
             yield temporary
@@ -144,7 +144,7 @@ class Store:
                     raise
         except (OSError, SafetensorError) as error:  # a full disk, in the words of whoever wrote
             raise OutputError(
-                f"Cannot write the cache {final.parent}: {error}. Next: paths.cache_dir=<folder with room>."
+                f"Cannot write the cache {final.parent}: {reason(error)}. Next: paths.cache_dir=<folder with room>."
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from neuronlens.errors import reason
 from neuronlens.storage.files import write_json
 
 NAME = "checksums.json"
@@ -76,5 +77,5 @@ def _difference(folder: Path, name: str, known: Any) -> str | None:
         if sha256_of(path) != known.get("sha256"):
             return f"{name} was changed"
     except (OSError, ValueError) as error:  # a name that no file can have
-        return f"{name} cannot be read: {error}"
+        return f"{name} cannot be read: {reason(error)}"
     return None

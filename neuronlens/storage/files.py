@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
 from neuronlens.config.fingerprint import plain
-from neuronlens.errors import OutputError
+from neuronlens.errors import OutputError, reason
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -40,7 +40,9 @@ def write_atomically(path: Path, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error}. Next: paths.output_dir=<a writable folder>.") from error
+        raise OutputError(
+            f"Cannot write {path}: {reason(error)}. Next: paths.output_dir=<a writable folder>."
+        ) from error
 
 
 def write_tensors(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -94,7 +96,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # safetensors raises its own type for a broken header
-        raise OutputError(f"Cannot read {path}: {error}. Next: copy its folder again, or run again.") from error
+        raise OutputError(f"Cannot read {path}: {reason(error)}. Next: copy its folder again, or run again.") from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -6,6 +6,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
 Spoil = Callable[[Path, Path], object]
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
@@ -49,6 +53,24 @@ def _emptied(data: Path, model: Path) -> object:
     return [path.unlink() for path in data.iterdir()]
 
 
+def _weights(change: Callable[[dict[str, Any]], object]) -> Spoil:
+    """Return what changes a model's tensors and leaves the file whole."""
+
+    def spoil(data: Path, model: Path) -> object:
+        found = load_file(model / "model.safetensors")
+        change(found)
+        return save_file(found, model / "model.safetensors", metadata={"format": "pt"})
+
+    return spoil
+
+
+def _one_more_token(content: bytes) -> bytes:
+    core = json.loads(content)
+    core["model"]["vocab"]["one more"] = len(core["model"]["vocab"])
+    return json.dumps(core).encode()
+
+
+DENSE = "bert.encoder.layer.0.output.dense.weight"
 SCENES: dict[str, Spoil] = {
     "": lambda data, model: None,
     "no data files": _emptied,
@@ -92,5 +114,12 @@ SCENES: dict[str, Spoil] = {
     "lost shard": _edit(
         "model/model.safetensors.index.json", lambda content: b'{"weight_map": {"a": "other.safetensors"}}'
     ),
+    "nan weight": _weights(lambda found: found[DENSE].__setitem__((0, 0), np.nan)),
+    "infinite weight": _weights(lambda found: found[DENSE].__setitem__((0, 0), -np.inf)),
+    "weight left over": _weights(lambda found: found.update({"bert.encoder.gain": np.ones(3, dtype=np.float32)})),
+    "weight lost": _weights(lambda found: found.pop(DENSE)),
+    "weight of another shape": _weights(lambda found: found.update({"classifier.weight": found[DENSE][:4, :8].copy()})),
+    "no attention heads": _json("model/config.json", num_attention_heads=0),
+    "larger tokenizer": _edit("model/tokenizer.json", _one_more_token),
     "empty index": _edit("model/model.safetensors.index.json", lambda content: b"{}"),
 }

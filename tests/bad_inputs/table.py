@@ -328,4 +328,27 @@ MODELS = [
     ),
 ]
 
-TABLE = [*CONFIG, *DATA, *MODELS]
+# models whose files are whole and whose weights or tokens are not: found when they are loaded
+WEIGHTS = [
+    *(
+        Row("doctor model=local model.path={model} model.max_length=16", says, seconds=12, scene=scene)
+        for scene, says in {
+            "nan weight": "holds NaN or infinity in 1 of",
+            "infinite weight": "Next: copy it again, or another model.dtype than float32",
+            "weight left over": "holds weights that its config.json has no place for: bert.encoder.gain",
+            "weight lost": "lacks bert.encoder.layer.0.output.dense.weight; they would be random",
+            "weight of another shape": "lacks classifier.weight; they would be random (they are not there, or of another",
+            "no attention heads": "Cannot load model",
+            "larger tokenizer": "tokens and the model 64 embeddings, expected as many at least",
+        }.items()
+    ),
+]
+
+# run folders: test_run_folders.py damages real ones
+FOLDERS = [
+    Row("report {here}", "is not the folder of a finished run"),
+    Row("compare {here} {data}", "is not the folder of a finished run"),
+    Row("report {data}/train.csv", "is not the folder of a finished run"),
+]
+
+TABLE = [*CONFIG, *DATA, *MODELS, *WEIGHTS, *FOLDERS]

@@ -13,10 +13,10 @@ from benchmarks.fuzz import GOOD, Subject, mutated, outcomes
 
 @pytest.mark.filterwarnings("ignore")
 def test_no_mutation_of_a_file_ends_in_a_traceback_or_a_wrong_number(tmp_path: Path) -> None:
-    found = list(outcomes(80, tmp_path))
+    found = list(outcomes(40, tmp_path))
     assert [entry for entry in found if entry[2] not in GOOD] == []
     seen = Counter((name, outcome) for name, _, outcome, _ in found)
-    assert seen["cache", "same"] == 20, "computed again, whatever happened"
+    assert seen["cache", "same"] == 10, "computed again, whatever happened"
     assert seen["run", "refused"] > 0 < seen["model", "refused"]
     assert seen["dataset", "another input"] > 0
 
