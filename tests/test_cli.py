@@ -108,7 +108,8 @@ def test_run_and_report_end_to_end(
     assert os.environ.get("HYDRA_FULL_ERROR") == full
     told = capsys.readouterr().out
     assert "Unedited model: accuracy" in told
-    assert "range wins in" in told
+    assert "At matched erasure, in the others' accuracy" in told
+    assert "range wins" in told
     (folder,) = (tmp_path / "outputs" / "local-made_up").iterdir()
     assert (folder / ".hydra" / "overrides.yaml").is_file()
     assert "sweep" in (folder / "run.log").read_text()

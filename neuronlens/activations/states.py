@@ -30,6 +30,11 @@ class StoredStates:
     layer: int
     parts: list[tuple[Batch, Tensor]]
 
+    @property
+    def holds_values(self) -> bool:
+        """Whether states were kept, and not the batches alone."""
+        return any(state.shape[-1] for _, state in self.parts)
+
     def of_samples(self, samples: IntArray) -> StoredStates:
         """Return the states of some samples, which are numbered anew in the order given; only cut batches are copied."""
         place = np.full(sum(len(batch.rows) for batch, _ in self.parts), -1)

@@ -13,6 +13,9 @@ from neuronlens.config.schema import POOLED, Config
 from neuronlens.config.values import faults
 from neuronlens.errors import ConfigError
 
+SEEDS = ("dataset.seed", "model.finetune.seed")
+"""Values that are those of `seed` unless they are set."""
+
 
 class Problem(NamedTuple):
     """A key whose value cannot be right, and the sentence that says so."""
@@ -72,11 +75,15 @@ def problems(config: Config, beside: Sequence[Problem] = ()) -> list[Problem]:
 
 def faults_of_values(config: Config) -> list[Problem]:
     """Return every problem of each value by itself."""
-    return [
+    found = [
         Problem(entry.key, sentence)
         for entry in entries(config)
         for sentence in faults(entry.key, entry.value, entry.wanted)
     ]
+    # `dataset.seed` and the like are the run's `seed` where nothing else is typed: one wrong value is one problem.
+    own = {problem.sentence for problem in found if problem.key == "seed"}
+    inherited = {f"{key} {sentence.partition(' ')[2]}" for key in SEEDS for sentence in own}
+    return [problem for problem in found if problem.sentence not in inherited]
 
 
 def _one_position_to_edit(config: Config) -> str | None:

@@ -45,7 +45,7 @@ def _of_sweep(
     sweep: SiteSweep, loaded: LoadedModel, states: StoredStates, labels: IntArray, edit_positions: str
 ) -> dict[Cell, dict[str, float]]:
     (site, *more) = sweep.sites
-    if more or site.layer != states.layer or site.name != "resid_post":
+    if more or site.layer != states.layer or site.name != "resid_post" or not states.holds_values:
         return {}
     positions = edited_positions(loaded, states.layer, edit_positions)
     kept = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), SAMPLES)).round().astype(int))

@@ -30,6 +30,7 @@ def test_every_yaml_composes_and_builds(group: str, name: str) -> None:
 
 CELLS = {
     "methods": 50,
+    "methods_below": 50,
     "language": 16,
     "language_finetuned": 16,
     "main_table": 7 * 2 * 2,

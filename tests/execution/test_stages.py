@@ -49,9 +49,10 @@ def test_every_forward_of_a_run_is_counted_once(
     cache = [entry for entry in tiny_overrides if not entry.startswith("paths.cache_dir")]
     table = run(compose([*cache, f"paths.cache_dir={tmp_path}/cache", "sweep.layers=[0,last]"]), tmp_path / "run")
     said = dict(re.findall(r"(?m)^(\w[\w ]*?) +[\d.]+ s(.*)$", capsys.readouterr().err))
-    assert re.match(r"  160 samples, [\d,.]+ samples/s; 200 steps, [\d,.]+ steps/s", said["model"])
+    assert re.match(r"  1 batch, [\d,.]+ batches/s; 160 samples, [\d,.]+ samples/s; 200 steps, ", said["model"])
     assert said["activations"].startswith("  140 samples")  # 4 x (15 fit + 5 select + 15 test)
-    cells = int((table.rows["edit"] != "none").sum())
+    assert table.doses is not None
+    cells = int((table.rows["edit"] != "none").sum()) + len(table.doses)
     assert said["sweep"].startswith(f"  {cells} cells")
 
 
@@ -112,7 +113,18 @@ def test_a_pipe_gets_lines_without_control_characters(tiny_overrides: list[str],
     assert not CONTROL.search(done.stderr), done.stderr
     stages = [line.split("  ")[0] for line in done.stderr.splitlines()]
     assert stages == [
-        *("model files", "data", "model", "activations", "ranking and ranges", "sweep", "measures", "report", "logging")
+        *(
+            "model files",
+            "data",
+            "model",
+            "admission",
+            "activations",
+            "ranking and ranges",
+            "sweep",
+            "measures",
+            "report",
+            "logging",
+        )
     ]
     assert "wandb sync" in done.stdout
     assert "wandb:" not in done.stdout + done.stderr

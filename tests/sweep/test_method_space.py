@@ -181,10 +181,12 @@ def test_choosing_on_select_reports_test_figures(tiny_overrides: list[str], tmp_
     overrides = [*tiny_overrides, "evaluation.select=matched_erasure", "evaluation.erasure_levels=[0.3,0.6]"]
     rows = _rows(overrides, tmp_path / "run")
     points = pd.read_parquet(tmp_path / "run" / "operating_points.parquet")
-    assert set(points["level"]) == {0.3, 0.6}
-    chosen = points[points["cell_id"].notna()]
+    assert set(points["level"].dropna()) == {0.3, 0.6}
+    assert set(points["damage"].dropna()) == {"complement_accuracy_drop", "kl"}
+    chosen = points[points["cell_id"].notna() & points["level"].notna()]
     assert len(chosen)
-    reported = rows.set_index("cell_id").loc[chosen["cell_id"], "concept_accuracy_drop"].to_numpy()
+    every = pd.concat([rows, pd.read_parquet(tmp_path / "run" / "doses.parquet")])
+    reported = every.set_index("cell_id").loc[chosen["cell_id"], "concept_accuracy_drop"].to_numpy()
     np.testing.assert_array_equal(chosen["concept_accuracy_drop"], reported)
     enough = chosen["select_concept_accuracy_drop"] > 0
     assert enough.all()

@@ -252,23 +252,22 @@ def test_jobs_in_worker_processes_have_a_run_each(wandb_overrides: list[str], tm
 
 
 @pytest.mark.slow
-def test_a_multirun_with_a_failing_job_finishes_a_wandb_run_per_job(
+def test_a_multirun_with_a_failing_job_finishes_the_wandb_runs_of_the_others(
     wandb_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = [*wandb_overrides, f"paths.output_dir={tmp_path}/outputs", "model.max_length=999,16", "-m"]
     assert run_command(["run", *overrides]) == 2
     (multirun,) = (tmp_path / "outputs" / "multirun").iterdir()
-    bad, good = OfflineRun(multirun / "0"), OfflineRun(multirun / "1")
-    assert (bad.exit_code, good.exit_code) == (1, 0)
-    assert bad.run.run_group == good.run.run_group == f"multirun-{multirun.name}"
-    assert bad.run.display_name.endswith("/#0 model.max_length=999")
+    assert not (multirun / "0").exists(), "a job that is refused leaves nothing"
+    good = OfflineRun(multirun / "1")
+    assert good.exit_code == 0
+    assert good.run.run_group == f"multirun-{multirun.name}"
     assert good.run.display_name.endswith("/#1 model.max_length=16")
     assert "results" in {line_key[0] for line in good.history for line_key in line if isinstance(line_key, tuple)}
-    assert "64 positions" in (bad.folder / "files" / "run.log").read_text()  # why it failed
-    assert "run.log" in bad.files
-    said = capsys.readouterr().err
-    assert "#0 model.max_length=999" in said
-    assert "#1 sweep" in said
+    printed = capsys.readouterr().err
+    assert "64 positions" in printed
+    assert "model.max_length=999" in printed
+    assert "#1 sweep" in printed
 
 
 def test_tensorboard_reads_scalars_by_dose_numbers_images_text_and_hyperparameters(folder: Path) -> None:
@@ -301,7 +300,7 @@ def test_tensorboard_reads_scalars_by_dose_numbers_images_text_and_hyperparamete
     assert values["dataset.name"].string_value == "local"
     stages = [tag for tag in events.Tags()["scalars"] if tag.startswith("timing/")]
     assert [events.Scalars(f"timing/{name}_s")[0].step for name in ("model_files", "data", "model")] == [0, 1, 2]
-    assert len(stages) == 9
+    assert len(stages) == 10
 
 
 def test_the_csv_file_holds_the_same_numbers(folder: Path) -> None:

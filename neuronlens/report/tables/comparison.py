@@ -28,6 +28,8 @@ OVER_ALL = (
     "a lower bound of its cost, and is lost by it; where neither erases as much the two tie."
 )
 INTERVALS = " Intervals are over concepts, paired."
+WIDE = ("p", "all", "wins_all")
+"""Columns that a terminal has no room for."""
 
 
 def headline(table: ResultTable, tau: float | None) -> list[dict[str, Any]]:
@@ -118,14 +120,18 @@ def over_all(row: dict[str, Any], measure: str) -> dict[str, Any]:
 
 
 def headline_table(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Table:
-    """Return the comparison at the configured tau for a terminal: its title says the tau where it is the same for all."""
+    """Return the comparison at the configured tau for a terminal: its title says the tau where it is the same for all.
+
+    A terminal has no room for p as it is and for the comparison over all concepts: these stand in table.md.
+    """
     rows = headline(table, tau)
     taus = {row["tau"] for row in rows}
     one = len(taus) == 1 and pd.notna(next(iter(taus)))
     title = "What it costs the other concepts when the same share of a concept is erased"
     title += f" (tau {naming.value(taus.pop())})" if one else ""
     shown = comparison_table(rows, bootstrap, with_tau=not one)
-    return replace(shown, title=title, row_groups=("edit",))
+    kept = tuple(column for column in shown.columns if column.name not in WIDE)
+    return replace(shown, title=title, row_groups=("edit",), columns=kept)
 
 
 def verdict(table: ResultTable, tau: float | None) -> str:

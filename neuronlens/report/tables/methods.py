@@ -14,7 +14,7 @@ from neuronlens.measures.estimates import Estimate
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.report.p_values import NOTE, p_columns, with_holm
 from neuronlens.report.table import Column, Table, frame_of
-from neuronlens.report.tables.comparison import OVER_ALL, over_all, over_all_columns, unreached_somewhere
+from neuronlens.report.tables.comparison import OVER_ALL, WIDE, over_all, over_all_columns, unreached_somewhere
 
 CAPTION = (
     "Means over the concepts in which the method reaches that erasure; differences are paired with the plain neuron mask "
@@ -71,4 +71,5 @@ def best_methods_table(methods: pd.DataFrame, bootstrap: Bootstrap, best: int = 
     place = methods.groupby(AT, sort=False).cumcount()
     shown = methods_table(methods, bootstrap, (place < best) | plain_mask(methods))
     title = "Where each method erases the same share of a concept: what it costs the others, best first"
-    return replace(shown, title=title, ruled=tuple(AT))
+    kept = tuple(column for column in shown.columns if column.name not in WIDE)
+    return replace(shown, title=title, ruled=tuple(AT), columns=kept)

@@ -194,7 +194,10 @@ def shortfall(columns: list[FloatArray], components: int, **options: Any) -> Flo
     ours = ((3 * components - 1) * np.log(counts) - laws.bic[:, -1, 0]) / (2 * counts)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        models = [GaussianMixture(components, random_state=0).fit(values[:, None]) for values in columns]
+        floor = fitter.variance_floor * np.concatenate(columns).var()
+        models = [
+            GaussianMixture(components, reg_covar=floor, random_state=0).fit(values[:, None]) for values in columns
+        ]
     theirs = [model.score(values[:, None]) for model, values in zip(models, columns, strict=True)]
     return np.array(theirs) - ours
 

@@ -39,7 +39,7 @@ def test_a_concept_is_its_mean_over_seeds_and_the_interval_is_over_concepts(tmp_
     by_concept, by_seed = np.nanmean(gaps, axis=0), np.nanmean(gaps, axis=1)
     assert row["difference"] == pytest.approx(by_concept.mean())
     assert row["difference"] != pytest.approx(np.nanmean(gaps)), "concepts count alike, however many seeds reach them"
-    estimate = runs[0].bootstrap.of_concepts(by_concept)
+    estimate = runs[0].bootstrap.of_mean(by_concept)
     assert (row["difference_low"], row["difference_high"]) == pytest.approx(tuple(estimate[1:]))
     assert row["between_seeds"] == pytest.approx(by_seed.std(ddof=1))
     assert (row["n_concepts"], row["n_seeds"]) == (4, 3)
