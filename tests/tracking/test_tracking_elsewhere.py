@@ -113,6 +113,7 @@ def test_wandb_failing_half_way_loses_nothing_and_the_others_go_on(
     table = run(config, tmp_path / "run")
     said = capsys.readouterr()
     assert said.out == ""
+    assert said.err.count("\n") == 1, said.err
     (warning,) = said.err.splitlines()
     assert "logger=wandb stopped recording (OSError: no space left on device)" in warning
     assert f"its results are in {tmp_path / 'run'}" in warning
