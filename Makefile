@@ -12,7 +12,7 @@ help:  ## list the targets
 run: $(STAMP)  ## set up, run the main job on the embedded default (minutes), say where to look
 	@echo "NeuronLens: MiniLM on 20 Newsgroups, range masking against neuron masking, 160 cells for each of 20 concepts."
 	@echo "Expect about four minutes on two cores the first time (most of it fine-tuning), about one once that is cached;"
-	@echo "accuracy near 0.72 unedited; then a table of what each mask costs the other concepts, and three paths to open."
+	@echo "accuracy near 0.73 unedited; then a table of what each mask costs the other concepts, and three paths to open."
 	$(BIN)/neuronlens run
 
 test: $(STAMP) browser  ## set up, pass every test, slow ones and those that download wheels included
