@@ -164,6 +164,10 @@ def admit(
         keep("cells that branch off a prompt", trial.branched(start), "branches")
     if writes:
         keep("generation with and without a cache", trial.cached(some[-1]), "caches")
+    return _admission(model, sites, paths, checks)
+
+
+def _admission(model: nn.Module, sites: Sequence[Site], paths: Paths, checks: Sequence[Check]) -> Admission:
     blocks = found_blocks(model)
     return Admission(
         model_type=str(getattr(bare(model).config, "model_type", "")),

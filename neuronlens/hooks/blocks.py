@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuronlens.errors import SiteError
-from neuronlens.hooks.probe import ROWS, WIDTH, made_up_tokens, once_per_model, run_made_up, unwatched
+from neuronlens.hooks.probe import ROWS, WIDTH, once_per_model, unwatched, watch_made_up
 from neuronlens.hooks.wrapped import body_of, run_eagerly
 
 COUNTED_BY: Mapping[str, str] = {"longcat_flash": "num_layers"}
@@ -140,11 +140,7 @@ def _calls(body: nn.Module, lists: Mapping[str, Sequence[nn.Module]]) -> list[_C
         for path, entries in lists.items()
         for entry, module in enumerate(entries)
     ]
-    try:
-        run_made_up(body, made_up_tokens(body))
-    finally:
-        for handle in handles:
-            handle.remove()
+    watch_made_up(body, handles)
     return calls
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from neuronlens.hooks.blocks import blocks_of, found_blocks
 from neuronlens.hooks.flow import Probed
-from neuronlens.hooks.probe import made_up_tokens, once_per_model, run_made_up, unwatched
+from neuronlens.hooks.probe import once_per_model, unwatched, watch_made_up
 from neuronlens.hooks.wrapped import body_of, run_eagerly
 
 NO_MIXING = "it mixes no positions"
@@ -92,11 +92,7 @@ def _block_calls(body: nn.Module, blocks: Iterable[nn.Module]) -> list[tuple[tup
         calls.append((arguments, named))
 
     handles = [block.register_forward_pre_hook(note, with_kwargs=True) for block in blocks]
-    try:
-        run_made_up(body, made_up_tokens(body))
-    finally:
-        for handle in handles:
-            handle.remove()
+    watch_made_up(body, handles)
     return calls
 
 

@@ -6,13 +6,14 @@ import functools
 import inspect
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from neuronlens.errors import SiteError
 from neuronlens.hooks.wrapped import device_of
@@ -98,6 +99,19 @@ def unwatched(body: nn.Module) -> Iterator[None]:
                 module._compiled_call_impl = instead
             for module in training:
                 module.training = True
+
+
+def watch_made_up(body: nn.Module, handles: Sequence[RemovableHandle]) -> None:
+    """Run the made-up batch under hooks that are there already, and take them away.
+
+    Raises:
+        SiteError: as `run_made_up` does.
+    """
+    try:
+        run_made_up(body, made_up_tokens(body))
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def run_made_up(body: nn.Module, inputs: dict[str, Any]) -> Any:

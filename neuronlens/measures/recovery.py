@@ -21,6 +21,7 @@ from neuronlens.measures.columns import COST, CURVE, ERASED, RESULTS
 from neuronlens.measures.rows import cell_id
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import ActivationSet, BoolArray, Cell, FloatArray, Site
+from neuronlens.sweep.doses import TOLERANCE
 from neuronlens.sweep.evaluator import BuildsEdits
 from neuronlens.sweep.incremental import activations_under
 from neuronlens.sweep.runner import SiteSweep, Splits
@@ -65,7 +66,7 @@ def reaching(rows: pd.DataFrame, levels: Sequence[float]) -> set[str]:
     chosen: set[str] = set()
     share = rows[ERASED] / rows["base_concept_accuracy"].where(rows["base_concept_accuracy"] > 0)
     for level in levels:
-        there = rows[share >= level - 1e-9]
+        there = rows[share >= level - TOLERANCE]
         least = there.sort_values(COST, kind="stable").drop_duplicates([*CURVE, "concept"])
         chosen |= set(least["cell_id"])
     return chosen

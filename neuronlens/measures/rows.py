@@ -15,7 +15,7 @@ from neuronlens.edits.fitting import other_concept
 from neuronlens.measures.columns import RESULTS
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.metrics import BaseOutcomes, measure
-from neuronlens.records import BoolArray, Cell, ConceptDataset, IntArray, Knobs
+from neuronlens.records import BoolArray, Cell, ConceptDataset, FloatArray, IntArray, Knobs
 from neuronlens.sweep.evaluator import Outcomes
 from neuronlens.sweep.runner import SiteSweep
 
@@ -59,21 +59,21 @@ def result_rows(
         own_labels = labels[sweep.samples]
         places = {cell: place for place, cell in enumerate(sweep.cells)}
         own_base = BaseOutcomes(base.gold[sweep.samples], base.correct[sweep.samples])
+        own_tpp = tpp(sweep.outcomes.correct, own_base.correct, own_labels, [cell[1] for cell in sweep.cells])
         for concept, name in enumerate(data.concepts):
-            member = labels[sweep.samples] == concept
+            member = own_labels == concept
             sizes = {"concept": name, "n_concept": int(member.sum()), "n_complement": int((~member).sum())}
             done = [cell for cell in sweep.cells if cell[1] == concept]
             index = np.array([places[cell] for cell in done], dtype=int)
             found = measure(sweep.outcomes, index, own_base, member, bootstrap) if done else {}
-            for cell in (*done, *(cell for cell in sweep.skipped if cell[1] == concept)):
+            for at, cell in enumerate((*done, *(cell for cell in sweep.skipped if cell[1] == concept))):
                 row = shared | sizes | knob_columns(sweep, cell) | {"edit_positions": positions}
                 row["range_concept"] = range_concept(cell, data.concepts, config.seed)
                 row["cell_id"] = cell_id(sweep, cell, name, positions, fingerprints)
                 row["skipped"] = sweep.skipped.get(cell)
-                if cell in places:
-                    at = int(np.flatnonzero(index == places[cell])[0])
+                if at < len(done):
                     row |= {key: value[at] for key, value in found.items()}
-                    row["tpp"] = tpp(sweep.outcomes.correct[places[cell]], own_base.correct, own_labels, concept)
+                    row["tpp"] = own_tpp[places[cell]]
                     row |= own_extra.get(cell, {})
                 rows.append(row)
     columns = RESULTS.in_file
@@ -105,18 +105,28 @@ def range_concept(cell: Cell, concepts: Sequence[str], seed: int) -> str | None:
     return None if other is None else concepts[other]
 
 
-def tpp(correct: BoolArray, base: BoolArray, labels: IntArray, concept: int) -> float:
-    """Return the concept's accuracy drop minus the mean over the other concepts of theirs; NaN without either.
+def tpp(correct: BoolArray, base: BoolArray, labels: IntArray, concepts: Sequence[int]) -> FloatArray:
+    """Return, per cell, the concept's accuracy drop minus the mean over the other concepts of theirs; NaN without either.
 
     Source: SAEBench's targeted probe perturbation (Karvonen et al. 2025), here with the model's own predictions.
 
-    >>> tpp(np.array([False, True, True]), np.array([True, True, True]), np.array([0, 1, 2]), 0)
-    1.0
+    Args:
+        correct: under each cell's edit `[cell, sample]`.
+        base: of the unedited model `[sample]`.
+        concepts: the concept that each cell edits.
+
+    >>> tpp(np.array([[False, True, True]]), np.array([True, True, True]), np.array([0, 1, 2]), [0]).tolist()
+    [1.0]
     """
-    lost = base.astype(np.float64) - correct
-    drops = {int(one): float(lost[labels == one].mean()) for one in np.unique(labels)}
-    others = [drop for one, drop in drops.items() if one != concept]
-    return drops[concept] - float(np.mean(others)) if concept in drops and others else float("nan")
+    present, group, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    member = np.eye(len(present))[group] / counts[group, None]
+    drops = (base.astype(np.float64) - correct) @ member  # [cell, concept that has samples]
+    own = np.asarray(concepts)[:, None] == present
+    others = len(present) - 1
+    if others < 1:
+        return np.full(len(correct), np.nan)
+    mine = np.where(own.any(axis=1), (drops * own).sum(axis=1), np.nan)
+    return mine - (drops.sum(axis=1) - mine) / others
 
 
 def on_select(sweeps: Sequence[SiteSweep]) -> list[SiteSweep]:

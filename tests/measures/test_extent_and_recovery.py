@@ -47,8 +47,19 @@ def test_a_linear_probe_finds_a_line_and_an_rbf_one_a_circle_too(generator: np.r
 def test_tpp_counts_every_other_concept_once() -> None:
     labels = np.array([0, 0, 1, 1, 1, 1, 2])
     base, edited = np.ones(7, dtype=bool), np.array([False, True, False, True, True, True, False])
-    assert tpp(edited, base, labels, 0) == pytest.approx(0.5 - np.mean([0.25, 1.0]))
-    assert np.isnan(tpp(edited[:2], base[:2], labels[:2], 0))
+    assert tpp(edited[None], base, labels, [0])[0] == pytest.approx(0.5 - np.mean([0.25, 1.0]))
+    assert np.isnan(tpp(edited[None, :2], base[:2], labels[:2], [0])).all()
+
+
+def test_tpp_of_many_cells_is_that_of_each() -> None:
+    generator = np.random.default_rng(0)
+    labels, base = generator.integers(0, 4, 60), generator.random(60) < 0.8
+    edited, concepts = generator.random((9, 60)) < 0.6, generator.integers(0, 5, 9)  # nobody is of concept 4
+    drops = np.array([[base[labels == one].mean() - row[labels == one].mean() for one in range(4)] for row in edited])
+    expected = [
+        row[own] - np.delete(row, own).mean() if own < 4 else np.nan for row, own in zip(drops, concepts, strict=True)
+    ]
+    np.testing.assert_allclose(tpp(edited, base, labels, list(concepts)), expected, atol=1e-12)
 
 
 def test_extent_of_an_edit_that_touches_nothing_is_nothing() -> None:
