@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,6 +142,13 @@ def write_dataset(folder: Path, *, train: int = 60, test: int = 20, seed: int = 
         rows = [(text, CONCEPTS[c]) for c in range(4) for text in texts_of(c, count, seed + offset)]
         pd.DataFrame(rows, columns=["text", "label"]).to_csv(folder / f"{name}.csv", index=False)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_account() -> None:
+    """Drop whatever W&B settings the machine has; what W&B itself writes there later, its service's name, is its own."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        del os.environ[name]
 
 
 @pytest.fixture(autouse=True)

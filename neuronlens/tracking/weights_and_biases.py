@@ -8,6 +8,7 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class WeightsAndBiases:
             logger = self.config.logger
             agent = bool(os.environ.get("WANDB_SWEEP_ID"))  # which has named project, entity and run id
             settings: dict[str, Any] = {"silent": not os.environ.get("WANDB_VERBOSE"), "console": "off"}
-            self.run = wandb.init(
+            start = partial(
+                wandb.init,
                 mode=mode,  # type: ignore[arg-type]
                 dir=str(self.folder),
                 project=None if agent else logger.project,
@@ -72,6 +74,14 @@ class WeightsAndBiases:
                 reinit="create_new",  # neither another job's run nor one that the caller has open is touched
                 settings=wandb.Settings(**settings),
             )
+            try:
+                self.run = start()
+            except Exception as error:
+                if type(error).__name__ != "WandbServiceConnectionError" or "WANDB_SERVICE" not in os.environ:
+                    raise
+                # A process that used W&B names its service to those that it starts; this one is dead: start our own.
+                del os.environ["WANDB_SERVICE"]
+                self.run = start()
         if mode == "offline":
             self.notes = {self._sync(): "sends this run to W&B"}
         elif mode == "online":

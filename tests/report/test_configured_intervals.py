@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +28,6 @@ from tests.tracking.offline_run import OfflineRun
 
 BRACKETS = re.compile(r"\[[-+−]?\d[\d.]*, [-+−]?\d[\d.]*\]")
 LEVELS = re.compile(r"\d[\d.]* ?%(?=\]| interval| bootstrap)")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_account() -> Iterator[None]:
-    """Whatever W&B settings the machine has, no test may use them."""
-    held = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("WANDB_")}
-    yield
-    os.environ.update(held)
 
 
 @pytest.fixture(scope="module")

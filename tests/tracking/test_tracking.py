@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +30,12 @@ from tests.tracking.offline_run import OfflineRun
 SWEPT = ["sweep.layers=[0,last]", "sweep.tau=[1.0,2.5,inf]", "sweep.gate=[range,neuron]", "sweep.edit=[zero,mean]"]
 
 
-@pytest.fixture(autouse=True)
-def no_account() -> Iterator[None]:
-    """Whatever W&B settings the machine has, no test may use them."""
-    held = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("WANDB_")}
-    yield
-    os.environ.update(held)
-
-
 @pytest.fixture(scope="module")
 def folder(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny run over two layers, followed by W&B."""
     path = tmp_path_factory.mktemp("tracked") / "run"
     overrides = [entry for entry in tiny_overrides if entry != "logger=csv" and not entry.startswith("sweep.tau")]
-    held = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("WANDB_")}
     run(compose([*overrides, *SWEPT, "logger=wandb", "logger.tags=[mine]"]), path)
-    os.environ.update(held)
     return path
 
 

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,6 @@ from neuronlens.tracking.scalars import flat
 from tests.tracking.offline_run import OfflineRun
 
 SWEEP = Path(__file__).resolve().parents[2] / "experiments" / "sweep.yaml"
-
-
-@pytest.fixture(autouse=True)
-def no_account() -> Iterator[None]:
-    """Whatever W&B settings the machine has, no test may use them."""
-    held = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("WANDB_")}
-    yield
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        del os.environ[name]
-    os.environ.update(held)
 
 
 @pytest.fixture
