@@ -15,16 +15,15 @@ import torch
 from neuronlens.activations.extract import extract
 from neuronlens.config.extras import refuse_missing
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.knobs import needs_select, swept
+from neuronlens.config.knobs import layers_of, needs_select
 from neuronlens.config.plan import grid, headline_selection
 from neuronlens.config.schema import Config
 from neuronlens.data.concepts import load_concepts
 from neuronlens.edits.fitting import Fitted
-from neuronlens.errors import ConfigError
 from neuronlens.execution.machine import peak_memory_gib
 from neuronlens.execution.stages import Stages
-from neuronlens.execution.trainer import quiet_libraries
-from neuronlens.hooks.resolver import blocks_of, resolve_layers
+from neuronlens.execution.trainer import quiet_libraries, refuse_absent_devices
+from neuronlens.hooks.resolver import blocks_of
 from neuronlens.measures.general.rows import (
     GeneralData,
     check_model,
@@ -76,6 +75,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
     store = Store(Path(config.paths.cache_dir), warn=lambda sentence: stages.warn([sentence]))
     refuse_missing(config)
     grid(config)  # refuses combinations that mean nothing
+    refuse_absent_devices(config)
     store.claim()
     folder.claim_for_a_run(overwrite=config.overwrite)
     follower = Tracker(config, folder, warn=stages.warn, job=job)
@@ -83,8 +83,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         stages.follow(tracker.log_stage)
         with stages("model files"):
             source = locate(config.model, store)
-            layers = _layers(config, source)
-            _check_count(config, source)
+            layers = layers_of(config, source.layer_count, source.width)
         with stages("data"):
             data = load_concepts(config.dataset, store, text_reader(config.model, source))
             stages.warn(data.notes)
@@ -129,17 +128,6 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
     stages.show(*conclusion(table, config.headline_tau, bootstrap, job))
     stages.show_paths(worth_opening(folder.path) | dict(tracker.notes))
     return table
-
-
-def _layers(config: Config, source: ModelSource) -> tuple[int, ...]:
-    chosen = swept(config, "layers")
-    return resolve_layers(chosen if config.sweep.layers is not None else chosen[0], source.layer_count)
-
-
-def _check_count(config: Config, source: ModelSource) -> None:
-    count = config.intervention.top_count
-    if count is not None and config.layers.site != "mlp_neurons" and count > source.width:
-        raise ConfigError(f"intervention.top_count is {count}, expected 0 to {source.width}, the number of neurons.")
 
 
 def prepare_model(

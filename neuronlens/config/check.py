@@ -137,6 +137,15 @@ def _words_to_be_confident_of(config: Config) -> str | None:
     )
 
 
+def _one_token_is_taught(config: Config) -> str | None:
+    if config.model.finetune.blocks is None or "max_new_tokens" not in head_option(config.model).parameters:
+        return None
+    return (
+        f"model.head={config.model.head} reads an answer of several tokens, and fine-tuning teaches the model one token per "
+        "concept. Next: model.head=label_token, or model.finetune.blocks=null."
+    )
+
+
 def _layers_ranked_as_one(config: Config) -> str | None:
     if config.intervention.scope != "model" or config.layers.mode == "together":
         return None
@@ -193,6 +202,7 @@ BETWEEN = (
     ),
     Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),
+    Between(("model.head", "model.finetune.blocks"), _one_token_is_taught),
     Between(("intervention.scope", "layers.mode"), _layers_ranked_as_one),
     Between(("dataset.prompt.shots", "dataset.prompt."), _examples_drawn_or_written),
     Between(("evaluation.general.perplexity", "evaluation.general.documents."), _prose_to_read),

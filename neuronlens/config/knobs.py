@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from neuronlens.config.layers import resolve_layers
 from neuronlens.config.nodes import node, option_of, part
 from neuronlens.config.parts import COMPOSED
 from neuronlens.config.schema import Config, GridConfig
+from neuronlens.errors import ConfigError
 
 
 def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any]:
@@ -25,6 +27,20 @@ def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any
     if knob == "tau":
         return [config.headline_tau]
     return [getattr(config.intervention, knob)]
+
+
+def layers_of(config: Config, count: int, width: int | None = None) -> tuple[int, ...]:
+    """Return the layers that a run reads in a model of `count` blocks and `width` neurons between them, ascending.
+
+    Raises:
+        SiteError: a layer past the end, or a word that is neither `last` nor `all`.
+        ConfigError: more neurons are asked for than there are.
+    """
+    top = config.intervention.top_count
+    if top is not None and width is not None and config.layers.site != "mlp_neurons" and top > width:
+        raise ConfigError(f"intervention.top_count is {top}, expected 0 to {width}, the number of neurons.")
+    chosen = swept(config, "layers")
+    return resolve_layers(chosen if config.sweep.layers is not None else chosen[0], count)
 
 
 def grids(config: Config) -> list[GridConfig]:

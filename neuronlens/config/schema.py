@@ -100,7 +100,11 @@ class ModelConfig:
         "The numbers that weights and states are kept in.",
         OneOf(("float32", "float64", "bfloat16", "float16")),
     )
-    attn_implementation: str | None = key(None, "transformers' name of an attention; null takes its default.", FILLED)
+    attn_implementation: str | None = key(
+        None,
+        "transformers' name of an attention; null takes its default.",
+        OneOf(("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")),
+    )
     max_length: int = key(
         64, "Most tokens of a text or prompt; longer texts are cut.", at_least(3, unit="tokens", most=1_000_000)
     )
