@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from neuronlens.config.entries import entries
-from neuronlens.config.heads import head_option
+from neuronlens.config.heads import declared, head_option
 from neuronlens.config.knobs import everywhere, needs_select
 from neuronlens.config.rules import refusal, shown
 from neuronlens.config.schema import POOLED, Config
@@ -138,7 +138,8 @@ def _words_to_be_confident_of(config: Config) -> str | None:
 
 
 def _one_token_is_taught(config: Config) -> str | None:
-    if config.model.finetune.blocks is None or "max_new_tokens" not in head_option(config.model).parameters:
+    head = config.model.head_options.get(config.model.head) or declared(config.model.head)
+    if config.model.finetune.blocks is None or "max_new_tokens" not in head:
         return None
     return (
         f"model.head={config.model.head} reads an answer of several tokens, and fine-tuning teaches the model one token per "
@@ -202,7 +203,7 @@ BETWEEN = (
     ),
     Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),
-    Between(("model.head", "model.finetune.blocks"), _one_token_is_taught),
+    Between(("model.head", "model.finetune.blocks", "model.head_options"), _one_token_is_taught),
     Between(("intervention.scope", "layers.mode"), _layers_ranked_as_one),
     Between(("dataset.prompt.shots", "dataset.prompt."), _examples_drawn_or_written),
     Between(("evaluation.general.perplexity", "evaluation.general.documents."), _prose_to_read),

@@ -125,7 +125,9 @@ def make_trainer(config: TrainerConfig, stage: str, **options: Any) -> pl.Traine
     """
     refuse_absent_device("trainer.accelerator", config.accelerator)
     return pl.Trainer(
-        accelerator="gpu" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu",  # moments are float64: no MPS
+        accelerator="gpu"
+        if torch.cuda.is_available() and config.accelerator != "cpu"
+        else "cpu",  # moments are float64: no MPS
         devices=1,
         logger=False,
         enable_checkpointing=False,
