@@ -56,6 +56,7 @@ from neuronlens.storage.cache import Store
 from neuronlens.storage.files import json_types
 from neuronlens.storage.spill import state_budget
 from neuronlens.sweep.group import sweep_group
+from neuronlens.sweep.kept import trim
 from neuronlens.sweep.runner import SiteSweep, Splits, fit_all, site_groups
 from neuronlens.tracking import Tracker
 
@@ -103,7 +104,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         with stages("ranking and ranges"):
             fitted = fit_all(config, splits.fit)
         with stages("sweep"):
-            sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
+            sweeps = [sweep_group(config, loaded, group, fitted, splits, store) for group in groups]
         with stages("measures"):
             table, manifest = measure_all(config, folder, loaded, data, splits, sweeps, bootstrap)
             manifest = replace(manifest, admission=json_types(admission))
@@ -124,6 +125,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
             peak_memory_gib=peak_memory_gib(),
         )
         folder.write_manifest(manifest)  # last: the folder is whole before anything reads it
+        trim(store)
         with stages("logging"):
             tracker.log_results(table, manifest)
     stages.show(*conclusion(table, config.headline_tau, bootstrap, job))

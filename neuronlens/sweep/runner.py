@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from neuronlens.activations.extract import Extraction
 from neuronlens.activations.subsets import only_correct
+from neuronlens.config.fingerprint import plain
 from neuronlens.config.knobs import everywhere
 from neuronlens.config.plan import grid
 from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted, fit_site, shuffled_labels
 from neuronlens.errors import ActivationError
+from neuronlens.execution.code import code_behind
+from neuronlens.execution.machine import computed_by
 from neuronlens.hooks.resolver import blocks_of
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, IntArray, Knobs, Site
-from neuronlens.sweep.evaluator import BuildsEdits, Outcomes, SweepEvaluator, run_sweep
+from neuronlens.storage.cache import Store
+from neuronlens.sweep.evaluator import BuildsEdits, Outcomes, SweepEvaluator
 from neuronlens.sweep.incremental import activations_under, fit_in_order
+from neuronlens.sweep.kept import KeptOutcomes
+from neuronlens.sweep.shards import run_sweep
 
 CELLS_AT_ONCE = 64
 """Cells whose activations under earlier edits are held at once in incremental mode."""
@@ -86,11 +93,13 @@ class SiteRunner:
         sites: tuple[Site, ...],
         fitted: Mapping[Site, Fitted],
         splits: Splits,
+        store: Store | None = None,
     ) -> None:
         """Prepare to run cells at `sites`.
 
         Args:
             fitted: by site; those of other sites are not read.
+            store: where outcomes are kept and found again; None keeps nothing.
         """
         self.config, self.loaded, self.sites, self.splits = config, loaded, sites, splits
         fits = _with_controls(config, {site: fitted[site] for site in sites})
@@ -99,14 +108,44 @@ class SiteRunner:
         self.limit = config.evaluation.samples_below_last if below else None
         self.samples = first_samples(splits.test.activations[sites[0]].labels, self.limit)
         self.chooses = config.evaluation.select != "none" and splits.select is not None
+        code = None if store is None else code_behind(plain(config))
+        self.store = store if code is not None else None
+        self._rests_on = {"fitted": {str(site): _rests_on(splits, site) for site in sites}, "code": code}
 
     def grid(self) -> list[Cell]:
         """Return every cell that the config asks for."""
         concepts = len(self.splits.test.activations[self.sites[0]].concepts)
         return [(knobs, concept) for knobs in grid(self.config) for concept in range(concepts)]
 
-    def run(self, every: Sequence[Cell]) -> SiteSweep:
-        """Return the outcomes of some cells, those that cannot be fitted set aside with their reason."""
+    def kept(self, split: Extraction, limit: int | None = None) -> KeptOutcomes | None:
+        """Return where the outcomes of cells on a split are kept; None where nothing is.
+
+        Args:
+            limit: samples per concept, of a split of which not all are swept.
+        """
+        if self.store is None:
+            return None
+        config, loaded = self.config, self.loaded
+        inputs: dict[str, Any] = {
+            **self._rests_on,
+            "split": [split.activations[site].fingerprint for site in self.sites],
+            "samples_per_concept": limit,
+            "fit_on": config.evaluation.fit_on,
+            "mode": config.layers.mode,
+            "seed": config.seed,
+            "edit_positions": config.intervention.edit_positions,
+            "paths": plain(loaded.paths),
+            "batches": [loaded.batch_size, config.evaluation.tokens_per_forward],
+            "computed_by": computed_by(config.trainer),
+        }
+        return KeptOutcomes(self.store, inputs)
+
+    def run(self, every: Sequence[Cell], *, announce: bool = False) -> SiteSweep:
+        """Return the outcomes of some cells, those that cannot be fitted set aside with their reason.
+
+        Args:
+            announce: print how many cells were found in the store.
+        """
         config, loaded, splits = self.config, self.loaded, self.splits
         if config.layers.mode == "incremental":
             first = self.plain[self.sites[0]]
@@ -120,7 +159,16 @@ class SiteRunner:
                 if reason:
                     skipped[cell] = reason
         cells = [cell for cell in every if cell not in skipped]
-        select = splits.select if self.chooses else None
+        swept: dict[str, tuple[Extraction, IntArray | None, int | None]] = {}
+        swept["test"] = splits.test, self.samples, self.limit
+        if self.chooses and splits.select is not None:
+            swept["select"] = splits.select, None, None
+        outcomes = {
+            name: _outcomes(
+                config, loaded, split, builders, cells, samples, self.kept(split, limit), name if announce else None
+            )
+            for name, (split, samples, limit) in swept.items()
+        }
         return SiteSweep(
             sites=self.sites,
             mode=config.layers.mode,
@@ -130,8 +178,8 @@ class SiteRunner:
             samples=self.samples,
             samples_per_concept=self.limit,
             builders=builders,
-            outcomes=_outcomes(config, loaded, splits.test, builders, cells, self.samples),
-            select=_outcomes(config, loaded, select, builders, cells) if select is not None else None,
+            outcomes=outcomes["test"],
+            select=outcomes.get("select"),
         )
 
 
@@ -233,7 +281,9 @@ def _outcomes(
     split: Extraction,
     builders: Mapping[Site, BuildsEdits],
     cells: Sequence[Cell],
-    samples: IntArray | None = None,
+    samples: IntArray | None,
+    kept: KeptOutcomes | None,
+    announce: str | None,
 ) -> Outcomes:
     """Return the cells' outcomes on a split, or on some of its samples."""
     assert split.log_probabilities is not None, "every split that is swept is run to the head"
@@ -255,4 +305,10 @@ def _outcomes(
         edit_positions=config.intervention.edit_positions,
         tokens_per_forward=config.evaluation.tokens_per_forward,
     )
-    return run_sweep(evaluator, config.trainer)
+    return run_sweep(evaluator, config.trainer, kept, announce=announce)
+
+
+def _rests_on(splits: Splits, site: Site) -> list[str | None]:
+    """Return the fingerprints of what a site's edits are fitted and chosen on."""
+    chosen = None if splits.select is None else splits.select.activations[site].fingerprint
+    return [splits.fit.activations[site].fingerprint, chosen]
