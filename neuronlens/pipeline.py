@@ -61,13 +61,17 @@ from neuronlens.sweep.runner import SiteSweep, Splits, fit_all, site_groups
 from neuronlens.tracking import Tracker
 
 
-def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTable:
+def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bool = False) -> ResultTable:
     """Run every stage and write the run folder.
+
+    What an earlier run with the same inputs computed is found in the cache, down to the parts of a sweep and the epochs of
+    fine-tuning, so that a run that was stopped goes on where it was.
 
     Args:
         config: checked, as `config.compose` returns it.
         path: the run folder.
         job: which one of a multirun this is.
+        resumed: whether the run that was stopped in this folder goes on in it.
 
     Raises:
         NeuronLensError: bad input, reported before anything expensive where that is possible.
@@ -78,7 +82,8 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
     refuse_missing(config)
     grid(config)  # refuses combinations that mean nothing
     store.claim()
-    folder.claim_for_a_run(overwrite=config.overwrite)
+    folder.claim_for_a_run(overwrite=config.overwrite, resumed=resumed or folder.stopped_with(config))
+    folder.write_started(config, job)
     follower = Tracker(config, folder, warn=stages.warn, job=job)
     with quiet_libraries(), _threads(config.trainer.threads), follower as tracker, stages.logged():
         stages.follow(tracker.log_stage)
