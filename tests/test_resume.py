@@ -52,9 +52,7 @@ def _goes_on(words: list[str], work: Path, *, by_folder: bool) -> Ended:
     return run_in_a_process(again, work)
 
 
-@pytest.mark.parametrize(
-    "number", [0, 1, 2, *(pytest.param(number, marks=pytest.mark.slow) for number in range(3, MOMENTS))]
-)
+@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, MOMENTS))])
 def test_a_run_that_is_killed_goes_on_to_the_same_results(
     number: int, words: list[str], whole: tuple[bytes, Ended], tmp_path: Path
 ) -> None:
@@ -104,6 +102,7 @@ def test_a_disk_that_is_full_is_one_sentence_and_the_run_goes_on_where_there_is_
     assert (tmp_path / "run" / "results.csv").read_bytes() == wanted
 
 
+@pytest.mark.slow
 def test_a_changed_config_finds_none_of_the_old_cells(
     words: list[str], whole: tuple[bytes, Ended], tmp_path: Path
 ) -> None:
