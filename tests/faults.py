@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -18,11 +19,19 @@ PRELOADED = ["neuronlens.pipeline", "neuronlens.launch", "neuronlens.cli", "test
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code (minus the signal's number where one killed it), its words, its moments."""
+    """How a command ended.
+
+    Attributes:
+        code: its exit code, minus the signal's number where one killed it.
+        said: what it printed.
+        moments: how many it had; 0 of one that was killed.
+        work: optimiser steps, batches that were extracted and cells over batches that were swept, by name.
+    """
 
     code: int
     said: str
     moments: int
+    work: dict[str, int]
 
 
 def run_in_a_process(words: Sequence[str], folder: Path, *, fault: str = "none", at: int = 0) -> Ended:
@@ -32,16 +41,33 @@ def run_in_a_process(words: Sequence[str], folder: Path, *, fault: str = "none",
         folder: holds the process's output.
         fault: the name of a signal, or `ENOSPC` for a disk that is full from there on.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    return run_at_once([words], folder, fault=fault, at=at)[0]
+
+
+def run_at_once(several: Sequence[Sequence[str]], folder: Path, *, fault: str = "none", at: int = 0) -> list[Ended]:
+    """Run command lines at the same time, as `run_in_a_process` does one."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_child, args=(list(words), folder, fault, at))
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    counted = folder / "moments"
-    moments = int(counted.read_text()) if counted.is_file() else 0
-    return Ended(process.exitcode, (folder / "said").read_text(), moments)
+    folders = [folder / f"process{number}" for number in range(len(several))]
+    for own in folders:
+        own.mkdir(parents=True, exist_ok=True)
+        (own / "counted.json").unlink(missing_ok=True)
+    processes = [
+        context.Process(target=_child, args=(list(words), own, fault, at))
+        for words, own in zip(several, folders, strict=True)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [_ended(process.exitcode, own) for process, own in zip(processes, folders, strict=True)]
+
+
+def _ended(code: int | None, folder: Path) -> Ended:
+    assert code is not None
+    file = folder / "counted.json"
+    counted = json.loads(file.read_text()) if file.is_file() else {"moments": 0, "work": {}}
+    return Ended(code, (folder / "said").read_text(), **counted)
 
 
 def _child(words: list[str], folder: Path, fault: str, at: int) -> None:
@@ -58,7 +84,7 @@ def _child(words: list[str], folder: Path, fault: str, at: int) -> None:
     moments = _Moments(fault, at)
     moments.watch()
     code = run_command(words)
-    (folder / "moments").write_text(str(moments.count))
+    (folder / "counted.json").write_text(json.dumps({"moments": moments.count, "work": moments.work}))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -69,6 +95,7 @@ class _Moments:
 
     def __init__(self, fault: str, at: int) -> None:
         self.fault, self.at, self.count, self.full = fault, at, 0, False
+        self.work: dict[str, int] = {}
 
     def pass_one(self) -> None:
         self.count += 1
@@ -79,8 +106,11 @@ class _Moments:
                 os.kill(os.getpid(), getattr(signal, self.fault))
 
     def watch(self) -> None:
+        from neuronlens.activations.extract import ActivationExtractor
         from neuronlens.execution.trainer import StageProgress
+        from neuronlens.models.finetune import TopBlocks
         from neuronlens.sweep import evaluator
+        from neuronlens.sweep.evaluator import SweepEvaluator
 
         evaluator.FORWARDS, evaluator.FORWARDS_PER_BATCH = 1, 1  # so that a tiny sweep has many parts
         for owner, name in (
@@ -88,6 +118,9 @@ class _Moments:
             *((pathlib.Path, name) for name in ("replace", "rename")),
         ):
             setattr(owner, name, self._counted(getattr(owner, name)))
+        self._add_up(TopBlocks, "training_step", lambda *arguments: 1)
+        self._add_up(ActivationExtractor, "predict_step", lambda *arguments: 1)
+        self._add_up(SweepEvaluator, "keep", lambda item, edits: len(item.cells))
         fsync = os.fsync
 
         def refused(handle: int) -> None:
@@ -96,6 +129,15 @@ class _Moments:
             fsync(handle)
 
         os.fsync = self._counted(refused)
+
+    def _add_up(self, owner: type, name: str, worth: Callable[..., int]) -> None:
+        what = getattr(owner, name)
+
+        def watched(module: Any, *arguments: Any) -> Any:
+            self.work[owner.__name__] = self.work.get(owner.__name__, 0) + worth(*arguments)
+            return what(module, *arguments)
+
+        setattr(owner, name, watched)
 
     def _counted(self, what: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*arguments: Any, **options: Any) -> Any:

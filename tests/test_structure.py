@@ -27,6 +27,7 @@ RANKS = [
     {"measures"},
     {"results"},
     {"report", "tracking"},
+    {"preparation"},
     {"lens", "doctor", "pipeline"},
     {"launch"},
     {"cli", "__init__"},
