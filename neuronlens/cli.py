@@ -18,7 +18,7 @@ from neuronlens.errors import NeuronLensError, printable, unknown
 from neuronlens.execution.signals import Stopped, code_of, stoppable
 
 USAGE = """\
-neuronlens [run|doctor|report|compare|help] [hydra overrides]
+neuronlens [run|doctor|report|compare|gather|help] [hydra overrides]
 
 {verbs}
 
@@ -163,6 +163,21 @@ def _compare(arguments: list[str]) -> int:
     return 0
 
 
+def _gather(arguments: list[str]) -> int:
+    options = [argument.removeprefix("output=") for argument in arguments if argument.startswith("output=")]
+    folders = [argument for argument in arguments if not argument.startswith("output=")]
+    wrong = next((folder for folder in folders if folder.startswith("-") or "=" in folder), None)
+    if wrong is not None:
+        raise NeuronLensError(unknown("option of gather", wrong, ["output=FOLDER"]))
+    if len(folders) != 1:
+        raise NeuronLensError(
+            f"gather takes the folder of one multirun; got {len(folders)}: neuronlens gather outputs/multirun/<date_time>"
+        )
+    from neuronlens.report.gather.gather import gather
+
+    return 1 if gather(Path(folders[0]), Path(options[-1]) if options else None) else 0
+
+
 class Verb(NamedTuple):
     """A first word: what takes the words after it and gives the exit code; its usage line, one line on it, `--help`'s rest."""
 
@@ -201,5 +216,13 @@ VERBS: Mapping[str, Verb] = {
         "put run folders side by side, paired by concept with the first: neuronlens compare FOLDER FOLDER ... [output=FOLDER]",
         "The first folder is the reference. Writes the comparison and the claims it bears out, each as .md, .csv and .tex,\n"
         "to outputs/compare/<date_time> or to the folder named by output=.",
+    ),
+    "gather": Verb(
+        _gather,
+        "MULTIRUN [output=FOLDER]",
+        "one table and one page over all jobs of a multirun: neuronlens gather outputs/multirun/<date_time>",
+        "Writes gathered.csv and .parquet (the results of all jobs) and gather.md, .csv, .tex and .html (what became of each\n"
+        "job, and how they compare; seeds are joined) into the multirun's folder or the one named by output=. -m does so at\n"
+        "its end. A job that failed is a row with its reason; the exit code is 1 then.",
     ),
 }

@@ -8,11 +8,12 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
-from multiprocessing import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neuronlens.errors import NeuronLensError, OutputError
+from hydra.experimental.callback import Callback
+
+from neuronlens.errors import NeuronLensError, OutputError, printable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,6 +25,18 @@ _refused: list[str] = []
 """What the jobs of this command refused so far."""
 _running: list[Path] = []
 """The folder of the run that this command works in; none in a multirun, where several may."""
+
+
+_multiruns: list[Path] = []
+"""The folder of the multirun that this command has started."""
+
+
+class Started(Callback):
+    """What Hydra calls in the command's own process when a multirun starts: it keeps the multirun's folder."""
+
+    def on_multirun_start(self, config: DictConfig, **more: object) -> None:
+        """Keep the folder, as Hydra has resolved it."""
+        _multiruns.append(Path(str(config.hydra.sweep.dir)))
 
 
 def start(flags: Flags) -> int:
@@ -47,11 +60,24 @@ def start(flags: Flags) -> int:
         refuse_inputs_of([one.config for one in jobs])
         flags.overrides += own_folder(flags.overrides, jobs[0].config, multirun=flags.multirun)
     _refused.clear()
+    _multiruns.clear()
+    fell = False
     with _command_line(flags.words):
-        hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")(job)()
+        try:
+            hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")(job)()
+        except Exception as error:
+            if not (flags.runs and flags.multirun and _multiruns):
+                raise
+            fell = True
+            log.exception("The launcher failed")  # a job's process died, say: the others have their results
+            print(f"neuronlens: the launcher failed: {printable(str(error))}", file=sys.stderr)
     if _refused:
         raise NeuronLensError("\n".join(_refused))
-    return 0
+    if not (flags.runs and flags.multirun):
+        return 0
+    from neuronlens.report.gather.gather import gather
+
+    return 1 if gather(_multiruns[-1], quiet=jobs[0].config.quiet) or fell else 0
 
 
 @contextmanager
@@ -86,18 +112,28 @@ def job(composed: DictConfig) -> None:
         print(f"neuronlens: {sentence}", file=sys.stderr)
     from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
     from neuronlens.results.claim import given_up
+    from neuronlens.results.failures import forget_failure, write_failure
 
     folder, one = Path(launched.runtime.output_dir), job_of(launched)
     _running[:] = [folder] if one is None else []
     try:
+        if one is not None:
+            forget_failure(Path(launched.sweep.dir), one.number)
         run(config, folder, job=one)
-    except NeuronLensError as error:
-        if not isinstance(error, OutputError):
+    except Exception as error:
+        refused = isinstance(error, NeuronLensError)
+        if refused and not isinstance(error, OutputError):
             given_up(folder)
-        if current_process().name != "MainProcess":
+        if one is not None:  # the others go on, and the end of the multirun names it
+            why = write_failure(Path(launched.sweep.dir), one, error)
+            log.error("%s", why, exc_info=None if refused else error)
+            print(
+                f"neuronlens: {printable(f'Job {one.number} ({chr(32).join(one.overrides)}): {why}')}", file=sys.stderr
+            )
+        elif refused:
+            _refused.append(str(error))  # not raised here, for Hydra would add a message of its own
+        else:
             raise
-        where = "" if one is None else f"Job {one.number} ({' '.join(one.overrides)}): "
-        _refused.append(f"{where}{error}")  # not raised here, for Hydra would add a message of its own
 
 
 def resume(path: Path, config_dir: str | None = None) -> int:

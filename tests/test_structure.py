@@ -27,7 +27,6 @@ RANKS = [
     {"measures"},
     {"results"},
     {"report", "tracking"},
-    {"preparation"},
     {"lens", "doctor", "pipeline"},
     {"launch"},
     {"cli", "__init__"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,25 +11,21 @@ import numpy as np
 from neuronlens.activations.extract import Extraction
 from neuronlens.activations.subsets import only_correct
 from neuronlens.config.fingerprint import plain
-from neuronlens.config.knobs import everywhere
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import Config, SweepConfig
+from neuronlens.config.schema import Config
 from neuronlens.edits.build import EditBuilder
-from neuronlens.edits.fitting import Fitted, fit_site, shuffled_labels
-from neuronlens.errors import ActivationError
+from neuronlens.edits.fitting import Fitted, fit_site
 from neuronlens.execution.code import code_behind
 from neuronlens.execution.machine import computed_by
 from neuronlens.hooks.resolver import blocks_of
 from neuronlens.models.loaded import LoadedModel
-from neuronlens.records import Cell, IntArray, Knobs, Site
+from neuronlens.records import Cell, IntArray, Site
 from neuronlens.storage.cache import Store
+from neuronlens.sweep.controls import with_controls
 from neuronlens.sweep.evaluator import BuildsEdits, Outcomes, SweepEvaluator
-from neuronlens.sweep.incremental import activations_under, fit_in_order
 from neuronlens.sweep.kept import KeptOutcomes
+from neuronlens.sweep.one_by_one import fit_incrementally
 from neuronlens.sweep.shards import run_sweep
-
-CELLS_AT_ONCE = 64
-"""Cells whose activations under earlier edits are held at once in incremental mode."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,7 @@ class SiteRunner:
             store: where outcomes are kept and found again; None keeps nothing.
         """
         self.config, self.loaded, self.sites, self.splits = config, loaded, sites, splits
-        fits = _with_controls(config, {site: fitted[site] for site in sites})
+        fits = with_controls(config, {site: fitted[site] for site in sites})
         self.plain = {site: _builder(config, site, splits, fits) for site in sites}
         below = loaded.paths.start_of(sites[0]) < len(blocks_of(loaded.model)) - 1
         self.limit = config.evaluation.samples_below_last if below else None
@@ -149,7 +145,7 @@ class SiteRunner:
         config, loaded, splits = self.config, self.loaded, self.splits
         if config.layers.mode == "incremental":
             first = self.plain[self.sites[0]]
-            builders, skipped = _fit_incrementally(config, loaded, self.sites, every, first, splits)
+            builders, skipped = fit_incrementally(config, loaded, self.sites, every, first, splits.fit, splits.select)
         else:
             builders = dict(self.plain)
             skipped = {}
@@ -202,77 +198,6 @@ def _builder(config: Config, site: Site, splits: Splits, fits: Mapping[str, Mapp
         select=splits.select.activations[site] if splits.select is not None else None,
         ranked_with=by_layer if config.intervention.scope == "model" else None,
     )
-
-
-def _with_controls(config: Config, fitted: Mapping[Site, Fitted]) -> dict[str, Mapping[Site, Fitted]]:
-    """Return fits by control: under the true labels, and under shuffled ones where that control is asked for."""
-    fits: dict[str, Mapping[Site, Fitted]] = {"none": fitted}
-    if "shuffled_labels" in everywhere(config, "control"):
-        fits["shuffled_labels"] = {
-            site: fit_site(config, shuffled_labels(found.activations, config.seed)) for site, found in fitted.items()
-        }
-    return fits
-
-
-def _own_config(config: Config, knobs: Knobs) -> Config:
-    """Return the config narrowed to one cell's ranking, range and control, so that nothing else is fitted for it."""
-    narrow = SweepConfig(
-        saliency=None if knobs.saliency is None else [knobs.saliency],
-        range=None if knobs.range is None else [knobs.range],
-        tau=None if knobs.tau is None else [knobs.tau],
-        control=[knobs.control or "none"],
-    )
-    return replace(config, sweep=narrow)
-
-
-def _fit_incrementally(
-    config: Config,
-    loaded: LoadedModel,
-    sites: tuple[Site, ...],
-    cells: Sequence[Cell],
-    first: EditBuilder,
-    splits: Splits,
-) -> tuple[dict[Site, BuildsEdits], dict[Cell, str]]:
-    start = loaded.paths.start_of(sites[0])
-    options = {"edit_positions": config.intervention.edit_positions}
-    budget = config.evaluation.tokens_per_forward
-    correct = config.evaluation.fit_on == "correct"
-
-    def fit(
-        builders: Mapping[Site, BuildsEdits], site: Site, left: Sequence[Cell]
-    ) -> tuple[dict[Cell, EditBuilder], dict[Cell, str]]:
-        """Return the site's builder of every cell under the earlier edits, and why some cells have none."""
-        found: dict[Cell, EditBuilder] = {}
-        refused: dict[Cell, str] = {}
-        for at in range(0, len(left), CELLS_AT_ONCE):
-            some = left[at : at + CELLS_AT_ONCE]
-            seen = {
-                name: activations_under(
-                    loaded,
-                    split.states[start],
-                    builders,
-                    some,
-                    split.activations[site],
-                    tokens_per_forward=budget,
-                    trainer=config.trainer,
-                    **options,
-                )
-                for name, split in (("fit", splits.fit), ("select", splits.select))
-                if split is not None
-            }
-            for cell in some:
-                try:
-                    fit_values, *select = (entry[cell]() for entry in seen.values())
-                except ActivationError as error:
-                    refused[cell] = f"{site}: {error}"
-                    continue
-                own = _own_config(config, cell[0])
-                fitted = {site: fit_site(own, only_correct(fit_values) if correct else fit_values)}
-                fits = {control: group[site] for control, group in _with_controls(own, fitted).items()}
-                found[cell] = EditBuilder(own, fits, select=select[0] if select else None)
-        return found, refused
-
-    return fit_in_order(sites, cells, first, fit)
 
 
 def _outcomes(

@@ -31,7 +31,7 @@ from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.tables import result_table
 from neuronlens.measures.unedited import all_skipped, correct_sets, count_correct, near_chance
 from neuronlens.models.loaded import LoadedModel
-from neuronlens.preparation import prepare, share_sweep
+from neuronlens.pipeline.prepare import prepare, share_sweep
 from neuronlens.records import ConceptDataset, Job, ResultTable, Site
 from neuronlens.report.conclusion import conclusion, worth_opening
 from neuronlens.report.drawing import draw_run
