@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,26 +211,29 @@ def extract(
     inputs["computed_by"] = computed_by(trainer)
     key = fingerprint(inputs)
     budget = budget or state_budget(trainer, store)
-    recorded = stored.load(store, key, budget) if store is not None else None
-    if recorded is None:
-        recorded = _one_pass(loaded, data, split, sites, trainer, keep, to_the_head, budget)
-    else:
-        store = None
+    with ExitStack() as claim:
+        if store is not None:
+            claim.enter_context(store.claimed(stored.STAGE, key))
+        recorded = stored.load(store, key, budget) if store is not None else None
+        found = recorded or _one_pass(loaded, data, split, sites, trainer, keep, to_the_head, budget)
+        activations = _activations(loaded, data, split, found)
+        if store is not None and recorded is None:
+            stored.save(store, key, found, inputs, budget)
+    return Extraction(activations, found.states, found.log_probabilities, found.prediction)
+
+
+def _activations(loaded: LoadedModel, data: ConceptDataset, split: str, found: Recorded) -> dict[Site, ActivationSet]:
     rows = data.rows(split)
     labels, ids = data.labels[rows], tuple(data.ids[row] for row in rows)
     base: dict[str, Any] = {}
-    if recorded.log_probabilities is not None:
-        base["base_prediction"] = recorded.prediction
-        base["base_confidence"] = np.exp(recorded.log_probabilities[np.arange(len(labels)), labels])
+    if found.log_probabilities is not None:
+        base["base_prediction"] = found.prediction
+        base["base_confidence"] = np.exp(found.log_probabilities[np.arange(len(labels)), labels])
     activations = {}
-    for site in sites:
+    for site, values in found.values.items():
         own = fingerprint([loaded.fingerprint, data.fingerprint, split, str(site)])
-        activations[site] = ActivationSet(
-            site, recorded.values[site], labels, data.concepts, ids, recorded.moments[site], own, **base
-        )
-    if store is not None:
-        stored.save(store, key, recorded, inputs, budget)
-    return Extraction(activations, recorded.states, recorded.log_probabilities, recorded.prediction)
+        activations[site] = ActivationSet(site, values, labels, data.concepts, ids, found.moments[site], own, **base)
+    return activations
 
 
 def _one_pass(

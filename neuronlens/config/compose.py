@@ -236,7 +236,8 @@ def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
     intervention = dataclasses.replace(config.intervention, control="none")
     if {"top_fraction", "top_count"} & set(knobs):
         intervention = dataclasses.replace(intervention, top_count=knobs.get("top_count"))
-    sweep = SweepConfig(**{name: [value] for name, value in knobs.items() if name != "top_count"})
+    lists: dict[str, Any] = {name: [value] for name, value in knobs.items() if name != "top_count"}
+    sweep = SweepConfig(**lists)
     own, wrong = filled(dataclasses.replace(config, intervention=intervention, sweep=sweep))
     found = problems(own, beside=[Problem(*one) for one in wrong])
     refuse(Problem(key, sentence.replace("sweep.", "")) for key, sentence in found)  # a cell's knobs, not lists

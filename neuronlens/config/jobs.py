@@ -51,19 +51,7 @@ def checked_jobs(overrides: Sequence[str], *, multirun: bool, config_dir: str | 
     Raises:
         ConfigError: the problems of every job, a line each, with the number and the values of the job.
     """
-    single = [list(overrides)]
-    split = single
-    if multirun:
-        parse = OverridesParser.create().parse_overrides
-        try:
-            every = [*_swept_by_files(overrides, config_dir), *overrides]
-            split = BasicSweeper.split_arguments(parse(every), max_batch_size=None)[0]
-        except (HydraException, ValueError, OverflowError, TypeError):
-            wrong = typed_problems(overrides).sentences
-            sentences = [sentence for _, sentence in wrong if "without -m" not in sentence]
-            raise ConfigError(
-                "\n".join(sentences) or "The values that -m runs over cannot be listed. Next: write them as a,b,c."
-            ) from None
+    split = split_jobs(overrides, config_dir) if multirun else [list(overrides)]
     jobs: list[CheckedJob] = []
     problems: dict[str, list[int]] = {}
     for number, own in enumerate(split):
@@ -78,6 +66,27 @@ def checked_jobs(overrides: Sequence[str], *, multirun: bool, config_dir: str | 
     if problems:
         raise ConfigError("\n".join(_of_jobs(problems, split, [*overrides])))
     return jobs
+
+
+def split_jobs(overrides: Sequence[str], config_dir: str | None = None) -> list[list[str]]:
+    """Return the overrides of each job of a multirun, in the order of their numbers.
+
+    >>> split_jobs(["seed=1,2", "layers=last"])
+    [['seed=1', 'layers=last'], ['seed=2', 'layers=last']]
+
+    Raises:
+        ConfigError: the values cannot be listed.
+    """
+    parse = OverridesParser.create().parse_overrides
+    try:
+        every = [*_swept_by_files(overrides, config_dir), *overrides]
+        return [list(own) for own in BasicSweeper.split_arguments(parse(every), max_batch_size=None)[0]]
+    except (HydraException, ValueError, OverflowError, TypeError):
+        wrong = typed_problems(overrides).sentences
+        sentences = [sentence for _, sentence in wrong if "without -m" not in sentence]
+        raise ConfigError(
+            "\n".join(sentences) or "The values that -m runs over cannot be listed. Next: write them as a,b,c."
+        ) from None
 
 
 def _swept_by_files(overrides: Sequence[str], config_dir: str | None) -> list[str]:

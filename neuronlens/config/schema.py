@@ -170,6 +170,11 @@ class SweepConfig(GridConfig):
 
     layers: list[Any] | None = key(None, "Values of layers.select.", ListOf(LAYERS))
     methods: list[GridConfig] = key([], "Grids with lists of their own, swept one after the other.")
+    workers: int = key(
+        1,
+        "Processes that share the cells, each with the model in memory and a share of the CPU.",
+        at_least(1, most=1024),
+    )
 
 
 @dataclass

