@@ -168,6 +168,35 @@ class ConceptStatistics:
         return np.sqrt(self.variance)
 
 
+@dataclass(frozen=True)
+class SecondMoments:
+    """How samples scatter about their mean, all concepts together, float64.
+
+    Attributes:
+        count: samples.
+        mean, covariance (ddof 0): `[neuron]`, `[neuron, neuron]`.
+        fourth: mean over samples of |x - mean|^4, by which Ledoit and Wolf judge the covariance.
+    """
+
+    count: int
+    mean: FloatArray
+    covariance: FloatArray
+    fourth: float
+
+    @classmethod
+    def of(cls, values: FloatArray) -> SecondMoments:
+        """Return those of `[sample, neuron]`."""
+        mean = values.mean(axis=0, dtype=np.float64)
+        centred = values - mean
+        return cls(len(values), mean, centred.T @ centred / len(values), float(np.mean((centred**2).sum(1) ** 2)))
+
+    @cached_property
+    def eigen(self) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues of the covariance, ascending, and their vectors `[neuron, eigenvalue]`."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        return values, vectors
+
+
 MOMENTS = tuple(moment.name for moment in fields(ConceptStatistics))
 """What `ConceptStatistics` holds, by name and in the order of its fields."""
 
@@ -182,6 +211,7 @@ class ActivationSet:
         ids: example ids, in row order.
         statistics: per-concept moments of `values`.
         base_prediction, base_confidence: `[sample]`, or None where the model was not run to its head.
+        select: activations of the select split under the same labelling, for what is chosen there; None without one.
     """
 
     site: Site
@@ -193,6 +223,12 @@ class ActivationSet:
     fingerprint: str
     base_prediction: IntArray | None = None
     base_confidence: FloatArray | None = None
+    select: ActivationSet | None = None
+
+    @cached_property
+    def second(self) -> SecondMoments:
+        """Moments over all concepts together."""
+        return SecondMoments.of(self.values)
 
     def __post_init__(self) -> None:
         """Refuse values that are not numbers, by sample and neuron (TRAPS 9)."""

@@ -61,6 +61,6 @@ def widths(config: Config, name: str, grid: GridConfig | None = None) -> list[fl
 
 
 def needs_select(config: Config) -> bool:
-    """Return whether anything is chosen on the select split: an operating point, or a gate's threshold."""
-    gates = (part(config, "gate", name) for name in everywhere(config, "gate"))
-    return config.evaluation.select != "none" or any(gate.needs_select for gate in gates)
+    """Return whether anything is chosen on the select split: an operating point, a gate's threshold or a shrinkage."""
+    parts = (part(config, group, name) for group in ("gate", "edit") for name in everywhere(config, group))
+    return config.evaluation.select != "none" or any(getattr(own, "needs_select", False) for own in parts)

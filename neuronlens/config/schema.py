@@ -13,14 +13,14 @@ from neuronlens.config.schema_evaluation import EvaluationConfig
 from neuronlens.config.schema_run import LoggerConfig, PathsConfig, TrainerConfig
 
 SITES = ("resid_post", "mlp_out", "attn_out", "mlp_neurons")
-CONTROLS = ("none", "random_neurons", "shuffled_labels", "other_concept")
+CONTROLS = ("none", "random_neurons", "random_direction", "shuffled_labels", "other_concept")
 LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all", "prompt", "generated")
 TOKEN_POSITIONS = ("cls", "last")
 POOLED = ("mean", "max", "live_mean")
 RECORD_POSITIONS = (*TOKEN_POSITIONS, *POOLED)
-COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
+COVARIANCES = ("empirical", "shrunk", "ledoit_wolf", "selected")
 
 MOST_LAYERS = 100_000
 """No model has as many; a larger number is a slip of the keyboard."""
@@ -140,9 +140,13 @@ class InterventionConfig:
     beta: float = key(
         0.125, "The factor of the edits dampen and dampen_distance.", between(0, 1, "[)", noun="a factor")
     )
-    covariance: str = key("ledoit_wolf", "How the edit leace estimates its covariance.", OneOf(COVARIANCES))
+    covariance: str = key(
+        "ledoit_wolf",
+        "How much every method that inverts a covariance shrinks it; selected chooses that on the select split.",
+        OneOf(COVARIANCES),
+    )
     control: str = key(
-        "none", "A baseline that keeps all but one thing: the neurons, the labels or the concept.", OneOf(CONTROLS)
+        "none", "A baseline that keeps all but one thing: neurons, direction, labels or concept.", OneOf(CONTROLS)
     )
 
 
