@@ -13,6 +13,8 @@ import pandas as pd
 import torch
 
 from neuronlens.activations.extract import extract
+from neuronlens.activations.sinks import skips_first
+from neuronlens.activations.tokens import token_plans
 from neuronlens.config.extras import refuse_missing
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.knobs import needs_select, swept
@@ -25,6 +27,7 @@ from neuronlens.execution.machine import peak_memory_gib
 from neuronlens.execution.stages import Stages
 from neuronlens.execution.trainer import quiet_libraries
 from neuronlens.hooks.resolver import blocks_of, resolve_layers
+from neuronlens.measures.detectors import detectors
 from neuronlens.measures.general.rows import (
     GeneralData,
     check_model,
@@ -56,7 +59,7 @@ from neuronlens.storage.cache import Store
 from neuronlens.storage.files import json_types
 from neuronlens.storage.spill import state_budget
 from neuronlens.sweep.group import sweep_group
-from neuronlens.sweep.runner import SiteSweep, Splits, fit_all, site_groups
+from neuronlens.sweep.runner import SiteSweep, Splits, fit_all, fitting_of, site_groups
 from neuronlens.tracking import Tracker
 
 
@@ -94,6 +97,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         groups = site_groups(config, layers)
         with stages("admission"):
             loaded, admission = admit_run(config, loaded, data, groups, store)
+            loaded = replace(loaded, skips_first=skips_first(config, loaded, data, groups))
             language_model = speaker(config, source, loaded)
         stages.warn([f"Slower, because exact: {path}." for path in admission.slower])
         with stages("activations"):
@@ -113,7 +117,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
                 able = general_ability(config, language_model, general, data, sweeps, manifest, bootstrap)
                 table = replace(table, general=able)
         with stages("report"):
-            write_run(config, folder, table, data, splits, fitted, bootstrap)
+            write_run(config, folder, table, data, splits, fitted, sweeps, bootstrap)
             _, left_out = draw_run(folder, table, manifest, bootstrap)
             stages.warn(left_out)
         manifest = replace(
@@ -166,15 +170,18 @@ def extract_splits(
     options["budget"] = state_budget(config.trainer, store)
     correct = config.evaluation.fit_on == "correct"
     stated = incremental or config.evaluation.recovery
-    fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=correct or stated or whole, **options)
+    plans = token_plans(config, loaded)
+    options_of = {split: options | {"tokens": plans.get(split)} for split in ("fit", "select", "test")}
+    head = correct or stated or whole
+    fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=head, **options_of["fit"])
     chosen = config.evaluation.select != "none"
     select = None
     if needs_select(config):
-        keep = starts if chosen or incremental else ()
-        select = extract(loaded, data, "select", keep=keep, to_the_head=chosen or incremental or whole, **options)
-    elif len(data.rows("select")) and not incremental:
-        select = extract(loaded, data, "select", to_the_head=whole, **options)  # for the gates of a ConceptLens
-    return Splits(fit, extract(loaded, data, "test", keep=starts, **options), select)
+        keep, head = starts if chosen or incremental else (), chosen or incremental or whole
+        select = extract(loaded, data, "select", keep=keep, to_the_head=head, **options_of["select"])
+    elif len(data.rows("select")) and not incremental:  # for the gates of a ConceptLens
+        select = extract(loaded, data, "select", to_the_head=whole, **options_of["select"])
+    return Splits(fit, extract(loaded, data, "test", keep=starts, **options_of["test"]), select)
 
 
 def measure_all(
@@ -187,7 +194,8 @@ def measure_all(
     bootstrap: Bootstrap,
 ) -> tuple[ResultTable, Manifest]:
     """Return the results tables and the manifest without its timings and counts."""
-    fitting = fingerprint([config.evaluation.fit_on, config.seed])
+    plans = token_plans(config, loaded)
+    fitting = fingerprint([config.evaluation.fit_on, config.seed, *([plans["fit"]] if plans else [])])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     run_id, asked = folder.path.name, loaded.prompt
     table = result_table(config, loaded, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
@@ -201,6 +209,7 @@ def measure_all(
         near_duplicates=data.near_duplicates,
         model_type=loaded.model.config.model_type,
         layer_count=len(blocks_of(loaded.model)),
+        fitting=fitting_of(loaded, splits),
         model_folder=loaded.folder,
         max_length=loaded.max_length,
         prompt=None if asked is None else Prompt(asked.text, asked.label_texts, asked.examples),
@@ -248,6 +257,7 @@ def write_run(
     data: ConceptDataset,
     splits: Splits,
     fitted: Mapping[Site, Fitted],
+    sweeps: Sequence[SiteSweep],
     bootstrap: Bootstrap,
 ) -> None:
     """Write the run folder's tables and arrays."""
@@ -259,10 +269,12 @@ def write_run(
         if first is not None and first.base_prediction is not None and first.base_confidence is not None:
             base[split] = (first.base_prediction, first.base_confidence)
     folder.write_samples(data, base)
-    folder.write_fitted(fitted, splits.select.activations if splits.select is not None else None)
+    folder.write_fitted(fitted, splits.select.fitted_on if splits.select is not None else None)
     if config.evaluation.diagnostics:
         selection, scope = headline_selection(config), config.intervention.scope
-        folder.write_diagnostics(*diagnose(fitted, splits.test.activations, scope=scope, **selection))
+        held_out = splits.test.fitted_on
+        found = diagnose(fitted, held_out, scope=scope, **selection)
+        folder.write_diagnostics(*found, detectors(sweeps, held_out, data.concepts))
     folder.write_text("table.md", markdown(table, tau, bootstrap))
     folder.write_summary(summarise(table, tau, bootstrap))
 

@@ -17,6 +17,8 @@ CONTROLS = ("none", "random_neurons", "random_direction", "shuffled_labels", "ot
 LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all", "prompt", "generated")
+FIT_POSITIONS = ("auto", "record", "tokens")
+SKIP_FIRST = ("auto", "always", "never")
 TOKEN_POSITIONS = ("cls", "last")
 POOLED = ("mean", "max", "live_mean")
 RECORD_POSITIONS = (*TOKEN_POSITIONS, *POOLED)
@@ -137,6 +139,16 @@ class InterventionConfig:
     scope: str = key("layer", "Whether neurons are ranked within a layer or over all chosen layers.", OneOf(SCOPES))
     strength: float = key(1.0, "How far a value moves to its replacement: 0 leaves it, 1 replaces it.", STRENGTH)
     edit_positions: str = key("record", "The tokens that are edited.", OneOf(EDIT_POSITIONS))
+    fit_positions: str = key(
+        "auto",
+        "What everything is fitted on: a text's record vector or its tokens; auto takes tokens where several are edited.",
+        OneOf(FIT_POSITIONS),
+    )
+    skip_first: str = key(
+        "auto",
+        "Whether a text's first token is left out, of the tokens fitted on and edited; auto where it is an attention sink.",
+        OneOf(SKIP_FIRST),
+    )
     beta: float = key(
         0.125, "The factor of the edits dampen and dampen_distance.", between(0, 1, "[)", noun="a factor")
     )

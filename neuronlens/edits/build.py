@@ -115,7 +115,7 @@ class EditBuilder:
                 if of in ranges.skipped:
                     return ranges.skipped[of]
             target = self._target(cell)
-            self._opening(cell)
+            self.opening(cell)
         except ActivationError as error:
             return str(error)
         return target.reason if isinstance(target, Projection) else None
@@ -129,7 +129,7 @@ class EditBuilder:
         Raises:
             ConfigError: an unknown edit or gate.
         """
-        openings = [self._opening(cell) for cell in cells]
+        openings = [self.opening(cell) for cell in cells]
         targets = [self._target(cell) for cell in cells]
         edit: EditBatch
         if self.mixes_neurons(cells[0]):
@@ -212,7 +212,7 @@ class EditBuilder:
             self._activations[labelling] = replace(self._fitted(knobs).activations, select=select)
         return self._activations[labelling]
 
-    def _opening(self, cell: Cell) -> Intervals | Score:
+    def opening(self, cell: Cell) -> Intervals | Score:
         """Return where a cell's gate is open, before the salient neurons are picked; scores are kept."""
         knobs, concept = cell
         gate = self._gate(knobs.gate)

@@ -29,6 +29,7 @@ class Leace(Edit):
     """
 
     mixes_neurons = True
+    reads_covariance = True
 
     def __init__(self, *, covariance: Annotated[str, OneOf(COVARIANCES)] = "ledoit_wolf") -> None:
         """Shrink the covariance so: see `shrinkage.shrinkage_of`.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from neuronlens.activations.extract import Extraction
 from neuronlens.activations.subsets import only_correct
+from neuronlens.activations.tokens import RESERVOIR, token_plans
 from neuronlens.config.knobs import everywhere
 from neuronlens.config.plan import grid
 from neuronlens.config.schema import Config, SweepConfig
@@ -23,6 +25,8 @@ from neuronlens.sweep.incremental import activations_under, fit_in_order
 
 CELLS_AT_ONCE = 64
 """Cells whose activations under earlier edits are held at once in incremental mode."""
+MOST_SCATTER = 1 << 26
+"""Values of their covariances over tokens that are, 512 MiB in float64."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,26 @@ def site_groups(config: Config, layers: Sequence[int]) -> list[tuple[Site, ...]]
 
 
 def fit_all(config: Config, fit: Extraction) -> dict[Site, Fitted]:
-    """Return what every site's fit split gives, on the correctly predicted samples where that is configured."""
-    correct = config.evaluation.fit_on == "correct"
-    return {site: fit_site(config, only_correct(f) if correct else f) for site, f in fit.activations.items()}
+    """Return what every site's fit split gives, on the correctly predicted samples where that is configured.
+
+    Tokens were taken of these alone.
+    """
+    correct = config.evaluation.fit_on == "correct" and not fit.tokens
+    return {site: fit_site(config, only_correct(f) if correct else f) for site, f in fit.fitted_on.items()}
+
+
+def fitting_of(loaded: LoadedModel, splits: Splits) -> dict[str, Any]:
+    """Return what everything was fitted on, for the manifest: which positions, and how many tokens were kept of how many."""
+    found: dict[str, Any] = {
+        "positions": "tokens" if splits.fit.tokens else "record",
+        "skips_first": loaded.skips_first,
+    }
+    if splits.fit.tokens:
+        read = {"fit": splits.fit, "select": splits.select, "test": splits.test}
+        taken = {name: split for name, split in read.items() if split is not None and split.tokens}
+        kept = {name: len(next(iter(split.tokens.values())).values) for name, split in taken.items()}
+        found["tokens"] = {name: {"seen": taken[name].seen_tokens, "kept": kept[name]} for name in taken}
+    return found
 
 
 class SiteRunner:
@@ -151,7 +172,7 @@ def _builder(config: Config, site: Site, splits: Splits, fits: Mapping[str, Mapp
     return EditBuilder(
         config,
         {control: group[site] for control, group in fits.items()},
-        select=splits.select.activations[site] if splits.select is not None else None,
+        select=splits.select.fitted_on[site] if splits.select is not None else None,
         ranked_with=by_layer if config.intervention.scope == "model" else None,
     )
 
@@ -188,7 +209,10 @@ def _fit_incrementally(
     start = loaded.paths.start_of(sites[0])
     options = {"edit_positions": config.intervention.edit_positions}
     budget = config.evaluation.tokens_per_forward
-    correct = config.evaluation.fit_on == "correct"
+    plans = token_plans(config, loaded, size=RESERVOIR // 8)
+    correct = config.evaluation.fit_on == "correct" and not plans
+    width = splits.fit.activations[sites[0]].values.shape[1]
+    most = max(1, min(CELLS_AT_ONCE, MOST_SCATTER // width**2)) if plans else CELLS_AT_ONCE
 
     def fit(
         builders: Mapping[Site, BuildsEdits], site: Site, left: Sequence[Cell]
@@ -196,8 +220,8 @@ def _fit_incrementally(
         """Return the site's builder of every cell under the earlier edits, and why some cells have none."""
         found: dict[Cell, EditBuilder] = {}
         refused: dict[Cell, str] = {}
-        for at in range(0, len(left), CELLS_AT_ONCE):
-            some = left[at : at + CELLS_AT_ONCE]
+        for at in range(0, len(left), most):
+            some = left[at : at + most]
             seen = {
                 name: activations_under(
                     loaded,
@@ -207,6 +231,7 @@ def _fit_incrementally(
                     split.activations[site],
                     tokens_per_forward=budget,
                     trainer=config.trainer,
+                    tokens=plans.get(name),
                     **options,
                 )
                 for name, split in (("fit", splits.fit), ("select", splits.select))

@@ -65,12 +65,14 @@ class Gate(Protocol):
         reads_ranking: whether it looks at which neurons are salient. (An edit that does not mix neurons always acts on
             the salient ones alone.)
         needs_select: whether it chooses something on the select split.
+        reads_covariance: whether it reads `activations.second`, which is then streamed over all tokens that are fitted on.
     """
 
     grain: Grain | None
     reads_range: bool
     reads_ranking: bool
     needs_select: bool
+    reads_covariance: bool = False
 
     def opening(self, evidence: Evidence) -> Intervals | Score:
         """Return where the gate is open: intervals `[interval, neuron]`, or a `Score` where it decides by position.

@@ -41,6 +41,7 @@ class DiscriminantGate(Gate):
     grain = "position"
     reads_range = False
     reads_ranking = False
+    reads_covariance = True
 
     def __init__(
         self,
