@@ -110,7 +110,7 @@ def _samples_to_choose_on(config: Config) -> str | None:
     if count >= 2 or not needs_select(config):
         return None
     return (
-        "A gate's threshold (joint) and evaluation.select are chosen on the select split, and "
+        "A gate's threshold, covariance=selected and evaluation.select are chosen on the select split, and "
         f"dataset.samples_per_concept.select is {count}, expected at least 2."
     )
 
@@ -198,7 +198,7 @@ BETWEEN = (
     Between(("dataset.text_column", "dataset.label_column"), _two_columns),
     Between(("intervention.edit_positions", "model.record_position"), _one_position_to_edit),
     Between(
-        ("dataset.samples_per_concept.select", "evaluation.select", "intervention.gate", "sweep."),
+        ("dataset.samples_per_concept.select", "evaluation.select", "intervention.", "sweep.", "gate.", "edit."),
         _samples_to_choose_on,
     ),
     Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),

@@ -76,7 +76,19 @@ def widths(config: Config, name: str, grid: GridConfig | None = None) -> list[fl
     return list(dict.fromkeys(taus))
 
 
+def fits_on_tokens(config: Config) -> bool:
+    """Return whether everything is fitted on tokens instead of record vectors: where several tokens are edited, if auto."""
+    own = config.intervention
+    return own.fit_positions == "tokens" or (own.fit_positions == "auto" and own.edit_positions != "record")
+
+
+def reads_covariance(config: Config) -> bool:
+    """Return whether an edit or a gate of the run inverts a covariance."""
+    parts = (part(config, group, name) for group in ("gate", "edit") for name in everywhere(config, group))
+    return any(getattr(own, "reads_covariance", False) for own in parts)
+
+
 def needs_select(config: Config) -> bool:
-    """Return whether anything is chosen on the select split: an operating point, or a gate's threshold."""
-    gates = (part(config, "gate", name) for name in everywhere(config, "gate"))
-    return config.evaluation.select != "none" or any(gate.needs_select for gate in gates)
+    """Return whether anything is chosen on the select split: an operating point, a gate's threshold or a shrinkage."""
+    parts = (part(config, group, name) for group in ("gate", "edit") for name in everywhere(config, group))
+    return config.evaluation.select != "none" or any(getattr(own, "needs_select", False) for own in parts)

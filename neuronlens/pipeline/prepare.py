@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from neuronlens.activations.extract import extract
+from neuronlens.activations.sinks import skips_first
+from neuronlens.activations.tokens import token_plans
 from neuronlens.config.knobs import layers_of, needs_select
 from neuronlens.config.schema import Config
 from neuronlens.config.schema_evaluation import GeneralConfig
@@ -71,6 +73,7 @@ def prepare(config: Config, store: Store, stages: Stages) -> Prepared:
     groups = site_groups(config, layers)
     with stages("admission"):
         loaded, admission = admit_run(config, loaded, data, groups, store)
+        loaded = replace(loaded, skips_first=skips_first(config, loaded, data, groups))
         language_model = speaker(config, source, loaded)
     stages.warn([f"Slower, because exact: {path}." for path in admission.slower])
     with stages("activations"):
@@ -114,16 +117,19 @@ def extract_splits(
     options: dict[str, Any] = {"sites": sites, "trainer": config.trainer, "store": store}
     options["budget"] = state_budget(config.trainer, store)
     correct = config.evaluation.fit_on == "correct"
+    plans = token_plans(config, loaded)
+    options_of = {split: options | {"tokens": plans.get(split)} for split in ("fit", "select", "test")}
     stated = incremental or config.evaluation.recovery
-    fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=correct or stated or whole, **options)
+    head = correct or stated or whole
+    fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=head, **options_of["fit"])
     chosen = config.evaluation.select != "none"
     select = None
     if needs_select(config):
-        keep = starts if chosen or incremental else ()
-        select = extract(loaded, data, "select", keep=keep, to_the_head=chosen or incremental or whole, **options)
-    elif len(data.rows("select")) and not incremental:
-        select = extract(loaded, data, "select", to_the_head=whole, **options)  # for the gates of a ConceptLens
-    return Splits(fit, extract(loaded, data, "test", keep=starts, **options), select)
+        keep, head = starts if chosen or incremental else (), chosen or incremental or whole
+        select = extract(loaded, data, "select", keep=keep, to_the_head=head, **options_of["select"])
+    elif len(data.rows("select")) and not incremental:  # for the gates of a ConceptLens
+        select = extract(loaded, data, "select", to_the_head=whole, **options_of["select"])
+    return Splits(fit, extract(loaded, data, "test", keep=starts, **options_of["test"]), select)
 
 
 def speaker(config: Config, source: ModelSource, loaded: LoadedModel) -> LoadedModel | None:

@@ -74,9 +74,26 @@ def site_groups(config: Config, layers: Sequence[int]) -> list[tuple[Site, ...]]
 
 
 def fit_all(config: Config, fit: Extraction) -> dict[Site, Fitted]:
-    """Return what every site's fit split gives, on the correctly predicted samples where that is configured."""
-    correct = config.evaluation.fit_on == "correct"
-    return {site: fit_site(config, only_correct(f) if correct else f) for site, f in fit.activations.items()}
+    """Return what every site's fit split gives, on the correctly predicted samples where that is configured.
+
+    Tokens were taken of these alone.
+    """
+    correct = config.evaluation.fit_on == "correct" and not fit.tokens
+    return {site: fit_site(config, only_correct(f) if correct else f) for site, f in fit.fitted_on.items()}
+
+
+def fitting_of(loaded: LoadedModel, splits: Splits) -> dict[str, Any]:
+    """Return what everything was fitted on, for the manifest: which positions, and how many tokens were kept of how many."""
+    found: dict[str, Any] = {
+        "positions": "tokens" if splits.fit.tokens else "record",
+        "skips_first": loaded.skips_first,
+    }
+    if splits.fit.tokens:
+        read = {"fit": splits.fit, "select": splits.select, "test": splits.test}
+        taken = {name: split for name, split in read.items() if split is not None and split.tokens}
+        kept = {name: len(next(iter(split.tokens.values())).values) for name, split in taken.items()}
+        found["tokens"] = {name: {"seen": taken[name].seen_tokens, "kept": kept[name]} for name in taken}
+    return found
 
 
 class SiteRunner:
@@ -130,6 +147,7 @@ class SiteRunner:
             "mode": config.layers.mode,
             "seed": config.seed,
             "edit_positions": config.intervention.edit_positions,
+            "skips_first": loaded.skips_first,
             "paths": plain(loaded.paths),
             "batches": [loaded.batch_size, config.evaluation.tokens_per_forward],
             "computed_by": computed_by(config.trainer),
@@ -195,7 +213,7 @@ def _builder(config: Config, site: Site, splits: Splits, fits: Mapping[str, Mapp
     return EditBuilder(
         config,
         {control: group[site] for control, group in fits.items()},
-        select=splits.select.activations[site] if splits.select is not None else None,
+        select=splits.select.fitted_on[site] if splits.select is not None else None,
         ranked_with=by_layer if config.intervention.scope == "model" else None,
     )
 
@@ -235,5 +253,5 @@ def _outcomes(
 
 def _rests_on(splits: Splits, site: Site) -> list[str | None]:
     """Return the fingerprints of what a site's edits are fitted and chosen on."""
-    chosen = None if splits.select is None else splits.select.activations[site].fingerprint
-    return [splits.fit.activations[site].fingerprint, chosen]
+    chosen = None if splits.select is None else splits.select.fitted_on[site].fingerprint
+    return [splits.fit.fitted_on[site].fingerprint, chosen]
