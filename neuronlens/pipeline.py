@@ -113,7 +113,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
                 able = general_ability(config, language_model, general, data, sweeps, manifest, bootstrap)
                 table = replace(table, general=able)
         with stages("report"):
-            write_run(config, folder, table, data, splits, fitted, bootstrap)
+            write_run(config, folder, table, data, splits, fitted)
             _, left_out = draw_run(folder, table, manifest, bootstrap)
             stages.warn(left_out)
         manifest = replace(
@@ -126,7 +126,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         folder.write_manifest(manifest)  # last: the folder is whole before anything reads it
         with stages("logging"):
             tracker.log_results(table, manifest)
-    stages.show(*conclusion(table, config.headline_tau, bootstrap, job))
+    stages.show(*conclusion(table, config, job))
     stages.show_paths(worth_opening(folder.path) | dict(tracker.notes))
     return table
 
@@ -248,10 +248,8 @@ def write_run(
     data: ConceptDataset,
     splits: Splits,
     fitted: Mapping[Site, Fitted],
-    bootstrap: Bootstrap,
 ) -> None:
     """Write the run folder's tables and arrays."""
-    tau = config.headline_tau
     folder.write_results(table, safe_csv=config.safe_csv)
     base = {}
     for split, extraction in (("fit", splits.fit), ("select", splits.select), ("test", splits.test)):
@@ -263,8 +261,8 @@ def write_run(
     if config.evaluation.diagnostics:
         selection, scope = headline_selection(config), config.intervention.scope
         folder.write_diagnostics(*diagnose(fitted, splits.test.activations, scope=scope, **selection))
-    folder.write_text("table.md", markdown(table, tau, bootstrap))
-    folder.write_summary(summarise(table, tau, bootstrap))
+    folder.write_text("table.md", markdown(table, config))
+    folder.write_summary(summarise(table, config))
 
 
 @contextmanager

@@ -42,6 +42,8 @@ AT_BUDGET = Matching(("damage", "budget"), tuple(ERASURE), ERASED, bounded=False
 def compare_gates(matched: pd.DataFrame, bootstrap: Bootstrap, by: Matching = AT_ERASURE) -> pd.DataFrame:
     """Return, per range method and place of matching, its measures minus the neuron mask's of the same edit, by concept.
 
+    A range of tau = inf is the neuron mask itself: it is not compared.
+
     Args:
         matched: as `matched_erasure` or `erasure_at_budget` gives it.
         bootstrap: of the intervals over concepts.
@@ -58,7 +60,7 @@ def compare_gates(matched: pd.DataFrame, bootstrap: Bootstrap, by: Matching = AT
     own = RESULTS.keys("range")
     shared = [*(column for column in METHOD if column not in own), *by.at]
     neuron = matched[matched["gate"] == "neuron"].drop(columns=own)
-    ours = matched[matched["gate"] == "range"]
+    ours = matched[(matched["gate"] == "range") & (matched["tau"] != np.inf)]
     if neuron.empty or ours.empty:
         return pd.DataFrame()
     paired = _join(ours, neuron, [*shared, "concept"], by)

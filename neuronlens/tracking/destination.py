@@ -75,6 +75,9 @@ class Destination(Protocol):
     def log_step(self, step: Step) -> None:
         """Take numbers at one point of an axis."""
 
+    def log_message(self, message: str) -> None:
+        """Take the run's message: what it shows, in a sentence."""
+
     def log_flat(self, values: Mapping[str, float]) -> None:
         """Take the run's numbers, by which runs are sorted."""
 

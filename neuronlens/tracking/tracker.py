@@ -118,6 +118,8 @@ class Tracker:
                 named[name] = found
         for step in steps_along_the_dose(means):
             self._each(lambda place, step=step: place.log_step(step))  # type: ignore[misc]
+        message = str(self.folder.read_summary()["message"])
+        self._each(lambda place: place.log_message(message))
         self._each(lambda place: place.log_flat(values))
         self._each(lambda place: place.log_tables(named, means))
         figures, page = sorted(self.folder.figures.glob("*.png")), self.folder.path / "report.html"

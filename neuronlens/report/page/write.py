@@ -17,6 +17,7 @@ import pandas as pd
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import ResultTable
 from neuronlens.report.cells import texts
+from neuronlens.report.message import message
 from neuronlens.report.page.cells import table_data
 from neuronlens.report.page.explorer import explorer_data
 from neuronlens.report.page.held_out import held_out_data, overlap_data, skipped_data
@@ -24,7 +25,7 @@ from neuronlens.report.page.library import drawing_library
 from neuronlens.report.page.values import Json, rounded
 from neuronlens.report.table import Table
 from neuronlens.report.tables.budget import budget_table
-from neuronlens.report.tables.comparison import at_tau, comparison_table, headline, verdict
+from neuronlens.report.tables.comparison import at_tau, comparison_table, headline
 from neuronlens.report.tables.general import general_table
 from neuronlens.report.tables.unedited import accuracy_text
 from neuronlens.results.folder import RunFolder
@@ -63,7 +64,7 @@ def write_page(folder: RunFolder, table: ResultTable, manifest: Manifest, bootst
     rows = headline(table, tau)
     able = table.general is not None and len(table.general) > 0
     shown: dict[str, Any] = {
-        "head": _head(table, manifest, verdict(table, tau), bootstrap),
+        "head": _head(table, manifest, message(table, manifest.known_config), bootstrap),
         "comparison": _as_text(comparison_table(rows, bootstrap)) if rows else None,
         "general": _as_text(general_table(table.general, bootstrap)) if able else None,
         "budget": _budget(table, tau, bootstrap),
@@ -204,7 +205,7 @@ def _head(table: ResultTable, manifest: Manifest, answer: str, bootstrap: Bootst
         "model": model,
         "dataset": dataset,
         "run_id": manifest.run_id,
-        "verdict": answer,
+        "message": answer,
         "figures": figures,
         "level": bootstrap.percent,
         "command": shlex.join(manifest.command),
