@@ -46,7 +46,8 @@ function sortedTable(host, label, columns, first = null) {
 
   function cell(column, row) {
     const content = column.render ? column.render(row) : knobText(row[column.key]);
-    return make("td", { className: column.kind ?? (column.number ? "number" : "") }, ...[content].flat());
+    const title = column.kind === "name" && typeof content === "string" ? content : "";
+    return make("td", { className: column.kind ?? (column.number ? "number" : ""), title }, ...[content].flat());
   }
 
   return {
