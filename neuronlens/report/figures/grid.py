@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 DPI = 150
 LARGEST = 6000 / DPI
 """Inches of a figure's longer side, at most: 6,000 px."""
-USUAL_COLUMNS = 4
+USUAL_WIDTH = 26.0
+"""Inches that panels fill beside each other before they wrap."""
 SMALLEST = 0.6
 """To what share of its size a panel shrinks before panels are left out."""
 
@@ -47,21 +48,22 @@ class Grid:
 def grid(panels: int, width: float, height: float) -> Grid:
     """Return how panels are wrapped so that the figure stays within `LARGEST` on both sides.
 
-    Up to `USUAL_COLUMNS` stand beside each other, more where the figure would be too tall; then panels shrink to
+    As many as `USUAL_WIDTH` holds stand beside each other, more where the figure would be too tall; then panels shrink to
     `SMALLEST` of their size, and what still does not fit is left out at even steps, the last one kept.
 
     Args:
         panels: how many there are.
         width, height: of one panel, inches.
 
-    >>> grid(96, 5.0, 3.6).size
-    (30.0, 39.6)
+    >>> found = grid(96, 5.0, 3.6)
+    >>> found.columns, found.rows, bool(max(found.size) <= LARGEST), found.left_out
+    (8, 12, True, 0)
     """
     panels = max(panels, 1)
     for share in np.linspace(1.0, SMALLEST, 9):
         wide, tall = min(width * share, LARGEST), min(height * share, LARGEST)
         most_columns, most_rows = int(LARGEST / wide + 1e-9), int(LARGEST / tall + 1e-9)
-        columns = min(panels, max(USUAL_COLUMNS, -(-panels // most_rows)), most_columns)
+        columns = min(panels, max(int(USUAL_WIDTH / wide), 1, -(-panels // most_rows)), most_columns)
         if columns * most_rows >= panels:
             return Grid(columns, -(-panels // columns), wide, tall, tuple(range(panels)), 0)
     kept = np.unique(np.linspace(0, panels - 1, most_columns * most_rows).round().astype(int)).tolist()

@@ -55,7 +55,7 @@ def tradeoff(rows: pd.DataFrame, bootstrap: Bootstrap, tau: float | None = None)
                 axis.set_title(f"{edit.replace('_', ' ')}, layer {layers}")
                 axis.legend(loc="upper left", fontsize=7)
             else:
-                axis.set_xlabel(f"{AXIS} (further right is more)")
+                axis.set_xlabel(AXIS)
     titled(figure, places.note("panels", "results.parquet"))
     return figure
 

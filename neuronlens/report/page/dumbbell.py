@@ -39,8 +39,8 @@ class Axis:
 
     @property
     def ticks(self) -> list[Json]:
-        """Four to seven round values with their place."""
-        rough = (self.high - self.low) / 5
+        """Three to six round values with their place."""
+        rough = (self.high - self.low) / 4
         power = 10.0 ** np.floor(np.log10(rough))
         step = power * min((1, 2, 5, 10), key=lambda times: abs(times * power - rough))
         first = np.ceil(self.low / step - 1e-9) * step

@@ -71,7 +71,7 @@ function unique(names) {
 function squares(rowNames, columnNames, values, written) {
   const numbers = values.flat().filter((value) => value !== null);
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
-  const [rows, columns] = [unique(rowNames), unique(columnNames)];
+  const [rows, columns] = [rowNames, columnNames].map((names) => unique(names.map((name) => shortName(name))));
   return rows.flatMap((row, i) =>
     columns.map((column, j) => {
       const number = values[i][j];
@@ -79,8 +79,8 @@ function squares(rowNames, columnNames, values, written) {
         row,
         column,
         number,
-        "row name": row,
-        "column name": column,
+        "row name": rowNames[i],
+        "column name": columnNames[j],
         value: number === null ? "never reached" : numberText(number),
         text: number === null ? "" : written(number),
         light: number !== null && high > low && (number - low) / (high - low) > 0.6,
