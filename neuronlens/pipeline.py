@@ -99,7 +99,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         with stages("activations"):
             splits = extract_splits(config, loaded, data, groups, store)
         counts = count_correct(splits, data.concepts, bootstrap.level)
-        stages.warn(near_chance(counts))
+        stages.warn(near_chance(counts, config.model))
         with stages("ranking and ranges"):
             fitted = fit_all(config, splits.fit)
         with stages("sweep"):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from neuronlens.config.entries import entries
-from neuronlens.config.heads import head_option
+from neuronlens.config.heads import declared, head_option
 from neuronlens.config.knobs import everywhere, needs_select
 from neuronlens.config.rules import refusal, shown
 from neuronlens.config.schema import POOLED, Config
@@ -94,6 +94,22 @@ def _one_position_to_edit(config: Config) -> str | None:
         f"'{config.model.record_position}', which pools them all. Next: intervention.edit_positions=all, or "
         "model.record_position=cls or last."
     )
+
+
+def _labels_of_a_head(config: Config) -> str | None:
+    if config.model.labels is None:
+        return None
+    if declared(config.model.head).get("prompted"):
+        return (
+            f"model.labels names the logits of a classification head, and model.head={config.model.head} has none. Next: leave "
+            "it out; dataset.prompt.labels names the words of a concept."
+        )
+    if config.model.finetune.blocks is not None:
+        return (
+            "model.labels names the logits of a checkpoint's own head, and model.finetune.blocks trains a new one. Next: leave "
+            "model.labels out, or model.finetune.blocks=null."
+        )
+    return None
 
 
 def _two_columns(config: Config) -> str | None:
@@ -192,6 +208,7 @@ BETWEEN = (
         _samples_to_choose_on,
     ),
     Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),
+    Between(("model.labels", "model.head", "model.finetune.blocks"), _labels_of_a_head),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),
     Between(("intervention.scope", "layers.mode"), _layers_ranked_as_one),
     Between(("dataset.prompt.shots", "dataset.prompt."), _examples_drawn_or_written),

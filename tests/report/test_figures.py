@@ -108,7 +108,8 @@ def test_the_dumbbell_shows_the_means_of_the_comparison_and_says_what_is_never_r
         ours, theirs = line["marks"]
         assert ours["at"] < theirs["at"]
         assert ours["low"] <= ours["at"] <= ours["low"] + ours["width"] + 0.02
-        assert theirs["low"] >= 0 and theirs["low"] + theirs["width"] <= 100.1
+        assert theirs["low"] >= 0
+        assert theirs["low"] + theirs["width"] <= 100.1
     never = dumbbell(table, compose(["range.tau=1.0", "logger=csv"]))
     assert never is not None
     texts = [line["never"] for line in never["groups"][0]["lines"]]
