@@ -96,6 +96,22 @@ def _one_position_to_edit(config: Config) -> str | None:
     )
 
 
+def _labels_of_a_head(config: Config) -> str | None:
+    if config.model.labels is None:
+        return None
+    if declared(config.model.head).get("prompted"):
+        return (
+            f"model.labels names the logits of a classification head, and model.head={config.model.head} has none. Next: leave "
+            "it out; dataset.prompt.labels names the words of a concept."
+        )
+    if config.model.finetune.blocks is not None:
+        return (
+            "model.labels names the logits of a checkpoint's own head, and model.finetune.blocks trains a new one. Next: leave "
+            "model.labels out, or model.finetune.blocks=null."
+        )
+    return None
+
+
 def _two_columns(config: Config) -> str | None:
     if config.dataset.text_column != config.dataset.label_column:
         return None
@@ -202,6 +218,7 @@ BETWEEN = (
         _samples_to_choose_on,
     ),
     Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),
+    Between(("model.labels", "model.head", "model.finetune.blocks"), _labels_of_a_head),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),
     Between(("model.head", "model.finetune.blocks", "model.head_options"), _one_token_is_taught),
     Between(("intervention.scope", "layers.mode"), _layers_ranked_as_one),

@@ -22,6 +22,7 @@ from neuronlens.config import groups
 from neuronlens.config.check import Problem, faults_of_values, problems, refuse
 from neuronlens.config.explain import explain
 from neuronlens.config.heads import declared, head_option, keep_option
+from neuronlens.config.names import source_name
 from neuronlens.config.plan import filled
 from neuronlens.config.schema import Config, GridConfig, SweepConfig
 from neuronlens.config.stored import with_infinity
@@ -33,7 +34,7 @@ from neuronlens.errors import ConfigError, file_name, unknown
 def register() -> None:
     """Put the typed schema and the resolvers of conf/ where Hydra looks for them; safe to repeat."""
     ConfigStore.instance().store(name="neuronlens_schema", node=Config)
-    for resolver in (dataset_name, file_name, reference_confidence, reference_fit_on):
+    for resolver in (source_name, file_name, reference_confidence, reference_fit_on):
         if not OmegaConf.has_resolver(resolver.__name__):
             OmegaConf.register_new_resolver(resolver.__name__, resolver)
 
@@ -54,15 +55,6 @@ def reference_fit_on(head: str, blocks: int | None) -> str:
     ('correct', 'all', 'all')
     """
     return "correct" if declared(head).get("prompted") and blocks is None else "all"
-
-
-def dataset_name(name: str, path: str | None) -> str:
-    """Return the name a dataset goes by: its folder's where `dataset.path` is set, else the config's.
-
-    >>> dataset_name("newsgroups20", "../data/emotions")
-    'emotions'
-    """
-    return Path(path).resolve().name if path else name
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = None) -> Config:
@@ -144,6 +136,7 @@ def resolve(composed: DictConfig, runtime: RuntimeConf | None = None, beside: Se
         refuse([*found, Problem("", str(explain(error)))])
         raise
     assert isinstance(config, Config)
+    config.model.name, config.dataset.name = source_name(config.model), source_name(config.dataset)
     config.logger.job_type = config.logger.job_type or choices.get("experiment")
     return _checked(config, folders, choices, found)
 

@@ -80,7 +80,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
         ready = prepare(config, store, stages)
         loaded, data, splits, fitted = ready.loaded, ready.data, ready.splits, ready.fitted
         counts = count_correct(splits, data.concepts, bootstrap.level)
-        stages.warn(near_chance(counts))
+        stages.warn(near_chance(counts, config.model))
         with stages("sweep"), helped(config.sweep.workers - 1, partial(share_sweep, config), warn=stages.warn):
             sweeps = [sweep_group(config, loaded, group, fitted, splits, store) for group in ready.groups]
         with stages("measures"):
@@ -92,7 +92,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
                 able = general_ability(config, ready.language_model, ready.general, data, sweeps, manifest, bootstrap)
                 table = replace(table, general=able)
         with stages("report"):
-            write_run(config, folder, table, data, splits, fitted, sweeps, bootstrap)
+            write_run(config, folder, table, data, splits, fitted, sweeps)
             _, left_out = draw_run(folder, table, manifest, bootstrap)
             stages.warn(left_out)
         manifest = replace(
@@ -106,7 +106,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
         trim(store)
         with stages("logging"):
             tracker.log_results(table, manifest)
-    stages.show(*conclusion(table, config.headline_tau, bootstrap, job))
+    stages.show(*conclusion(table, config, job))
     stages.show_paths(worth_opening(folder.path) | dict(tracker.notes))
     return table
 
@@ -171,10 +171,8 @@ def write_run(
     splits: Splits,
     fitted: Mapping[Site, Fitted],
     sweeps: Sequence[SiteSweep],
-    bootstrap: Bootstrap,
 ) -> None:
     """Write the run folder's tables and arrays."""
-    tau = config.headline_tau
     folder.write_results(table, safe_csv=config.safe_csv)
     base = {}
     for split, extraction in (("fit", splits.fit), ("select", splits.select), ("test", splits.test)):
@@ -188,5 +186,5 @@ def write_run(
         held_out = splits.test.fitted_on
         found = diagnose(fitted, held_out, scope=scope, **selection)
         folder.write_diagnostics(*found, detectors(sweeps, held_out, data.concepts))
-    folder.write_text("table.md", markdown(table, tau, bootstrap))
-    folder.write_summary(summarise(table, tau, bootstrap))
+    folder.write_text("table.md", markdown(table, config))
+    folder.write_summary(summarise(table, config))
