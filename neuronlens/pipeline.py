@@ -47,7 +47,7 @@ from neuronlens.models.source import ModelSource, locate
 from neuronlens.records import ConceptDataset, Job, ResultTable, Site
 from neuronlens.report.conclusion import conclusion, worth_opening
 from neuronlens.report.drawing import draw_run
-from neuronlens.report.tables.document import markdown
+from neuronlens.report.tables.document import write_tables
 from neuronlens.report.tables.summary import summarise
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest, Prompt
@@ -261,7 +261,7 @@ def write_run(
     if config.evaluation.diagnostics:
         selection, scope = headline_selection(config), config.intervention.scope
         folder.write_diagnostics(*diagnose(fitted, splits.test.activations, scope=scope, **selection))
-    folder.write_text("table.md", markdown(table, config))
+    write_tables(folder, table, config)
     folder.write_summary(summarise(table, config))
 
 

@@ -21,7 +21,8 @@ from neuronlens.report.tables.unedited import accuracy_text
 MOST_COMPARED = 12
 """Comparisons of range with neuron masks that the console still lists; past that it shows the best methods."""
 WORTH_OPENING = (
-    ("table.md", "every cell, and the comparison at every tau"),
+    ("table.md", "every table: each concept under both masks, every method, every cell"),
+    ("table.tex", "the paper's main table of this run, for LaTeX (table.csv for a spreadsheet)"),
     ("report.html", "one page to look around in: trade-off, concepts, neurons and their ranges"),
     ("figures/tradeoff.png", "erasure against collateral"),
 )

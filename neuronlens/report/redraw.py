@@ -10,13 +10,13 @@ from neuronlens.report.drawing import draw_run
 from neuronlens.report.message import message
 from neuronlens.report.render.console import to_console
 from neuronlens.report.tables.comparison import headline_table
-from neuronlens.report.tables.document import markdown
+from neuronlens.report.tables.document import write_tables
 from neuronlens.report.tables.summary import summarise
 from neuronlens.results.folder import RunFolder
 
 
 def redraw(path: Path) -> None:
-    """Write `table.md`, `summary.json`, `report.html` and the figures of a run folder again, and print its comparison.
+    """Write the tables, `summary.json`, `report.html` and the figures of a run folder again, and print its comparison.
 
     The tau of the comparison and the intervals are those of the run's own config. Without the extra `report` the page and
     the figures are left out, with the sentence that says so.
@@ -29,7 +29,7 @@ def redraw(path: Path) -> None:
     config = manifest.known_config
     folder.claim()
     bootstrap, tau = Bootstrap.of(config), config.headline_tau
-    folder.write_text("table.md", markdown(table, config))
+    write_tables(folder, table, config)
     folder.write_summary(summarise(table, config))
     drawn, left_out = draw_run(folder, table, manifest, bootstrap)
     console = wide_console()

@@ -25,7 +25,7 @@ LENS = ("manifest.json", "ranking.safetensors", "neurons.safetensors", "activati
 RESULTS = (
     *("results.parquet", "matched.parquet", "comparison.parquet", "methods.parquet", "operating_points.parquet"),
     *(f"{name}.parquet" for name in OPTIONAL),
-    *("diagnostics.parquet", "overlap.parquet", "base.json", "summary.json", "table.md"),
+    *("diagnostics.parquet", "overlap.parquet", "base.json", "summary.json", "table.md", "table.tex", "table.csv"),
 )
 
 
