@@ -51,7 +51,7 @@ from neuronlens.report.tables.document import write_tables
 from neuronlens.report.tables.summary import summarise
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest, Prompt
-from neuronlens.results.provenance import provenance
+from neuronlens.results.provenance import provenance, run_id
 from neuronlens.storage.cache import Store
 from neuronlens.storage.files import json_types
 from neuronlens.storage.spill import state_budget
@@ -105,7 +105,8 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
         with stages("sweep"):
             sweeps = [sweep_group(config, loaded, group, fitted, splits) for group in groups]
         with stages("measures"):
-            table, manifest = measure_all(config, folder, loaded, data, splits, sweeps, bootstrap)
+            own = run_id(config, folder.path, job)
+            table, manifest = measure_all(config, own, loaded, data, splits, sweeps, bootstrap)
             manifest = replace(manifest, admission=json_types(admission))
             stages.warn(all_skipped(table.rows))
         if language_model is not None:
@@ -179,7 +180,7 @@ def extract_splits(
 
 def measure_all(
     config: Config,
-    folder: RunFolder,
+    run_id: str,
     loaded: LoadedModel,
     data: ConceptDataset,
     splits: Splits,
@@ -189,7 +190,7 @@ def measure_all(
     """Return the results tables and the manifest without its timings and counts."""
     fitting = fingerprint([config.evaluation.fit_on, config.seed])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
-    run_id, asked = folder.path.name, loaded.prompt
+    asked = loaded.prompt
     table = result_table(config, loaded, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
     manifest = Manifest(
         stored_config=json_types(config),

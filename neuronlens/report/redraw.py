@@ -8,7 +8,7 @@ from neuronlens.execution.console import wide_console
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.report.drawing import draw_run
 from neuronlens.report.message import message
-from neuronlens.report.render.console import to_console
+from neuronlens.report.render.console import MOST_LINES, to_console
 from neuronlens.report.tables.comparison import headline_table
 from neuronlens.report.tables.document import write_tables
 from neuronlens.report.tables.summary import summarise
@@ -37,7 +37,7 @@ def redraw(path: Path) -> None:
         left = ", ".join(manifest.unknown_settings)
         console.print(f"This version of neuronlens does not know these settings of the run: {left}.", markup=False)
     if len(table.comparison):
-        console.print(to_console(headline_table(table, tau, bootstrap)))
+        console.print(to_console(headline_table(table, tau, bootstrap), most=MOST_LINES, rest="table.md"))
     console.print(message(table, config), markup=False, highlight=False)
     for written in (*drawn[:1], path / "table.md", *drawn[1:], *left_out):
         console.print(str(written), soft_wrap=True, markup=False)
