@@ -15,6 +15,7 @@ ENDS = ("range", "neuron", "difference", "low", "high", "p", "wins", "own_low", 
 WANTED = [
     *FIRST,
     *SETTINGS,
+    "n_neurons",
     *COUNTS,
     *VALUES,
     *TRADEOFF,

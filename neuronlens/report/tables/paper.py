@@ -41,9 +41,11 @@ def paper_table(table: ResultTable, config: Config) -> Table:
         if not lines:
             continue
         means = {
-            key: float(np.nanmean([line[key] for line in lines])) for key in lines[0] if key not in ("concept", "n")
+            key: float(np.mean([line[key] for line in lines if key in line]))
+            for key in lines[0]
+            if key not in ("concept", "n")
         }
-        n = sum(line["n"] for line in lines)
+        n = float(np.sum([line["n"] for line in lines]))
         rows += [
             {"layer": str(layers), "edit": str(edit)} | line for line in [{"concept": MEAN, "n": n, **means}, *lines]
         ]
@@ -53,7 +55,7 @@ def paper_table(table: ResultTable, config: Config) -> Table:
         for name in LEVELS
     ]
     named = (Column("model", "Model"), Column("dataset", "Dataset"), Column("layer", "Layer"), Column("edit", "Edit"))
-    columns = (*named, Column("concept", "Concept"), Column("n", "n", format="d"), *shown)
+    columns = (*named, Column("concept", "Concept"), Column("n", "n", format=".0f"), *shown)
     frame = pd.DataFrame(rows).assign(model=config.model.name, dataset=config.dataset.name)
     frame = frame.reindex(columns=list(dict.fromkeys([*(column.name for column in columns), *frame.columns])))
     caption = (
@@ -93,7 +95,7 @@ def _line(concept: str, masked: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         if concept not in found.index:
             continue
         own = found.loc[concept]
-        line["n"] = int(own["n_concept"])
+        line["n"] = np.nan if pd.isna(own["n_concept"]) else float(own["n_concept"])
         for name in LEVELS:
             line[f"base_{name}"], line[f"{gate}_{name}"] = float(own[f"base_{name}"]), float(own[name])
     return line
