@@ -148,8 +148,13 @@ def _report(folders: list[str]) -> int:
     wrong = next((folder for folder in folders if folder.startswith("-") or "=" in folder), None)
     if wrong is not None:
         raise NeuronLensError(unknown("option of report", wrong, [], "report takes run folders alone."))
-    for folder in folders:
-        redraw(Path(folder))
+    from neuronlens.results.finished import finished_runs
+
+    found, left_out = finished_runs([Path(folder) for folder in folders])
+    for sentence in left_out:
+        print(f"neuronlens: {sentence}", file=sys.stderr)
+    for folder in found:
+        redraw(folder)
     return 0
 
 
@@ -159,14 +164,23 @@ def _compare(arguments: list[str]) -> int:
     wrong = next((folder for folder in folders if folder.startswith("-")), None)
     if wrong is not None:
         raise NeuronLensError(unknown("option of compare", wrong, ["output=FOLDER"]))
-    if len(folders) < 2:
+    usage = (
+        "neuronlens compare outputs/<run_name>/<date_time> outputs/<run_name>/<date_time> ..., or a multirun's folder"
+    )
+    if not folders:
+        raise NeuronLensError(f"compare takes two run folders or more, the reference first; got 0: {usage}")
+    from neuronlens.results.finished import finished_runs
+
+    found, left_out = finished_runs([Path(folder) for folder in folders])
+    for sentence in left_out:
+        print(f"neuronlens: {sentence}", file=sys.stderr)
+    if len(found) < 2:
         raise NeuronLensError(
-            f"compare takes two run folders or more, the reference first; got {len(folders)}: "
-            "neuronlens compare outputs/<run_name>/<date_time> outputs/<run_name>/<date_time> ..."
+            f"compare takes two finished runs or more, the reference first; got {len(found)}: {usage}"
         )
     from neuronlens.report.side_by_side import put_side_by_side
 
-    put_side_by_side([Path(folder) for folder in folders], Path(options[-1]) if options else None)
+    put_side_by_side(found, Path(options[-1]) if options else None)
     return 0
 
 

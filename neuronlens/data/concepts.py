@@ -68,8 +68,8 @@ def load_concepts(config: DatasetConfig, store: Store, reads: Reads | None = Non
         log.warning("Concept '%s' is dropped: %s", concept, reason)
     if near_duplicates:
         notes.append(
-            f"Dataset '{name}': {near_duplicates} examples are left out, because the model reads the same of another one "
-            "(equal once cut to its length)."
+            f"{near_duplicates} examples of '{name}' are left out: in the part of the text that the model reads, each equals "
+            "another example."
         )
     kept = tuple(concept for concept in concepts if concept not in dropped)
     if len(kept) < 2:

@@ -37,11 +37,11 @@ from neuronlens.pipeline.prepare import prepare, share_sweep
 from neuronlens.records import ConceptDataset, Job, ResultTable, Site
 from neuronlens.report.conclusion import conclusion, worth_opening
 from neuronlens.report.drawing import draw_run
-from neuronlens.report.tables.document import markdown
+from neuronlens.report.tables.document import write_tables
 from neuronlens.report.tables.summary import summarise
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest, Prompt
-from neuronlens.results.provenance import provenance
+from neuronlens.results.provenance import provenance, run_id
 from neuronlens.storage.cache import Store
 from neuronlens.storage.files import json_types
 from neuronlens.sweep.group import sweep_group
@@ -84,7 +84,8 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
         with stages("sweep"), helped(config.sweep.workers - 1, partial(share_sweep, config), warn=stages.warn):
             sweeps = [sweep_group(config, loaded, group, fitted, splits, store) for group in ready.groups]
         with stages("measures"):
-            table, manifest = measure_all(config, folder, loaded, data, splits, sweeps, bootstrap)
+            own = run_id(config, folder.path, job)
+            table, manifest = measure_all(config, own, loaded, data, splits, sweeps, bootstrap)
             manifest = replace(manifest, admission=json_types(ready.admission))
             stages.warn(all_skipped(table.rows))
         if ready.language_model is not None:
@@ -113,7 +114,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
 
 def measure_all(
     config: Config,
-    folder: RunFolder,
+    run_id: str,
     loaded: LoadedModel,
     data: ConceptDataset,
     splits: Splits,
@@ -124,7 +125,7 @@ def measure_all(
     plans = token_plans(config, loaded)
     fitting = fingerprint([config.evaluation.fit_on, config.seed, *([plans["fit"]] if plans else [])])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
-    run_id, asked = folder.path.name, loaded.prompt
+    asked = loaded.prompt
     table = result_table(config, loaded, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
     manifest = Manifest(
         stored_config=json_types(config),
@@ -186,5 +187,5 @@ def write_run(
         held_out = splits.test.fitted_on
         found = diagnose(fitted, held_out, scope=scope, **selection)
         folder.write_diagnostics(*found, detectors(sweeps, held_out, data.concepts))
-    folder.write_text("table.md", markdown(table, config))
+    write_tables(folder, table, config)
     folder.write_summary(summarise(table, config))

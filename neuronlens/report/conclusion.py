@@ -13,7 +13,7 @@ from neuronlens.config.schema import Config
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import Job, ResultTable
 from neuronlens.report.message import message
-from neuronlens.report.render.console import to_console
+from neuronlens.report.render.console import MOST_LINES, to_console
 from neuronlens.report.tables.comparison import headline, headline_table
 from neuronlens.report.tables.methods import best_methods_table
 from neuronlens.report.tables.unedited import accuracy_text
@@ -21,7 +21,8 @@ from neuronlens.report.tables.unedited import accuracy_text
 MOST_COMPARED = 12
 """Comparisons of range with neuron masks that the console still lists; past that it shows the best methods."""
 WORTH_OPENING = (
-    ("table.md", "every cell, and the comparison at every tau"),
+    ("table.md", "every table: each concept under both masks, every method, every cell"),
+    ("table.tex", "the paper's main table of this run, for LaTeX (table.csv for a spreadsheet)"),
     ("report.html", "one page to look around in: trade-off, concepts, neurons and their ranges"),
     ("figures/tradeoff.png", "erasure against collateral"),
 )
@@ -40,9 +41,9 @@ def conclusion(table: ResultTable, config: Config, job: Job | None = None) -> li
         )
     )
     if len(headline(table, tau)) > MOST_COMPARED:
-        shown.append(to_console(best_methods_table(table.methods, bootstrap)))
+        shown.append(to_console(best_methods_table(table.methods, bootstrap), most=MOST_LINES, rest="table.md"))
     elif len(table.comparison):
-        shown.append(to_console(headline_table(table, tau, bootstrap)))
+        shown.append(to_console(headline_table(table, tau, bootstrap), most=MOST_LINES, rest="table.md"))
     return [*shown, Text(message(table, config) + "\n")]
 
 

@@ -120,6 +120,8 @@ def _alone(table: ResultTable, config: Config) -> str:
     if nothing:
         return nothing[0]
     row = headline_row(table.methods, config)
+    if row is None and len(table.methods):
+        return "Controls alone were run: there is no method to hold them against. Next: sweep.control=[none,...]."
     if row is None:
         return "The unedited model gets no concept right, so there is nothing to erase."
     who = MASKS[row["gate"]] if row["gate"] in MASKS else naming.method(row)

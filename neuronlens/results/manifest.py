@@ -41,7 +41,7 @@ class Manifest:
 
     Attributes:
         stored_config: the run's whole config as JSON types, as it was written.
-        run_id: the run folder's name.
+        run_id: run name, date, job and a short fingerprint (`provenance.run_id`); no other run has it.
         seed: the config's.
         fingerprints: of `model`, `data` and `fitting`.
         concepts: their names, in the order of the model's labels.

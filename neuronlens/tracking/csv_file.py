@@ -34,8 +34,8 @@ class CsvFile:
     def log_message(self, message: str) -> None:
         """Leave the message to the run folder."""
 
-    def log_flat(self, values: Mapping[str, float]) -> None:
-        """Write the run's numbers."""
+    def log_flat(self, values: Mapping[str, float], chosen: Mapping[str, float]) -> None:
+        """Write the run's numbers, all of them."""
         self._write((name, "", "", value) for name, value in values.items())
 
     def _write(self, rows: Iterable[Sequence[Any]]) -> None:

@@ -76,8 +76,8 @@ class Destination(Protocol):
     def log_message(self, message: str) -> None:
         """Take the run's message: what it shows, in a sentence."""
 
-    def log_flat(self, values: Mapping[str, float]) -> None:
-        """Take the run's numbers, by which runs are sorted."""
+    def log_flat(self, values: Mapping[str, float], chosen: Mapping[str, float]) -> None:
+        """Take the run's numbers: all of them, and the few by which runs are sorted and compared."""
 
     def log_tables(self, tables: Mapping[str, pd.DataFrame], means: pd.DataFrame) -> None:
         """Take tables by name, and the trade-off (`scalars.tradeoff`) to draw as charts."""

@@ -15,7 +15,7 @@ from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest
 from neuronlens.results.tables import OPTIONAL
 from neuronlens.tracking.destination import Bundle, Destination, Warn, labels_of
-from neuronlens.tracking.scalars import Step, flat, steps_along_the_dose, tradeoff
+from neuronlens.tracking.scalars import Step, chosen, flat, steps_along_the_dose, tradeoff
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ LENS = ("manifest.json", "ranking.safetensors", "neurons.safetensors", "activati
 RESULTS = (
     *("results.parquet", "matched.parquet", "comparison.parquet", "methods.parquet", "operating_points.parquet"),
     *(f"{name}.parquet" for name in OPTIONAL),
-    *("diagnostics.parquet", "overlap.parquet", "base.json", "summary.json", "table.md"),
+    *("diagnostics.parquet", "overlap.parquet", "base.json", "summary.json", "table.md", "table.tex", "table.csv"),
 )
 
 
@@ -109,7 +109,8 @@ class Tracker:
             self._lost(self.config.logger.kind, "did not get all results", error)
 
     def _log_all(self, table: ResultTable, manifest: Manifest) -> None:
-        values, means = flat(table, self.config), tradeoff(table.rows)
+        values, few = flat(table, self.config), chosen(table, self.config)
+        means = tradeoff(table.rows)
         named = {"results": table.rows, "comparison": table.comparison, "methods": table.methods}
         for name in OPTIONAL:
             found = getattr(table, name)
@@ -119,7 +120,7 @@ class Tracker:
             self._each(lambda place, step=step: place.log_step(step))  # type: ignore[misc]
         message = str(self.folder.read_summary()["message"])
         self._each(lambda place: place.log_message(message))
-        self._each(lambda place: place.log_flat(values))
+        self._each(lambda place: place.log_flat(values, few))
         self._each(lambda place: place.log_tables(named, means))
         figures, page = sorted(self.folder.figures.glob("*.png")), self.folder.path / "report.html"
         self._each(lambda place: place.log_figures(figures, page if page.is_file() else None))

@@ -113,7 +113,8 @@ CONFIG = [
     Row("report --foo", "Unknown option of report '--foo'"),
     Row("report seed=1", "report takes run folders alone"),
     Row("compare", "compare takes two run folders or more"),
-    Row("compare a", "got 1"),
+    Row("compare", "got 0"),
+    Row("compare a", "'a' is not the folder of a finished run: it is not there"),
     Row("compare --foo a b", "Unknown option of compare '--foo'"),
     # keys
     Row("foo=bar", "Unknown option 'foo'"),

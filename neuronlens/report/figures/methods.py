@@ -66,14 +66,25 @@ def methods(table: pd.DataFrame, tau: float | None = None) -> Figure:
 def layers_by_tau(table: pd.DataFrame) -> Figure | None:
     """Return heat maps of what range masks cost over layers and tau, a panel per level; None below two of either.
 
-    Shown are the first ranking, range and edit that were swept; a square is empty where no concept is erased as much.
+    Shown are the usual edit, ranking and range (zero, max, gaussian), or the first by the alphabet; a square is empty where no
+    concept is erased as much.
     """
     ranged = table[(table["gate"] == "range") & table["control"].isna()]
-    for knob in ("saliency", "range", "edit", "strength", "site"):
-        ranged = ranged[ranged[knob] == ranged[knob].iloc[0]] if ranged[knob].notna().any() else ranged
+    for knob, usual in (
+        ("edit", "zero"),
+        ("saliency", "max"),
+        ("range", "gaussian"),
+        ("strength", 1.0),
+        ("site", None),
+    ):
+        swept = sorted(
+            ranged[knob].dropna().unique()
+        )  # methods come best first: the choice does not rest on their order
+        if swept:
+            ranged = ranged[ranged[knob] == (usual if usual in swept else swept[0])]
     if ranged["layers"].nunique() < 2 or ranged["tau"].nunique() < 2:
         return None
-    order = list(dict.fromkeys(ranged["layers"]))
+    order = sorted(ranged["layers"].unique(), key=lambda name: (len(name), name))
     panels = [
         (level, panel.pivot_table(index="tau", columns="layers", values=COST, dropna=False).reindex(columns=order))
         for level, panel in ranged.groupby("level")

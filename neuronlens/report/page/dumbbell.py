@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,7 @@ def dumbbell(table: ResultTable, config: Config) -> Json | None:
         "ticks": axis.ticks,
         "zero": axis.place(0.0),
         "about": ", ".join(about),
-        "concepts": int(table.base["concepts"]),
+        "few": _range_of([line["concepts"] for group in groups for line in group["lines"] if line.get("concepts")]),
         "legend": [("range mask", RANGE_COLOUR, "round"), ("neuron mask", NEURON_COLOUR, "square")],
     }
 
@@ -99,6 +99,12 @@ def _line(row: Mapping[Any, Any], matched: pd.DataFrame, bootstrap: Bootstrap) -
     line["text"] = f"{row[f'{COST}_range']:.3f} against {row[f'{COST}_neuron']:.3f}".replace("-", "−")
     line["concepts"] = "" if n == of else f"{n} of {of} concepts"
     return line
+
+
+def _range_of(counts: Sequence[str]) -> str:
+    """Return counts of concepts as one: the lowest to the highest of them; nothing of none."""
+    found = sorted(set(counts), key=lambda text: int(text.partition(" ")[0]))
+    return "" if not found else found[0] if len(found) == 1 else f"{found[0].partition(' ')[0]} to {found[-1]}"
 
 
 def _mark(axis: Axis, estimate: Estimate, colour: str, shape: str) -> Json:

@@ -1,13 +1,16 @@
-"""`table.md`: every table of a run, one under the other."""
+"""The tables of a run as files: all of them in Markdown, the paper's main one in LaTeX and CSV too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from neuronlens.config.schema import Config
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import ResultTable
 from neuronlens.report.message import message
+from neuronlens.report.render.csv import to_csv
+from neuronlens.report.render.files import floats
 from neuronlens.report.render.markdown import marked, to_markdown
 from neuronlens.report.table import Table
 from neuronlens.report.tables.budget import budget_methods_table, budget_table
@@ -15,7 +18,10 @@ from neuronlens.report.tables.cells import means_table, operating_table, skipped
 from neuronlens.report.tables.comparison import comparison_table
 from neuronlens.report.tables.general import general_table
 from neuronlens.report.tables.methods import methods_table
+from neuronlens.report.tables.paper import paper_table
 from neuronlens.report.tables.unedited import accuracy_text
+from neuronlens.results.folder import RunFolder
+from neuronlens.results.tables import quoted
 
 
 def markdown(table: ResultTable, config: Config) -> str:
@@ -25,7 +31,20 @@ def markdown(table: ResultTable, config: Config) -> str:
         f"# Results\n\n{marked(message(table, config))}\n\nUnedited model: accuracy {accuracy_text(base, bootstrap)}, gold "
         f"confidence {base['confidence']:.3f} over {base['n']:.0f} test samples of {base['concepts']:.0f} concepts.\n"
     )
-    return "\n".join([first, *map(to_markdown, tables(table, bootstrap))])
+    return "\n".join([first, *map(to_markdown, [paper_table(table, config), *tables(table, bootstrap)])])
+
+
+def write_tables(folder: RunFolder, table: ResultTable, config: Config) -> None:
+    """Write `table.md`, every table of the run, and `table.tex` and `table.csv`, the paper's main table of it alone.
+
+    Text in the CSV that a spreadsheet would compute is quoted where the config asks for it, as in `results.csv`.
+    """
+    shown = paper_table(table, config)
+    folder.write_text("table.md", markdown(table, config))
+    folder.write_text("table.tex", floats([shown]))
+    folder.write_text(
+        "table.csv", to_csv(replace(shown, frame=quoted(shown.frame) if config.safe_csv else shown.frame))
+    )
 
 
 def tables(table: ResultTable, bootstrap: Bootstrap) -> Iterator[Table]:

@@ -329,7 +329,7 @@ def test_general_ability_is_shown_where_it_was_measured(finished: Path, tmp_path
 def test_every_figure_is_a_png_and_an_svg_that_come_out_the_same(finished: Path, tmp_path: Path) -> None:
     drawn = {path.name for path in (finished / "figures").iterdir()}
     stems = {name.removesuffix(".png") for name in drawn if name.endswith(".png")}
-    assert {"tradeoff", "neurons", "qq", "firing", "overlap", "methods"} == stems
+    assert {"tradeoff", "neurons", "qq", "firing", "overlap", "methods", "layers_by_tau"} == stems
     assert drawn == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
     for stem in stems:
         assert (
