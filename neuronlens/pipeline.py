@@ -40,6 +40,7 @@ from neuronlens.measures.unedited import all_skipped, correct_sets, count_correc
 from neuronlens.models.admission import admit_run
 from neuronlens.models.checkpoint import text_reader
 from neuronlens.models.finetune import finetuned
+from neuronlens.models.identity import weight_sample
 from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.models.masked import with_vocabulary
@@ -114,6 +115,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None) -> ResultTa
                 table = replace(table, general=able)
         with stages("report"):
             write_run(config, folder, table, data, splits, fitted, bootstrap)
+            folder.write_weights(weight_sample(loaded.model, max(site.layer for site in fitted)))
             _, left_out = draw_run(folder, table, manifest, bootstrap)
             stages.warn(left_out)
         manifest = replace(
@@ -173,7 +175,7 @@ def extract_splits(
         keep = starts if chosen or incremental else ()
         select = extract(loaded, data, "select", keep=keep, to_the_head=chosen or incremental or whole, **options)
     elif len(data.rows("select")) and not incremental:
-        select = extract(loaded, data, "select", to_the_head=whole, **options)  # for the gates of a ConceptLens
+        select = extract(loaded, data, "select", to_the_head=whole, **options)  # for the gates of a lens
     return Splits(fit, extract(loaded, data, "test", keep=starts, **options), select)
 
 

@@ -34,7 +34,7 @@ HOMES = {
     "hydra": {"config", "cli", "pipeline"},
     "omegaconf": {"config", "cli", "pipeline"},
     "pytorch_lightning": {"models", "activations", "sweep", "measures", "execution"},
-    "transformers": {"models", "execution"},
+    "transformers": {"models", "execution", "lens"},
     "wandb": {"tracking"},
     "tensorboard": {"tracking"},
     "rich": {"execution", "report", "doctor"},
@@ -43,7 +43,7 @@ HOMES = {
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "vl_convert": {"report"},
-    "sklearn": {"saliency", "ranges", "edits", "measures"},
+    "sklearn": {"saliency", "ranges", "edits", "measures", "lens"},
 }
 
 
