@@ -198,7 +198,7 @@ def test_a_models_own_weights_are_known_in_another_dtype_and_under_another_head(
     edited_logits(lens, model, "apple")  # the head changes no activation
     with torch.no_grad():
         model.bert.encoder.layer[1].output.dense.weight.mul_(1.0001)
-    with pytest.raises(ModelError, match="encoder.layer.1.output.dense.weight holds"):
+    with pytest.raises(ModelError, match=r"encoder.layer.1.output.dense.weight holds"):
         edited_logits(lens, model, "apple")
 
 
