@@ -9,14 +9,16 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import current_process
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from neuronlens import __version__
 from neuronlens.errors import NeuronLensError, OutputError, printable, unknown
 from neuronlens.execution.signals import Stopped, code_of, stoppable
+from neuronlens.execution.verb import Verb
+from neuronlens.lens import commands
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -27,7 +29,7 @@ _refused: list[str] = []
 """What the jobs of this command refused so far."""
 
 USAGE = """\
-neuronlens [run|doctor|report|compare|help] [hydra overrides]
+neuronlens [run|doctor|report|compare|explain|erase|lens|help] [hydra overrides]
 
 {verbs}
 
@@ -225,15 +227,6 @@ def _compare(arguments: list[str]) -> int:
     return 0
 
 
-class Verb(NamedTuple):
-    """A first word: what takes the words after it and gives the exit code; its usage line, one line on it, `--help`'s rest."""
-
-    work: Callable[[list[str]], int]
-    arguments: str
-    summary: str
-    details: str
-
-
 VERBS: Mapping[str, Verb] = {
     "run": Verb(
         _run,
@@ -263,4 +256,5 @@ VERBS: Mapping[str, Verb] = {
         "The first folder is the reference. Writes the comparison and the claims it bears out, each as .md, .csv and .tex,\n"
         "to outputs/compare/<date_time> or to the folder named by output=.",
     ),
+    **commands.VERBS,
 }

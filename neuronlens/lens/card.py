@@ -40,6 +40,7 @@ def card_of(
         model={
             "name": model.name,
             "type": own.model_type,
+            "class": own.kind,
             "layers": own.layer_count,
             "source": source or "a model in hand",
             "folder": own.folder,

@@ -124,6 +124,7 @@ def fit(
         model_type=str(loaded.model.config.model_type),
         layer_count=len(blocks_of(model)),
         model_folder=loaded.name if Path(loaded.name).is_dir() else None,
+        kind=type(loaded.model).__name__,
         weights=weight_sample(model, sites[-1].layer),
     )
     return lens.bind(model, tokenizer)

@@ -59,6 +59,7 @@ class Lens(Shown):
         model_type: str,
         layer_count: int,
         model_folder: str | None = None,
+        kind: str | None = None,
         examples: Sequence[PromptExample] = (),
         weights: Sample | None = None,
         figures: Sequence[Mapping[str, Any]] = (),
@@ -68,11 +69,12 @@ class Lens(Shown):
 
         Args:
             select: activations of the select split, on which a gate may choose its threshold.
+            kind: the class of a model in hand, by which it is loaded again; None for a run's model.
             examples: shown in a language model's prompt.
             weights: a few values of the model's weights; None where nobody recorded them.
             versions: of the libraries that it was made with; None for those of this process.
         """
-        self.own = OwnModel(model_type, layer_count, model_folder, tuple(examples), weights)
+        self.own = OwnModel(model_type, layer_count, model_folder, kind, tuple(examples), weights)
         self.figures, self.versions = tuple(figures), versions
         self.cells = Cells(config, fitted, select, layer_count)
         self._loaded: LoadedModel | None = None
@@ -123,6 +125,7 @@ class Lens(Shown):
             model_type=card.model["type"],
             layer_count=card.model["layers"],
             model_folder=card.model["folder"],
+            kind=card.model["class"],
             examples=card.examples,
             weights=content.weights,
             figures=card.figures,

@@ -30,6 +30,7 @@ class OwnModel:
         model_type: the family, as transformers calls it.
         layer_count: how many blocks.
         folder: where it was loaded from or kept; None for a hub id, or a model in hand.
+        kind: the class of a model in hand, as transformers calls it; None for a run's model.
         examples: shown in a language model's prompt.
         weights: a few values of its weights; None where nobody recorded them.
     """
@@ -37,6 +38,7 @@ class OwnModel:
     model_type: str
     layer_count: int
     folder: str | None = None
+    kind: str | None = None
     examples: tuple[PromptExample, ...] = ()
     weights: Sample | None = None
 
@@ -69,6 +71,7 @@ class OwnModel:
         Raises:
             ModelError: it is not there, or its labels are not the lens's concepts.
         """
+        from neuronlens.models.in_hand import read_again
         from neuronlens.models.load import Stage, load
         from neuronlens.models.source import locate
         from neuronlens.storage.cache import Store
@@ -84,6 +87,8 @@ class OwnModel:
                 f"The lens was fitted on a model in hand, '{wanted.name}', and knows no place to load it from. Next: "
                 "lens.bind(model, tokenizer), or lens.load_model(<folder>)."
             )
+        if self.kind is not None:
+            return bound(config, *read_again(str(wanted.path or wanted.hub), self.kind))
         source = locate(wanted, Store(Path(config.paths.cache_dir)))
         prompt = replace(config.dataset.prompt, examples=list(self.examples))
         stage: Stage = "ready" if wanted.finetune.blocks is None else "trained"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import transformers
 from torch import nn
+from transformers import AutoTokenizer
 
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.errors import DataError, ModelError, SiteError
@@ -21,6 +24,7 @@ from neuronlens.models.heads.base import Labels
 from neuronlens.models.heads.seq_cls import SequenceClassification
 from neuronlens.models.identity import identity_of, weight_sample
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.models.source import reading_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -77,6 +81,30 @@ def in_hand(
         fingerprint=fingerprint(identity),
         concepts=labels_of(own),
     )
+
+
+def read_again(location: str, kind: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return a model of one of transformers' classes, in eval mode, and its tokenizer.
+
+    Args:
+        location: folder or hub id.
+        kind: the class's name.
+
+    Raises:
+        ModelError: transformers has no such model, it cannot be read, or its checkpoint lacks weights.
+    """
+    found: Any = getattr(transformers, kind, None)
+    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+        raise ModelError(f"transformers has no model class '{kind}'. Next: lens.bind(model, tokenizer).")
+    with reading_model(location, location if Path(location).is_dir() else None):
+        model, report = found.from_pretrained(location, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(location)
+    if report["missing_keys"]:
+        raise ModelError(
+            f"The checkpoint '{location}' of a {kind} lacks {', '.join(sorted(report['missing_keys'])[:3])}. Next: "
+            "lens.bind(model, tokenizer)."
+        )
+    return model.eval(), tokenizer
 
 
 def labels_of(model: nn.Module) -> tuple[str, ...]:
