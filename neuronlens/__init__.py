@@ -33,6 +33,10 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.hooks.contexts import edited as edited
     from neuronlens.hooks.reads import position_read as position_read
     from neuronlens.hooks.takes import takes_positions as takes_positions
+    from neuronlens.lens.estimators import ConceptEraser as ConceptEraser
+    from neuronlens.lens.estimators import GateScores as GateScores
+    from neuronlens.lens.estimators import RangeMembership as RangeMembership
+    from neuronlens.lens.estimators import SaliencySelector as SaliencySelector
     from neuronlens.lens.fit import fit as fit
     from neuronlens.lens.lens import Lens as ConceptLens  # noqa: F401
     from neuronlens.lens.lens import Lens as Lens
@@ -112,6 +116,10 @@ _HOMES = {
     "ConceptDataset": "neuronlens.records",
     "ConceptLens": "neuronlens.lens.lens",
     "fit": "neuronlens.lens.fit",
+    "ConceptEraser": "neuronlens.lens.estimators",
+    "GateScores": "neuronlens.lens.estimators",
+    "RangeMembership": "neuronlens.lens.estimators",
+    "SaliencySelector": "neuronlens.lens.estimators",
     "Lens": "neuronlens.lens.lens",
     "Config": "neuronlens.config.schema",
     "EditBuilder": "neuronlens.edits.build",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from neuronlens.activations.moments import statistics_of
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.records import ActivationSet, IntArray
+from neuronlens.records import ActivationSet, FloatArray, IntArray
 
 
 def with_labels(activations: ActivationSet, labels: IntArray, what: str) -> ActivationSet:
@@ -15,6 +15,13 @@ def with_labels(activations: ActivationSet, labels: IntArray, what: str) -> Acti
     return replace(
         activations, labels=labels, statistics=statistics, fingerprint=fingerprint([activations.fingerprint, what])
     )
+
+
+def with_values(activations: ActivationSet, values: FloatArray, what: str) -> ActivationSet:
+    """Return the same samples with other values `[sample, neuron]` and their moments; `what` enters the fingerprint."""
+    statistics = statistics_of(values, activations.labels, len(activations.concepts))
+    key = fingerprint([activations.fingerprint, what])
+    return replace(activations, values=values, statistics=statistics, fingerprint=key)
 
 
 def only_correct(activations: ActivationSet) -> ActivationSet:

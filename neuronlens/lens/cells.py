@@ -7,6 +7,10 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any, TypedDict
 
+import numpy as np
+import torch
+
+from neuronlens.activations.subsets import with_values
 from neuronlens.config.plan import grid
 from neuronlens.config.recipe import narrowed
 from neuronlens.config.schema import Config
@@ -92,6 +96,38 @@ class Cells:
             builder.refuse_skipped(cell)
         return {place: builder.batch([cell]) for place, builder in builders.items()}
 
+    def edits(self, concepts: Sequence[str], asked: CellKnobs) -> list[dict[Site, EditBatch]]:
+        """Return the edits of several concepts, to be made in this order.
+
+        An edit that mixes neurons is fitted on what the ones before it leave: only then is every concept erased (the
+        projections of LEACE do not commute, and cov(x, z) = 0 stays 0 under any further linear map). Other edits are
+        those of the concept alone.
+
+        Raises:
+            NeuronLensError: as `edit` does.
+        """
+        found: list[dict[Site, EditBatch]] = []
+        cells = self
+        for concept in concepts:
+            if found and self.mixes(concept, asked):
+                cells = cells.after(found[-1])
+            found.append(cells.edit(concept, asked))
+        return found
+
+    def mixes(self, concept: str, asked: CellKnobs) -> bool:
+        """Return whether a cell's edit mixes neurons."""
+        cell, builders = self.builders(concept, asked)
+        return next(iter(builders.values())).mixes_neurons(cell)
+
+    def after(self, edits: Mapping[Site, EditBatch]) -> Cells:
+        """Return the cells of the activations that these edits leave; rankings and ranges stay what they are."""
+        fitted = {
+            site: replace(found, activations=_edited(found.activations, edits.get(site)))
+            for site, found in self.fitted.items()
+        }
+        select = {site: _edited(activations, edits.get(site)) for site, activations in self.select.items()}
+        return Cells(self.config, fitted, select, self._layer_count)
+
     def builders(self, concept: str, asked: CellKnobs) -> tuple[Cell, dict[Site, EditBuilder]]:
         """Return a cell and who builds its edits, by site; what the cell needs is fitted.
 
@@ -158,3 +194,10 @@ class Cells:
                 ranked_with=by_layer if self.config.intervention.scope == "model" else None,
             )
         return self._builders[site]
+
+
+def _edited(activations: ActivationSet, edit: EditBatch | None) -> ActivationSet:
+    if edit is None:
+        return activations
+    hidden = torch.from_numpy(np.ascontiguousarray(activations.values))[None, :, None]
+    return with_values(activations, edit(hidden)[0, :, 0].numpy(), "edited")

@@ -215,7 +215,8 @@ class Lens(Shown):
     ) -> Iterator[nn.Module]:
         """Erase concepts in every `model(...)` and `model.generate(...)` of the block, and leave the model as it was.
 
-        Several concepts are erased one after the other, in the order given: each edit sees what those before it made.
+        Several concepts are erased one after the other, in the order given: each edit sees what those before it made, and
+        one that mixes neurons is fitted on that.
 
         Args:
             positions: where: `record`, the position the lens was fitted at, or what `nl.edited` takes; the lens's
@@ -271,7 +272,7 @@ class Lens(Shown):
     ) -> dict[Site, InOrder]:
         if not concepts:
             raise ConfigError(unknown("concept", "", self.concepts, "name one concept or several."))
-        edits = in_order([self.cells.edit(concept, knobs) for concept in concepts])
+        edits = in_order(self.cells.edits(concepts, knobs))
         self._refuse_another(model, tuple(edits), other_model=other_model)
         return edits
 

@@ -97,7 +97,8 @@ def read_again(location: str, kind: str) -> tuple[PreTrainedModel, PreTrainedTok
     if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
         raise ModelError(f"transformers has no model class '{kind}'. Next: lens.bind(model, tokenizer).")
     with reading_model(location, location if Path(location).is_dir() else None):
-        model, report = found.from_pretrained(location, output_loading_info=True)
+        chosen: Any = found
+        model, report = chosen.from_pretrained(location, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(location)
     if report["missing_keys"]:
         raise ModelError(

@@ -211,3 +211,24 @@ def test_several_concepts_are_erased_one_after_the_other() -> None:
         pass
     with pytest.raises(ConfigError, match=r"Unknown knob 'taw'. Did you mean 'tau'"):
         lens.edit("apple", taw=1.0)
+
+
+def test_leace_of_several_concepts_leaves_none_of_them() -> None:
+    model = tiny_model("bert")
+    lens = fit(model, gate="neuron", edit="leace")
+    values = torch.from_numpy(lens.cells.fitted[Site(2)].activations.values)[None, :, None]
+    single = {concept: lens.edit(concept)[Site(2)] for concept in ("apple", "drum")}
+    together = lens.cells.edits(["apple", "drum"], {})
+    own = {concept: torch.tensor([label == concept for label in LABELS]) for concept in single}
+
+    def gap(hidden: torch.Tensor, concept: str) -> float:
+        rows = hidden[0, :, 0]
+        return float((rows[own[concept]].mean(0) - rows[~own[concept]].mean(0)).abs().max())
+
+    apart, joint = values, values
+    for edit, again in zip(single.values(), together, strict=True):
+        apart, joint = edit(apart), again[Site(2)](joint)
+    for concept in single:
+        assert gap(values, concept) > 0.05
+        assert gap(joint, concept) < 1e-4
+    assert max(gap(apart, concept) for concept in single) > 1e-3  # fitted each by itself they undo each other
