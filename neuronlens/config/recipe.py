@@ -63,7 +63,8 @@ def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
     intervention = dataclasses.replace(config.intervention, control="none")
     if {"top_fraction", "top_count"} & set(knobs):
         intervention = dataclasses.replace(intervention, top_count=knobs.get("top_count"))
-    sweep = SweepConfig(**{name: [value] for name, value in knobs.items() if name != "top_count"})
+    lists: dict[str, Any] = {name: [value] for name, value in knobs.items() if name != "top_count"}
+    sweep = SweepConfig(**lists)
     return _checked(dataclasses.replace(config, intervention=intervention, sweep=sweep))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from neuronlens.config.groups import phrase
@@ -20,22 +21,27 @@ LIBRARIES = ("neuronlens", "torch", "transformers", "numpy", "safetensors")
 
 
 def card_of(
-    config: Config,
     own: OwnModel,
     cells: Cells,
     figures: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str] | None,
+    fitting: Mapping[str, Any],
 ) -> Card:
     """Return a lens's card.
 
     Args:
         versions: of the libraries that it was made with; None for those of this process.
+        fitting: on which positions it was fitted.
     """
+    config = cells.config
     first = cells.fitted[cells.sites[0]].activations
     chosen = next(iter(cells.select.values()), None)
     counts = first.statistics.count.tolist()
     model = config.model
-    source = model.hub or model.wheel or own.folder or model.path
+    folder = own.folder
+    if folder is not None and Path(folder).is_dir():
+        folder = str(Path(folder).resolve())  # found from wherever the file is read
+    source = model.hub or model.wheel or folder or model.path
     return Card(
         model={
             "name": model.name,
@@ -43,7 +49,7 @@ def card_of(
             "class": own.kind,
             "layers": own.layer_count,
             "source": source or "a model in hand",
-            "folder": own.folder,
+            "folder": folder,
             "max_length": model.max_length,
             "fingerprint": identity_of(own.weights) if own.weights is not None else None,
         },
@@ -52,6 +58,7 @@ def card_of(
             "dataset": config.dataset.name,
             "samples": dict(zip(first.concepts, counts, strict=True)),
             "select": 0 if chosen is None else len(chosen.labels),
+            "fitting": dict(fitting),
             "position": model.record_position or "the position that the model's head reads",
         },
         definitions=_definitions(config),

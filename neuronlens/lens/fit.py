@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from neuronlens.activations.moments import ConceptMoments
 from neuronlens.config.compose import compose
 from neuronlens.config.fingerprint import fingerprint
+from neuronlens.config.layers import resolve_layers
 from neuronlens.config.recipe import narrowed
 from neuronlens.config.schema import RECORD_POSITIONS, SITES, TOKEN_POSITIONS, Config
 from neuronlens.edits.fitting import fit_site
@@ -24,7 +25,7 @@ from neuronlens.hooks.blocks import blocks_of
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
 from neuronlens.hooks.replay import run_body
-from neuronlens.hooks.resolver import recorded_position, resolve_layers
+from neuronlens.hooks.resolver import recorded_position
 from neuronlens.hooks.wrapped import device_of
 from neuronlens.lens.hub import is_hub_id
 from neuronlens.lens.labels import Label, concepts_of, indices, plain_labels
@@ -161,6 +162,8 @@ def _config(
         edit=str(knobs["edit"]),
         top_fraction=float(knobs["top_fraction"]),  # type: ignore[arg-type]
         edit_positions=edit_positions,
+        fit_positions="record",  # one vector of each text
+        skip_first="never",
     )
     if tau is not None:
         if "tau" not in base.range:

@@ -64,6 +64,7 @@ class Lens(Shown):
         weights: Sample | None = None,
         figures: Sequence[Mapping[str, Any]] = (),
         versions: Mapping[str, str] | None = None,
+        fitting: Mapping[str, Any] | None = None,
     ) -> None:
         """Take what was fitted per site, and the shape of the model it was fitted on.
 
@@ -73,9 +74,10 @@ class Lens(Shown):
             examples: shown in a language model's prompt.
             weights: a few values of the model's weights; None where nobody recorded them.
             versions: of the libraries that it was made with; None for those of this process.
+            fitting: on which positions it was fitted, as a run's manifest has it.
         """
         self.own = OwnModel(model_type, layer_count, model_folder, kind, tuple(examples), weights)
-        self.figures, self.versions = tuple(figures), versions
+        self.figures, self.versions, self.fitting = tuple(figures), versions, dict(fitting or {})
         self.cells = Cells(config, fitted, select, layer_count)
         self._loaded: LoadedModel | None = None
         self.sites, self.concepts = self.cells.sites, self.cells.concepts
@@ -93,7 +95,7 @@ class Lens(Shown):
     @property
     def card(self) -> Card:
         """What the lens says of itself: its model, texts, definitions, figures and versions."""
-        return card_of(self.config, self.own, self.cells, self.figures, self.versions)
+        return card_of(self.own, self.cells, self.figures, self.versions, self.fitting)
 
     @classmethod
     def load(cls, place: Path | str, *, revision: str | None = None) -> Lens:
@@ -130,6 +132,7 @@ class Lens(Shown):
             weights=content.weights,
             figures=card.figures,
             versions=card.versions,
+            fitting=card.fitted_on["fitting"],
         )
 
     @classmethod
@@ -228,7 +231,7 @@ class Lens(Shown):
             ModelError: the model is not the one that the lens was fitted on.
             NeuronLensError: as `edit` does.
         """
-        asked = asked_positions(self.config, positions)
+        asked = asked_positions(self.config, positions, self.fitting)
         edits = self._edits(model, concepts, other_model, knobs)
         with edited(model, edits, positions=edited_positions(self.config, model, asked)):
             yield model
@@ -263,7 +266,7 @@ class Lens(Shown):
         Raises:
             NeuronLensError: as `erase` does.
         """
-        asked = asked_positions(self.config, positions)
+        asked = asked_positions(self.config, positions, self.fitting)
         edits = self._edits(model, concepts, other_model, knobs)
         return AttachedModel(model, edits, edited_positions(self.config, model, asked))
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 
 from neuronlens.config.schema import TOKEN_POSITIONS, Config
 from neuronlens.errors import ConfigError, unknown
-from neuronlens.hooks.masks import EDITED
+from neuronlens.hooks.masks import BUT_FIRST, EDITED
 from neuronlens.hooks.reads import position_read
 
 
-def asked_positions(config: Config, positions: str | None) -> str:
-    """Return the word that is asked for, or the lens's own.
+def asked_positions(config: Config, positions: str | None, fitting: Mapping[str, Any]) -> str:
+    """Return the word that is asked for, or the lens's own: without first tokens where it was fitted without them.
 
     Raises:
         ConfigError: neither `record` nor what `nl.edited` takes.
@@ -19,7 +22,7 @@ def asked_positions(config: Config, positions: str | None) -> str:
     asked = positions or config.intervention.edit_positions
     if asked not in ("record", *EDITED):
         raise ConfigError(unknown("edit position", asked, ["record", *EDITED]))
-    return asked
+    return BUT_FIRST.get(asked, asked) if positions is None and fitting.get("skips_first") else asked
 
 
 def edited_positions(config: Config, model: nn.Module, asked: str) -> str:

@@ -41,6 +41,7 @@ def parts_of_run(path: Path) -> dict[str, Any]:
         "weights": folder.read_weights(),
         "figures": _figures(folder, manifest.config),
         "versions": dict(manifest.versions),
+        "fitting": manifest.fitting,
     }
 
 

@@ -25,10 +25,12 @@ class Shown:
     Attributes:
         cells: what was fitted per site.
         figures: rows of measures with their intervals, one per concept; see `evaluate`.
+        fitting: on which positions it was fitted, as a run's manifest has it.
     """
 
     cells: Cells
     figures: tuple[Mapping[str, Any], ...]
+    fitting: Mapping[str, Any]
 
     @property
     def loaded(self) -> LoadedModel:
@@ -87,7 +89,7 @@ class Shown:
         """
         from neuronlens.lens.evaluate import evaluate
 
-        asked = asked_positions(self.cells.config, positions)
+        asked = asked_positions(self.cells.config, positions, self.fitting)
         where = edited_positions(self.cells.config, self.loaded.model, asked)
         table = evaluate(self.cells, self.loaded, texts, labels, where, knobs)
         self.figures = tuple(json_types(row) for row in table.to_dict("records"))

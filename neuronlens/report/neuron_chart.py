@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.records import BoolArray, FloatArray
-from neuronlens.report.page.charts import CONCEPT, RANGE, REST, Layered
+from neuronlens.report.page.charts import Layered
+from neuronlens.report.palette import CONCEPT_COLOUR, INTERVAL_COLOUR, REST_COLOUR
 
 BINS = 40
 
@@ -28,9 +29,11 @@ def neuron_chart(values: FloatArray, member: BoolArray, bounds: FloatArray, *, c
         rows.append(pd.DataFrame({"low": edges[:-1], "high": edges[1:], "share": shares, "samples": name}))
     spans = pd.DataFrame(np.clip(bounds[bounds[:, 0] <= bounds[:, 1]], edges[0], edges[-1]), columns=["low", "high"])
     x = alt.X("low:Q", title="activation", scale=alt.Scale(nice=False, zero=False))
-    band = alt.Chart(spans).mark_rect(color=RANGE, opacity=0.2).encode(x=x, x2="high:Q")
+    band = alt.Chart(spans).mark_rect(color=INTERVAL_COLOUR, opacity=0.2).encode(x=x, x2="high:Q")
     colour = alt.Color(
-        "samples:N", title=None, scale=alt.Scale(domain=[concept, "other concepts"], range=[CONCEPT, REST])
+        "samples:N",
+        title=None,
+        scale=alt.Scale(domain=[concept, "other concepts"], range=[CONCEPT_COLOUR, REST_COLOUR]),
     )
     bars = alt.Chart(pd.concat(rows, ignore_index=True)).mark_bar(opacity=0.6)
     bars = bars.encode(x=x, x2="high:Q", y=alt.Y("share:Q", title="share of samples", stack=None), color=colour)

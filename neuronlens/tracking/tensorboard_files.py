@@ -45,6 +45,10 @@ class TensorBoardFiles:
             self.writer.add_scalar(name, value, at)
         self.writer.flush()
 
+    def log_message(self, message: str) -> None:
+        """Write the run's message as text."""
+        self.writer.add_text("message", message)
+
     def log_flat(self, values: Mapping[str, float]) -> None:
         """Write the run's numbers at step 0, and its configuration beside the headlines in the HParams tab."""
         for name, value in values.items():

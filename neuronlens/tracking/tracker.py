@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from neuronlens.config.compose import dataset_name
 from neuronlens.config.extras import to_install
 from neuronlens.config.schema import Config
 from neuronlens.execution.signals import code_of
@@ -118,6 +117,8 @@ class Tracker:
                 named[name] = found
         for step in steps_along_the_dose(means):
             self._each(lambda place, step=step: place.log_step(step))  # type: ignore[misc]
+        message = str(self.folder.read_summary()["message"])
+        self._each(lambda place: place.log_message(message))
         self._each(lambda place: place.log_flat(values))
         self._each(lambda place: place.log_tables(named, means))
         figures, page = sorted(self.folder.figures.glob("*.png")), self.folder.path / "report.html"
@@ -129,8 +130,7 @@ class Tracker:
         """Return the files worth keeping, with what they were made from."""
         recorded = ("run_id", "fingerprints", "git_revision", "model_type", "concepts")
         made_from: dict[str, Any] = {name: getattr(manifest, name) for name in recorded}
-        dataset = dataset_name(self.config.dataset.name, self.config.dataset.path)
-        made_from |= {"model": self.config.model.name, "dataset": dataset}
+        made_from |= {"model": self.config.model.name, "dataset": self.config.dataset.name}
         made_from |= {"layers": str(self.config.layers.select), "site": self.config.layers.site}
 
         def there(files: tuple[str, ...]) -> tuple[str, ...]:

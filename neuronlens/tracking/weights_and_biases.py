@@ -95,6 +95,12 @@ class WeightsAndBiases:
         """Log a line of history."""
         self.run.log({step.axis: step.at, **step.values})
 
+    def log_message(self, message: str) -> None:
+        """Put the run's message into its summary, and into its notes, which stand beside its name, where it has none."""
+        self.run.summary["message"] = message
+        if not self.run.notes:
+            self.run.notes = message
+
     def log_flat(self, values: Mapping[str, float]) -> None:
         """Put the run's numbers into its summary."""
         self.run.summary.update(dict(values))

@@ -19,12 +19,13 @@ import pytest
 from neuronlens.config.compose import compose
 from neuronlens.errors import ConfigError, NeuronLensError
 from neuronlens.lens.lens import Lens
+from neuronlens.measures.headline import headline_row
 from neuronlens.pipeline import run
 from neuronlens.records import Job
 from neuronlens.results.folder import RunFolder
 from neuronlens.tracking import Tracker
 from neuronlens.tracking.destination import labels_of
-from neuronlens.tracking.scalars import headline_row, undominated
+from neuronlens.tracking.scalars import undominated
 from tests.tracking.offline_run import OfflineRun
 
 SWEPT = ["sweep.layers=[0,last]", "sweep.tau=[1.0,2.5,inf]", "sweep.gate=[range,neuron]", "sweep.edit=[zero,mean]"]

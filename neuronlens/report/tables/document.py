@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
+from neuronlens.config.schema import Config
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import ResultTable
-from neuronlens.report.render.markdown import to_markdown
+from neuronlens.report.message import message
+from neuronlens.report.render.markdown import marked, to_markdown
 from neuronlens.report.table import Table
 from neuronlens.report.tables.budget import budget_methods_table, budget_table
 from neuronlens.report.tables.cells import means_table, operating_table, skipped_table
-from neuronlens.report.tables.comparison import comparison_table, verdict
+from neuronlens.report.tables.comparison import comparison_table
 from neuronlens.report.tables.general import general_table
 from neuronlens.report.tables.methods import methods_table
 from neuronlens.report.tables.unedited import accuracy_text
 
 
-def markdown(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> str:
-    """Return the unedited model's figures and every table of a run.
-
-    Args:
-        tau: the configured one, at which the verdict is given.
-        bootstrap: the run's.
-    """
-    base = table.base
+def markdown(table: ResultTable, config: Config) -> str:
+    """Return the run's message, the unedited model's figures and every table of a run."""
+    base, bootstrap = table.base, Bootstrap.of(config)
     first = (
-        f"# Results\n\nUnedited model: accuracy {accuracy_text(base, bootstrap)}, gold confidence {base['confidence']:.3f} over "
-        f"{base['n']:.0f} test samples of {base['concepts']:.0f} concepts.\n"
+        f"# Results\n\n{marked(message(table, config))}\n\nUnedited model: accuracy {accuracy_text(base, bootstrap)}, gold "
+        f"confidence {base['confidence']:.3f} over {base['n']:.0f} test samples of {base['concepts']:.0f} concepts.\n"
     )
-    return "\n".join([first, *map(to_markdown, tables(table, tau, bootstrap))])
+    return "\n".join([first, *map(to_markdown, tables(table, bootstrap))])
 
 
-def tables(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Iterator[Table]:
+def tables(table: ResultTable, bootstrap: Bootstrap) -> Iterator[Table]:
     """Give the tables of a run in reading order: the comparison at every tau first, those without a row left out."""
-    comparison = comparison_table(table.comparison.to_dict("records"), bootstrap)
-    yield replace(comparison, caption=f"{verdict(table, tau)}\n\n{comparison.caption}")
+    if len(table.comparison):
+        yield comparison_table(table.comparison.to_dict("records"), bootstrap)
     yield methods_table(table.methods, bootstrap)
     if table.budget_comparison is not None and len(table.budget_comparison):
         yield budget_table(table.budget_comparison, bootstrap)
