@@ -7,7 +7,7 @@ from dataclasses import replace
 from neuronlens.activations.moments import statistics_of
 from neuronlens.activations.tokens import SHUFFLED, Tokens
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.records import ActivationSet, IntArray
+from neuronlens.records import ActivationSet, FloatArray, IntArray
 
 
 def with_labels(activations: ActivationSet, labels: IntArray, what: str) -> ActivationSet:
@@ -16,6 +16,13 @@ def with_labels(activations: ActivationSet, labels: IntArray, what: str) -> Acti
     return replace(
         activations, labels=labels, statistics=statistics, fingerprint=fingerprint([activations.fingerprint, what])
     )
+
+
+def with_values(activations: ActivationSet, values: FloatArray, what: str) -> ActivationSet:
+    """Return the same samples with other values `[sample, neuron]` and their moments; `what` enters the fingerprint."""
+    statistics = statistics_of(values, activations.labels, len(activations.concepts))
+    key = fingerprint([activations.fingerprint, what])
+    return replace(activations, values=values, statistics=statistics, fingerprint=key, streamed=None, shuffled=None)
 
 
 def only_correct(activations: ActivationSet) -> ActivationSet:

@@ -120,6 +120,17 @@ class EditBuilder:
             return str(error)
         return target.reason if isinstance(target, Projection) else None
 
+    def refuse_skipped(self, cell: Cell) -> None:
+        """Refuse a cell that cannot be made.
+
+        Raises:
+            ActivationError: with the reason.
+        """
+        reason = self.skip_reason(cell)
+        if reason:
+            found = self.fits["none"].activations
+            raise ActivationError(f"'{found.concepts[cell[1]]}' cannot be erased so at {found.site}: {reason}.")
+
     def batch(self, cells: Sequence[Cell]) -> EditBatch:
         """Return the edits of several cells as one batch, float32, on the CPU.
 

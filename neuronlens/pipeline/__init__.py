@@ -32,6 +32,7 @@ from neuronlens.measures.heldout import diagnose
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.tables import result_table
 from neuronlens.measures.unedited import all_skipped, correct_sets, count_correct, near_chance
+from neuronlens.models.identity import weight_sample
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.pipeline.prepare import prepare, share_sweep
 from neuronlens.records import ConceptDataset, Job, ResultTable, Site
@@ -94,6 +95,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
                 table = replace(table, general=able)
         with stages("report"):
             write_run(config, folder, table, data, splits, fitted, sweeps)
+            folder.write_weights(weight_sample(loaded.model, max(site.layer for site in fitted)))
             _, left_out = draw_run(folder, table, manifest, bootstrap)
             stages.warn(left_out)
         manifest = replace(
