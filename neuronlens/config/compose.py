@@ -21,6 +21,7 @@ from neuronlens.config import groups
 from neuronlens.config.check import Problem, faults_of_values, problems, refuse
 from neuronlens.config.explain import explain
 from neuronlens.config.heads import declared, head_option, keep_option
+from neuronlens.config.launchers import launcher_problems
 from neuronlens.config.plan import filled
 from neuronlens.config.schema import Config, GridConfig, SweepConfig
 from neuronlens.config.stored import with_infinity
@@ -79,7 +80,9 @@ def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = No
     elsewhere = any(override.startswith("hydra.searchpath") for override in overrides)
     typed = typed_problems(overrides, None if elsewhere else [] if config_dir is None else [Path(config_dir)])
     wrong = [Problem(*one) for one in typed.sentences]
-    if not typed.whole:
+    launchers = launcher_problems(overrides, [] if config_dir is None else [Path(config_dir)])
+    wrong += [Problem(*one) for one in launchers]
+    if not typed.whole or launchers:
         refuse(wrong)
     if GlobalHydra.instance().is_initialized():
         GlobalHydra.instance().clear()
