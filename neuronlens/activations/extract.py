@@ -18,6 +18,7 @@ from neuronlens.activations.states import Recorded, StoredStates
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.execution.machine import computed_by
+from neuronlens.execution.memory import in_halves
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
@@ -99,7 +100,10 @@ class ActivationExtractor(pl.LightningModule):
         return float(len(batch.rows))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        """Record one batch."""
+        """Record one batch, in halves where the device has no memory for it at once."""
+        in_halves(self._run, batch, halve=Batch.halves, size=lambda part: len(part.rows), what="samples of a forward")
+
+    def _run(self, batch: Batch) -> None:
         rows = torch.from_numpy(batch.rows)
         head = self.loaded.head
         with capture(self.model, self.watched) as recorded:
@@ -107,8 +111,10 @@ class ActivationExtractor(pl.LightningModule):
                 output = head.read(self.model, batch.inputs)
             else:
                 run_body(self.model, batch.inputs, deepest=max(site.layer for site in self.watched))
-        if self.to_the_head:
-            self._record_predictions(output.log_probabilities, head.answer(self.model, batch.inputs, output), rows)
+        # Whatever takes much memory comes before the first record: a batch that is run again must not count twice.
+        answer = head.answer(self.model, batch.inputs, output) if self.to_the_head else None
+        if answer is not None:
+            self._record_predictions(output.log_probabilities, answer, rows)
         for site in self.sites:
             self._record_values(site, recorded[site], batch, rows)
         for layer in self.keep:
