@@ -33,7 +33,13 @@ parameter of one. --config-dir DIR adds options of your own: DIR/edit/mine.yaml 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 a fault or a failed check, 2 bad input, 130 interrupted, 143 terminated."""
     logging.raiseExceptions = False  # a log on a full disk is not worth a traceback for each line
-    sys.exit(run_command(sys.argv[1:]))
+    try:
+        code = run_command(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `neuronlens --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -54,7 +60,7 @@ def run_command(arguments: Sequence[str]) -> int:
         return code
     except Exception as error:
         message = _message(error)
-        if message is None:
+        if message is None or isinstance(error, BrokenPipeError):
             raise
         if os.environ.get("NEURONLENS_DEBUG"):
             traceback.print_exc()
@@ -100,13 +106,14 @@ def _help(words: Sequence[str], folder: str | None = None) -> int:
     from neuronlens.config.help import described, overview
 
     about = [word for word in words if "=" not in word and not word.startswith("-")]
+    folders = [] if folder is None else [Path(folder)]
     if not about:
         verbs = "\n".join(f"  {name:<9}{verb.summary}" for name, verb in VERBS.items())
-        print(f"{USAGE.format(verbs=verbs)}\n{overview([] if folder is None else [Path(folder)])}")
+        print(f"{USAGE.format(verbs=verbs)}\n{overview(folders)}")
     elif about[0] in VERBS and len(about) == 1:
         print(f"neuronlens {about[0]} {VERBS[about[0]].arguments}\n\n{VERBS[about[0]].details}")
     for word in about[1:] if about and about[0] in VERBS else about:
-        print(described(word))
+        print(described(word, folders))
     return 0
 
 

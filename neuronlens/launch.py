@@ -50,13 +50,14 @@ def start(flags: Flags) -> int:
     from neuronlens.config.compose import register
     from neuronlens.config.groups import config_dir
     from neuronlens.config.jobs import checked_jobs
-    from neuronlens.models.inputs import refuse_inputs_of
-    from neuronlens.results.claim import own_folder
 
     register()
     _running.clear()
     if flags.runs:  # all that is wrong is found before Hydra makes a folder
         jobs = checked_jobs(flags.overrides, multirun=flags.multirun, config_dir=flags.config_dir)
+        from neuronlens.models.inputs import refuse_inputs_of  # pandas is imported only once the config holds
+        from neuronlens.results.claim import own_folder
+
         refuse_inputs_of([one.config for one in jobs])
         flags.overrides += own_folder(flags.overrides, jobs[0].config, multirun=flags.multirun)
     _refused.clear()

@@ -271,3 +271,13 @@ def test_the_manifest_tells_what_a_result_rests_on(tiny_overrides: list[str], tm
     assert manifest["seed"] == 0
     assert manifest["config"]["sweep"]["tau"] == [1.0, 2.5]
     assert manifest["versions"]["torch"]
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_without_a_word() -> None:
+    code = "import sys; from neuronlens.cli import main; sys.argv[1:] = ['help', 'dataset']; main()"
+    running = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.close()
+    assert running.stderr.read() == b""
+    assert running.wait() == 141

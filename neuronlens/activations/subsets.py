@@ -1,10 +1,11 @@
-"""The same activations under other labels, or of some samples alone."""
+"""The same activations under other labels, of some samples alone, or token by token."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from neuronlens.activations.moments import statistics_of
+from neuronlens.activations.tokens import SHUFFLED, Tokens
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.records import ActivationSet, IntArray
 
@@ -32,3 +33,27 @@ def only_correct(activations: ActivationSet) -> ActivationSet:
         statistics_of(values, labels, len(activations.concepts)),
         fingerprint([activations.fingerprint, "correct", ids]),
     )
+
+
+def token_set(activations: ActivationSet, tokens: Tokens, fingerprint: str) -> ActivationSet:
+    """Return the tokens of the texts behind `activations`: a row per kept token, with the moments of all of them.
+
+    Args:
+        activations: one row per text; what is known of a text holds for its tokens.
+    """
+    ids = tuple(activations.ids[owner] for owner in tokens.owner)
+
+    def under(labelling: str, shuffled: ActivationSet | None = None) -> ActivationSet:
+        return ActivationSet(
+            activations.site,
+            tokens.values,
+            tokens.labels[labelling],
+            activations.concepts,
+            ids,
+            tokens.statistics[labelling],
+            f"{fingerprint}-{labelling}",
+            streamed=tokens.scatter,
+            shuffled=shuffled,
+        )
+
+    return under("none", under(SHUFFLED) if SHUFFLED in tokens.labels else None)

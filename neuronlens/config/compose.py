@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,6 @@ def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = No
     Raises:
         ConfigError: an unknown group, option or key (with the nearest), a wrong type, a value out of range.
     """
-    register()
-    search = [] if config_dir is None else [_search(config_dir, overrides)]
     elsewhere = any(override.startswith("hydra.searchpath") for override in overrides)
     typed = typed_problems(overrides, None if elsewhere else [] if config_dir is None else [Path(config_dir)])
     wrong = [Problem(*one) for one in typed.sentences]
@@ -84,15 +83,12 @@ def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = No
     wrong += [Problem(*one) for one in launchers]
     if not typed.whole or launchers:
         refuse(wrong)
-    if GlobalHydra.instance().is_initialized():
-        GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(groups.config_dir()), version_base="1.3"):
-            composed = hydra_compose("config", overrides=[*typed.rest, *search], return_hydra_config=True)
-            runtime = composed.hydra.runtime
-            with read_write(composed), open_dict(composed):
-                del composed["hydra"]
-            return resolve(composed, runtime, wrong)
+        with composing(typed.rest, config_dir) as found:
+            runtime = found.hydra.runtime
+            with read_write(found), open_dict(found):
+                del found["hydra"]
+            return resolve(found, runtime, wrong)
     except (
         HydraException,
         OmegaConfBaseException,
@@ -101,6 +97,17 @@ def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = No
     ) as error:  # numbers of hundreds of digits
         refuse([*wrong, Problem("", str(explain(error)))])
         raise
+
+
+@contextmanager
+def composing(overrides: Sequence[str], config_dir: Path | str | None = None) -> Iterator[DictConfig]:
+    """Give what Hydra composes of these overrides, its own node `hydra` included; Hydra is open in the block."""
+    register()
+    search = [] if config_dir is None else [_search(config_dir, overrides)]
+    if GlobalHydra.instance().is_initialized():
+        GlobalHydra.instance().clear()
+    with initialize_config_dir(str(groups.config_dir()), version_base="1.3"):
+        yield hydra_compose("config", overrides=[*overrides, *search], return_hydra_config=True)
 
 
 def _search(folder: Path | str, overrides: Sequence[str]) -> str:

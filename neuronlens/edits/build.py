@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from neuronlens.edits.fitting import Fitted, failure, other_concept, shuffled_la
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.gates.base import Evidence, Gate, Score
 from neuronlens.edits.projected import ProjectionEdit
+from neuronlens.edits.projections import random_direction
 from neuronlens.errors import ActivationError, ConfigError
 from neuronlens.ranges.intervals import EMPTY, WHOLE, Intervals
 from neuronlens.records import ActivationSet, BoolArray, Cell, Knobs
@@ -47,7 +49,7 @@ class EditBuilder:
         self.config, self.fits, self.select, self.ranked_with = config, dict(fits), select, ranked_with
         self._edits: dict[str, Edit] = {}
         self._gates: dict[str, Gate] = {}
-        self._shuffled: ActivationSet | None = None
+        self._activations: dict[str, ActivationSet] = {}
         self._selected: dict[tuple[object, ...], BoolArray] = {}
         self._targets: dict[tuple[object, ...], Target] = {}
         self._scores: dict[tuple[object, ...], Score] = {}
@@ -109,11 +111,11 @@ class EditBuilder:
                 return f"{name}: {fitted.failed[failure(group, name)]}"
         try:
             if knobs.range is not None:
-                ranges, of = fitted.ranges[knobs.range, knobs.tau], self._range_concept(cell)
+                ranges, of = fitted.ranges[knobs.range, knobs.tau], self._gate_concept(cell)
                 if of in ranges.skipped:
                     return ranges.skipped[of]
             target = self._target(cell)
-            self._opening(cell)
+            self.opening(cell)
         except ActivationError as error:
             return str(error)
         return target.reason if isinstance(target, Projection) else None
@@ -127,7 +129,7 @@ class EditBuilder:
         Raises:
             ConfigError: an unknown edit or gate.
         """
-        openings = [self._opening(cell) for cell in cells]
+        openings = [self.opening(cell) for cell in cells]
         targets = [self._target(cell) for cell in cells]
         edit: EditBatch
         if self.mixes_neurons(cells[0]):
@@ -178,26 +180,39 @@ class EditBuilder:
             self._gates[name] = part(self.config, "gate", name)
         return self._gates[name]
 
-    def _range_concept(self, cell: Cell) -> int:
+    def _gate_concept(self, cell: Cell) -> int:
+        """Return the concept whose range or score the cell's gate reads."""
         knobs, concept = cell
         if knobs.control != "other_concept":
             return concept
         other = other_concept(self.concepts, concept, self.config.seed)
         if other is None:
-            raise ActivationError("control other_concept takes another concept's ranges, and there is no other concept")
+            raise ActivationError("control other_concept takes another concept's gate, and there is no other concept")
         return other
 
     def _target(self, cell: Cell) -> Target:
         knobs, concept = cell
-        key = (self._labelling(knobs), knobs.edit, concept)
+        key = (knobs.control, knobs.edit, concept)
         if key not in self._targets:
             edit = self._edit(knobs.edit)
-            target = edit.target(self._fitted(knobs).activations, concept)
             expected: type[Target] = Projection if edit.mixes_neurons else Affine
-            self._targets[key] = _as_declared(target, expected, f"edit.{knobs.edit}")
+            target = _as_declared(edit.target(self._fitted_on(knobs), concept), expected, f"edit.{knobs.edit}")
+            if knobs.control == "random_direction" and isinstance(target, Projection):
+                target = random_direction(target, self.concepts[concept], self.config.seed)
+            self._targets[key] = target
         return self._targets[key]
 
-    def _opening(self, cell: Cell) -> Intervals | Score:
+    def _fitted_on(self, knobs: Knobs) -> ActivationSet:
+        """Return the activations that gates and edits are fitted on, with those of the select split, both relabelled alike."""
+        labelling = self._labelling(knobs)
+        if labelling not in self._activations:
+            select = self.select
+            if select is not None and labelling != "none":
+                select = shuffled_labels(select, self.config.seed)
+            self._activations[labelling] = replace(self._fitted(knobs).activations, select=select)
+        return self._activations[labelling]
+
+    def opening(self, cell: Cell) -> Intervals | Score:
         """Return where a cell's gate is open, before the salient neurons are picked; scores are kept."""
         knobs, concept = cell
         gate = self._gate(knobs.gate)
@@ -216,25 +231,18 @@ class EditBuilder:
         Raises:
             ActivationError: it needs the select split, which was not recorded.
         """
-        knobs, concept = cell
-        fitted = self._fitted(knobs)
+        knobs, of = cell[0], self._gate_concept(cell)
         intervals = None
         if gate.reads_range:
-            ranges, of = fitted.ranges[str(knobs.range), knobs.tau], self._range_concept(cell)
+            ranges = self._fitted(knobs).ranges[str(knobs.range), knobs.tau]
             intervals = ranges.lower[of], ranges.upper[of]
-        select = None
-        if gate.needs_select:
-            if self.select is None:
-                raise ActivationError(
-                    f"Gate '{knobs.gate}' chooses its threshold on the select split, which was not recorded."
-                )
-            select = self._shuffled_select(self.select) if knobs.control == "shuffled_labels" else self.select
-        return Evidence(fitted.activations, concept, self.selected(knobs)[concept], intervals, select)
-
-    def _shuffled_select(self, select: ActivationSet) -> ActivationSet:
-        if self._shuffled is None:
-            self._shuffled = shuffled_labels(select, self.config.seed)
-        return self._shuffled
+        activations = self._fitted_on(knobs)
+        if gate.needs_select and activations.select is None:
+            raise ActivationError(
+                f"Gate '{knobs.gate}' chooses its threshold on the select split, which was not recorded."
+            )
+        select = activations.select if gate.needs_select else None
+        return Evidence(activations, of, self.selected(knobs)[cell[1]], intervals, select)
 
 
 def _as_declared(found: object, expected: type[Found], part: str) -> Found:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from neuronlens.activations.tokens import token_plans
 from neuronlens.config.extras import refuse_missing
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.plan import grid, headline_selection
@@ -18,9 +19,10 @@ from neuronlens.edits.fitting import Fitted
 from neuronlens.execution.machine import peak_memory_gib
 from neuronlens.execution.memory import watching_memory
 from neuronlens.execution.stages import Stages
-from neuronlens.execution.trainer import quiet_libraries, torch_threads
+from neuronlens.execution.trainer import quiet_libraries, refuse_absent_devices, torch_threads
 from neuronlens.execution.workers import helped
 from neuronlens.hooks.resolver import blocks_of
+from neuronlens.measures.detectors import detectors
 from neuronlens.measures.general.rows import (
     GeneralData,
     chosen_cells,
@@ -45,7 +47,7 @@ from neuronlens.storage.cache import Store
 from neuronlens.storage.files import json_types
 from neuronlens.sweep.group import sweep_group
 from neuronlens.sweep.kept import trim
-from neuronlens.sweep.runner import SiteSweep, Splits
+from neuronlens.sweep.runner import SiteSweep, Splits, fitting_of
 from neuronlens.tracking import Tracker
 
 
@@ -69,6 +71,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
     store = Store(Path(config.paths.cache_dir), warn=lambda sentence: stages.warn([sentence]))
     refuse_missing(config)
     grid(config)  # refuses combinations that mean nothing
+    refuse_absent_devices(config)
     store.claim()
     folder.claim_for_a_run(overwrite=config.overwrite, resumed=resumed or folder.stopped_with(config))
     folder.write_started(config, job)
@@ -97,7 +100,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
                 able = general_ability(config, ready.language_model, ready.general, data, sweeps, manifest, bootstrap)
                 table = replace(table, general=able)
         with stages("report"):
-            write_run(config, folder, table, data, splits, fitted, bootstrap)
+            write_run(config, folder, table, data, splits, fitted, sweeps, bootstrap)
             _, left_out = draw_run(folder, table, manifest, bootstrap)
             stages.warn(left_out)
         manifest = replace(
@@ -127,7 +130,8 @@ def measure_all(
     bootstrap: Bootstrap,
 ) -> tuple[ResultTable, Manifest]:
     """Return the results tables and the manifest without its timings and counts."""
-    fitting = fingerprint([config.evaluation.fit_on, config.seed])
+    plans = token_plans(config, loaded)
+    fitting = fingerprint([config.evaluation.fit_on, config.seed, *([plans["fit"]] if plans else [])])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
     run_id, asked = folder.path.name, loaded.prompt
     table = result_table(config, loaded, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
@@ -141,6 +145,7 @@ def measure_all(
         near_duplicates=data.near_duplicates,
         model_type=loaded.model.config.model_type,
         layer_count=len(blocks_of(loaded.model)),
+        fitting=fitting_of(loaded, splits),
         model_folder=loaded.folder,
         max_length=loaded.max_length,
         prompt=None if asked is None else Prompt(asked.text, asked.label_texts, asked.examples),
@@ -174,6 +179,7 @@ def write_run(
     data: ConceptDataset,
     splits: Splits,
     fitted: Mapping[Site, Fitted],
+    sweeps: Sequence[SiteSweep],
     bootstrap: Bootstrap,
 ) -> None:
     """Write the run folder's tables and arrays."""
@@ -185,9 +191,11 @@ def write_run(
         if first is not None and first.base_prediction is not None and first.base_confidence is not None:
             base[split] = (first.base_prediction, first.base_confidence)
     folder.write_samples(data, base)
-    folder.write_fitted(fitted, splits.select.activations if splits.select is not None else None)
+    folder.write_fitted(fitted, splits.select.fitted_on if splits.select is not None else None)
     if config.evaluation.diagnostics:
         selection, scope = headline_selection(config), config.intervention.scope
-        folder.write_diagnostics(*diagnose(fitted, splits.test.activations, scope=scope, **selection))
+        held_out = splits.test.fitted_on
+        found = diagnose(fitted, held_out, scope=scope, **selection)
+        folder.write_diagnostics(*found, detectors(sweeps, held_out, data.concepts))
     folder.write_text("table.md", markdown(table, tau, bootstrap))
     folder.write_summary(summarise(table, tau, bootstrap))

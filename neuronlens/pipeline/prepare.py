@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from neuronlens.activations.extract import extract
-from neuronlens.config.knobs import needs_select, swept
+from neuronlens.activations.sinks import skips_first
+from neuronlens.activations.tokens import token_plans
+from neuronlens.config.knobs import layers_of, needs_select
 from neuronlens.config.schema import Config
 from neuronlens.config.schema_evaluation import GeneralConfig
 from neuronlens.data.concepts import load_concepts
 from neuronlens.edits.fitting import Fitted
-from neuronlens.errors import ConfigError
 from neuronlens.execution.stages import Stages
 from neuronlens.execution.trainer import quiet_libraries
 from neuronlens.hooks.admission import Admission
-from neuronlens.hooks.resolver import resolve_layers
 from neuronlens.measures.general.rows import (
     GeneralData,
     check_model,
@@ -63,8 +63,7 @@ def prepare(config: Config, store: Store, stages: Stages) -> Prepared:
     """Return the model, its activations and what is fitted on them: every stage before the sweep."""
     with stages("model files"):
         source = locate(config.model, store)
-        layers = _layers(config, source)
-        _check_count(config, source)
+        layers = layers_of(config, source.layer_count, source.width)
     with stages("data"):
         data = load_concepts(config.dataset, store, text_reader(config.model, source))
         stages.warn(data.notes)
@@ -74,6 +73,7 @@ def prepare(config: Config, store: Store, stages: Stages) -> Prepared:
     groups = site_groups(config, layers)
     with stages("admission"):
         loaded, admission = admit_run(config, loaded, data, groups, store)
+        loaded = replace(loaded, skips_first=skips_first(config, loaded, data, groups))
         language_model = speaker(config, source, loaded)
     stages.warn([f"Slower, because exact: {path}." for path in admission.slower])
     with stages("activations"):
@@ -92,17 +92,6 @@ def share_sweep(config: Config) -> None:
         ready = prepare(replace(config, evaluation=replace(config.evaluation, general=GeneralConfig())), store, stages)
         for group in ready.groups:
             sweep_group(config, ready.loaded, group, ready.fitted, ready.splits, store)
-
-
-def _layers(config: Config, source: ModelSource) -> tuple[int, ...]:
-    chosen = swept(config, "layers")
-    return resolve_layers(chosen if config.sweep.layers is not None else chosen[0], source.layer_count)
-
-
-def _check_count(config: Config, source: ModelSource) -> None:
-    count = config.intervention.top_count
-    if count is not None and config.layers.site != "mlp_neurons" and count > source.width:
-        raise ConfigError(f"intervention.top_count is {count}, expected 0 to {source.width}, the number of neurons.")
 
 
 def prepare_model(
@@ -128,16 +117,19 @@ def extract_splits(
     options: dict[str, Any] = {"sites": sites, "trainer": config.trainer, "store": store}
     options["budget"] = state_budget(config.trainer, store)
     correct = config.evaluation.fit_on == "correct"
+    plans = token_plans(config, loaded)
+    options_of = {split: options | {"tokens": plans.get(split)} for split in ("fit", "select", "test")}
     stated = incremental or config.evaluation.recovery
-    fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=correct or stated or whole, **options)
+    head = correct or stated or whole
+    fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=head, **options_of["fit"])
     chosen = config.evaluation.select != "none"
     select = None
     if needs_select(config):
-        keep = starts if chosen or incremental else ()
-        select = extract(loaded, data, "select", keep=keep, to_the_head=chosen or incremental or whole, **options)
-    elif len(data.rows("select")) and not incremental:
-        select = extract(loaded, data, "select", to_the_head=whole, **options)  # for the gates of a ConceptLens
-    return Splits(fit, extract(loaded, data, "test", keep=starts, **options), select)
+        keep, head = starts if chosen or incremental else (), chosen or incremental or whole
+        select = extract(loaded, data, "select", keep=keep, to_the_head=head, **options_of["select"])
+    elif len(data.rows("select")) and not incremental:  # for the gates of a ConceptLens
+        select = extract(loaded, data, "select", to_the_head=whole, **options_of["select"])
+    return Splits(fit, extract(loaded, data, "test", keep=starts, **options_of["test"]), select)
 
 
 def speaker(config: Config, source: ModelSource, loaded: LoadedModel) -> LoadedModel | None:

@@ -168,11 +168,15 @@ class RunFolder:
         with self._reading():
             return fitted.restore_fitted(self.path)
 
-    def write_diagnostics(self, neurons: pd.DataFrame, overlap: pd.DataFrame) -> None:
-        """Write what ranges do on held-out samples per (concept, neuron), and how salient sets overlap."""
+    def write_diagnostics(
+        self, neurons: pd.DataFrame, overlap: pd.DataFrame, detectors: pd.DataFrame | None = None
+    ) -> None:
+        """Write what ranges do on held-out samples per (concept, neuron), how salient sets overlap, and gates' detectors."""
         with self._writing():
             tables.write_table(self.path, "diagnostics", neurons)
             tables.write_table(self.path, "overlap", overlap)
+            if detectors is not None and len(detectors):
+                tables.write_table(self.path, "detectors", detectors)
 
     def read_diagnostics(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the held-out diagnostics and the overlap of salient sets, both empty where they were off."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from neuronlens.activations.extract import Extraction
 from neuronlens.activations.subsets import only_correct
+from neuronlens.activations.tokens import RESERVOIR, token_plans
 from neuronlens.config.schema import Config, SweepConfig
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import fit_site
@@ -19,6 +20,8 @@ from neuronlens.sweep.incremental import activations_under, fit_in_order
 
 CELLS_AT_ONCE = 64
 """Cells whose activations under earlier edits are held at once."""
+MOST_SCATTER = 1 << 26
+"""Values of their covariances over tokens that are, 512 MiB in float64."""
 
 
 def _own_config(config: Config, knobs: Knobs) -> Config:
@@ -49,7 +52,10 @@ def fit_incrementally(
     start = loaded.paths.start_of(sites[0])
     options = {"edit_positions": config.intervention.edit_positions}
     budget = config.evaluation.tokens_per_forward
-    correct = config.evaluation.fit_on == "correct"
+    plans = token_plans(config, loaded, size=RESERVOIR // 8)
+    correct = config.evaluation.fit_on == "correct" and not plans
+    width = fit_split.activations[sites[0]].values.shape[1]
+    most = max(1, min(CELLS_AT_ONCE, MOST_SCATTER // width**2)) if plans else CELLS_AT_ONCE
 
     def fit(
         builders: Mapping[Site, BuildsEdits], site: Site, left: Sequence[Cell]
@@ -57,8 +63,8 @@ def fit_incrementally(
         """Return the site's builder of every cell under the earlier edits, and why some cells have none."""
         found: dict[Cell, EditBuilder] = {}
         refused: dict[Cell, str] = {}
-        for at in range(0, len(left), CELLS_AT_ONCE):
-            some = left[at : at + CELLS_AT_ONCE]
+        for at in range(0, len(left), most):
+            some = left[at : at + most]
             seen = {
                 name: activations_under(
                     loaded,
@@ -68,6 +74,7 @@ def fit_incrementally(
                     split.activations[site],
                     tokens_per_forward=budget,
                     trainer=config.trainer,
+                    tokens=plans.get(name),
                     **options,
                 )
                 for name, split in (("fit", fit_split), ("select", select_split))
