@@ -23,7 +23,11 @@ from neuronlens.config.check import Problem, faults_of_values, problems, refuse
 from neuronlens.config.explain import explain
 from neuronlens.config.folding import with_infinity
 from neuronlens.config.heads import declared, head_option, keep_option
+<<<<<<< HEAD
 from neuronlens.config.names import source_name
+=======
+from neuronlens.config.launchers import launcher_problems
+>>>>>>> resume
 from neuronlens.config.plan import filled
 from neuronlens.config.schema import Config, GridConfig
 from neuronlens.config.trust import as_text, strangers, trust
@@ -70,7 +74,9 @@ def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = No
     elsewhere = any(override.startswith("hydra.searchpath") for override in overrides)
     typed = typed_problems(overrides, None if elsewhere else [] if config_dir is None else [Path(config_dir)])
     wrong = [Problem(*one) for one in typed.sentences]
-    if not typed.whole:
+    launchers = launcher_problems(overrides, [] if config_dir is None else [Path(config_dir)])
+    wrong += [Problem(*one) for one in launchers]
+    if not typed.whole or launchers:
         refuse(wrong)
     try:
         with composing(typed.rest, config_dir) as found:

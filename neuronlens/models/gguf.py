@@ -62,7 +62,9 @@ def _read(file: Path) -> tuple[Any, Any]:
     if hasattr(transformers, "GgufConfig"):  # newer ones could leave the weights packed, which is not savable
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        with redirect_stderr(io.StringIO()):  # transformers draws a bar of its own there, and none of its switches stops it
+        with redirect_stderr(
+            io.StringIO()
+        ):  # transformers draws a bar of its own there, and none of its switches stops it
             model, info = AutoModelForCausalLM.from_pretrained(str(file.parent), **where, **options)
             tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **where)
     except (OSError, ValueError, RuntimeError, LookupError, ImportError, struct.error) as error:
