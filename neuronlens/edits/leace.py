@@ -44,9 +44,17 @@ class Leace(Edit):
         Raises:
             ActivationError: fewer than two samples, or no neuron that varies.
         """
+        return self.fitter(activations).erase(activations.labels == concept)
+
+    def fitter(self, activations: ActivationSet) -> LeaceFitter:
+        """Return the whitening of these activations, kept until others are given.
+
+        Raises:
+            ActivationError: fewer than two samples, or no neuron that varies.
+        """
         if self._whitened is None or self._whitened[0] is not activations:
             self._whitened = activations, LeaceFitter(activations.values, covariance=self.covariance)
-        return self._whitened[1].erase(activations.labels == concept)
+        return self._whitened[1]
 
 
 class LeaceFitter:
@@ -72,17 +80,10 @@ class LeaceFitter:
             raise ConfigError(f"tolerance is {tolerance}, expected a number in [0, 1).")
         if len(values) < 2:
             raise ActivationError(f"{len(values)} samples to fit a covariance on, expected at least 2.")
-        from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covariance
-
         wide = values.astype(np.float64)
         self.mean: FloatArray = wide.mean(axis=0)
         self._centred = wide - self.mean
-        if covariance == "ledoit_wolf":
-            sigma = ledoit_wolf(self._centred, assume_centered=True)[0]
-        else:
-            sigma = empirical_covariance(self._centred, assume_centered=True)
-            if covariance == "shrunk":
-                sigma = shrunk_covariance(sigma)
+        sigma = covariance_of(self._centred, covariance)
         eigenvalues, vectors = np.linalg.eigh(sigma)
         kept = eigenvalues > tolerance * eigenvalues[-1]
         if not (values.max(axis=0) > values.min(axis=0)).any() or not kept.any():
@@ -114,12 +115,34 @@ class LeaceFitter:
             return identity(neurons, f"all {samples} samples bear one label: there is nothing to erase")
         indicator = np.eye(len(classes))[index]
         indicator -= indicator.mean(axis=0)
-        # In the eigenbasis W is diagonal: W Sigma_xz = V diag(1 / root) V^T Sigma_xz, and V drops out of U U^T.
-        crossed = self._vectors.T @ (self._centred.T @ indicator) / samples / self._roots[:, None]
-        basis, singular, _ = np.linalg.svd(crossed, full_matrices=False)
+        basis, singular, _ = np.linalg.svd(self.whitened(indicator.T @ self._centred / samples).T, full_matrices=False)
         basis = basis[:, singular > CORRELATION_FLOOR * np.sqrt(np.mean(indicator**2))]
         if not basis.shape[1]:
             return identity(neurons, "no neuron's mean differs between the labels: there is nothing to erase")
-        read = (self._vectors / self._roots) @ basis
-        write = (self._vectors * self._roots) @ basis
-        return Projection(self.mean, np.ascontiguousarray(read.T), np.ascontiguousarray(write.T))
+        return self.projection(basis.T, basis.T)
+
+    def whitened(self, directions: FloatArray) -> FloatArray:
+        """Return W d for each row of `[direction, neuron]`, in the eigenbasis of the covariance `[direction, component]`.
+
+        W is diagonal there, and the basis drops out of every product of two such rows.
+        """
+        return directions @ self._vectors / self._roots
+
+    def projection(self, read: FloatArray, write: FloatArray) -> Projection:
+        """Return x - W^+ write^T read W (x - mean), both given in the eigenbasis `[rank, component]`."""
+        return Projection(self.mean, (read / self._roots) @ self._vectors.T, (write * self._roots) @ self._vectors.T)
+
+
+def covariance_of(centred: FloatArray, covariance: str) -> FloatArray:
+    """Return the covariance of `[sample, neuron]` whose mean is 0, `[neuron, neuron]` float64.
+
+    Args:
+        covariance: `empirical`, scikit-learn's `shrunk` (by 0.1) or its `ledoit_wolf`.
+    """
+    from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covariance
+
+    if covariance == "ledoit_wolf":
+        found: FloatArray = ledoit_wolf(centred, assume_centered=True)[0]
+        return found
+    sigma: FloatArray = empirical_covariance(centred, assume_centered=True)
+    return shrunk_covariance(sigma) if covariance == "shrunk" else sigma
