@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from neuronlens.config.entries import entries
 from neuronlens.config.heads import head_option
-from neuronlens.config.knobs import everywhere, needs_select
+from neuronlens.config.knobs import everywhere, gates_per_sample, needs_select
 from neuronlens.config.rules import refusal, shown
 from neuronlens.config.schema import POOLED, Config
 from neuronlens.config.values import faults
@@ -93,6 +93,23 @@ def _one_position_to_edit(config: Config) -> str | None:
         "intervention.edit_positions is 'record', which needs one position to edit, and model.record_position is "
         f"'{config.model.record_position}', which pools them all. Next: intervention.edit_positions=all, or "
         "model.record_position=cls or last."
+    )
+
+
+def _tokens_to_average(config: Config) -> str | None:
+    if config.model.record_position == "mean":
+        return None
+    try:
+        gates = gates_per_sample(config)
+    except ConfigError:
+        return None  # a gate that cannot be built is a problem of its own
+    if not gates:
+        return None
+    found = config.model.record_position
+    return (
+        f"Gate '{gates[0]}' decides for whole samples from the mean of their tokens, and model.record_position is "
+        f"{'what the head reads' if found is None else repr(found)}, so it would be fitted on other vectors. Next: "
+        "model.record_position=mean and intervention.edit_positions=all."
     )
 
 
@@ -192,6 +209,7 @@ BETWEEN = (
         _samples_to_choose_on,
     ),
     Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),
+    Between(("model.record_position", "intervention.gate", "intervention.gate_grain", "sweep."), _tokens_to_average),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),
     Between(("intervention.scope", "layers.mode"), _layers_ranked_as_one),
     Between(("dataset.prompt.shots", "dataset.prompt."), _examples_drawn_or_written),

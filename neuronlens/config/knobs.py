@@ -64,3 +64,8 @@ def needs_select(config: Config) -> bool:
     """Return whether anything is chosen on the select split: an operating point, or a gate's threshold."""
     gates = (part(config, "gate", name) for name in everywhere(config, "gate"))
     return config.evaluation.select != "none" or any(gate.needs_select for gate in gates)
+
+
+def gates_per_sample(config: Config) -> list[str]:
+    """Return the gates of a run that decide for whole samples: they read every token of a text."""
+    return [name for name in everywhere(config, "gate") if part(config, "gate", name).grain == "sample"]

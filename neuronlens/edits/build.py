@@ -11,10 +11,12 @@ import torch
 from neuronlens.config.nodes import part
 from neuronlens.config.schema import Config
 from neuronlens.edits.base import Affine, Edit, EditBatch, Projection, Target
+from neuronlens.edits.decided import DecidedEdit
 from neuronlens.edits.detected import DetectedEdit, Detector
 from neuronlens.edits.fitting import Fitted, failure, other_concept, shuffled_labels
 from neuronlens.edits.gated import GatedEdit
-from neuronlens.edits.gates.base import Evidence, Gate, Score
+from neuronlens.edits.gates.base import Evidence, Gate, Grain, Score
+from neuronlens.edits.gates.decisions import Decision
 from neuronlens.edits.projected import ProjectionEdit
 from neuronlens.errors import ActivationError, ConfigError
 from neuronlens.ranges.intervals import EMPTY, WHOLE, Intervals
@@ -50,7 +52,7 @@ class EditBuilder:
         self._shuffled: ActivationSet | None = None
         self._selected: dict[tuple[object, ...], BoolArray] = {}
         self._targets: dict[tuple[object, ...], Target] = {}
-        self._scores: dict[tuple[object, ...], Score] = {}
+        self._scores: dict[tuple[object, ...], Score | Decision] = {}
 
     @property
     def concepts(self) -> tuple[str, ...]:
@@ -113,7 +115,7 @@ class EditBuilder:
                 if of in ranges.skipped:
                     return ranges.skipped[of]
             target = self._target(cell)
-            self._opening(cell)
+            self.opening(cell)
         except ActivationError as error:
             return str(error)
         return target.reason if isinstance(target, Projection) else None
@@ -127,7 +129,7 @@ class EditBuilder:
         Raises:
             ConfigError: an unknown edit or gate.
         """
-        openings = [self._opening(cell) for cell in cells]
+        openings = [self.opening(cell) for cell in cells]
         targets = [self._target(cell) for cell in cells]
         edit: EditBatch
         if self.mixes_neurons(cells[0]):
@@ -135,15 +137,16 @@ class EditBuilder:
         else:
             edit = self._elementwise(cells, openings, targets)  # type: ignore[arg-type]
         scores = [opening if isinstance(opening, Score) else None for opening in openings]
-        if not any(scores):
-            return edit
-        return DetectedEdit(edit, Detector.of(scores, self._neurons))
+        if any(scores):
+            edit = DetectedEdit(edit, Detector.of(scores, self._neurons))
+        decisions = tuple(opening if isinstance(opening, Decision) else None for opening in openings)
+        return DecidedEdit(edit, decisions) if any(decisions) else edit
 
     def _elementwise(
-        self, cells: Sequence[Cell], openings: Sequence[Intervals | Score], targets: Sequence[Affine]
+        self, cells: Sequence[Cell], openings: Sequence[Intervals | Score | Decision], targets: Sequence[Affine]
     ) -> GatedEdit:
         whole = np.full((1, self._neurons), WHOLE[0]), np.full((1, self._neurons), WHOLE[1])
-        bounds = [whole if isinstance(opening, Score) else opening for opening in openings]
+        bounds = [opening if isinstance(opening, tuple) else whole for opening in openings]
         intervals = max(len(low) for low, _ in bounds)
         lower = np.full((len(cells), intervals, self._neurons), EMPTY[0], dtype=np.float32)
         upper = np.full((len(cells), intervals, self._neurons), EMPTY[1], dtype=np.float32)
@@ -197,17 +200,32 @@ class EditBuilder:
             self._targets[key] = _as_declared(target, expected, f"edit.{knobs.edit}")
         return self._targets[key]
 
-    def _opening(self, cell: Cell) -> Intervals | Score:
-        """Return where a cell's gate is open, before the salient neurons are picked; scores are kept."""
+    def grain(self, cell: Cell) -> Grain | None:
+        """Return what a cell's gate decides for."""
+        return self._gate(cell[0].gate).grain
+
+    def opening(self, cell: Cell) -> Intervals | Score | Decision:
+        """Return where a cell's gate is open, before the salient neurons are picked; scores and decisions are kept.
+
+        Raises:
+            ActivationError: the data give none.
+        """
         knobs, concept = cell
         gate = self._gate(knobs.gate)
-        if gate.grain != "position":
+        if gate.grain in (None, "value"):
             return _as_declared(gate.opening(self._evidence(cell, gate)), tuple, f"gate.{knobs.gate}")
         ranked = (knobs.saliency, knobs.top_fraction, knobs.top_count) if gate.reads_ranking else ()
         ranged = (knobs.range, knobs.tau) if gate.reads_range else ()
         key = (knobs.gate, knobs.control, concept, *ranked, *ranged)
         if key not in self._scores:
-            self._scores[key] = _as_declared(gate.opening(self._evidence(cell, gate)), Score, f"gate.{knobs.gate}")
+            found, name = gate.opening(self._evidence(cell, gate)), f"gate.{knobs.gate}"
+            if gate.grain == "position" and not isinstance(found, Decision):
+                self._scores[key] = _as_declared(found, Score, name)
+            else:
+                decision = _as_declared(found, Decision, name)
+                if (decision.over is not None) != (gate.grain == "sample"):
+                    raise ConfigError(f"{name} decides over {decision.over}, and its grain is '{gate.grain}'.")
+                self._scores[key] = decision
         return self._scores[key]
 
     def _evidence(self, cell: Cell, gate: Gate) -> Evidence:

@@ -13,7 +13,7 @@ from neuronlens.activations.subsets import with_labels
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.edits.base import EditBatch
 from neuronlens.edits.build import EditBuilder
-from neuronlens.edits.detected import stacked
+from neuronlens.edits.decided import stacked
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
