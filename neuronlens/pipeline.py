@@ -15,7 +15,7 @@ import torch
 from neuronlens.activations.extract import extract
 from neuronlens.config.extras import refuse_missing
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.config.knobs import needs_select, swept
+from neuronlens.config.knobs import needs_gradients, needs_select, swept
 from neuronlens.config.plan import grid, headline_selection
 from neuronlens.config.schema import Config
 from neuronlens.data.concepts import load_concepts
@@ -55,6 +55,7 @@ from neuronlens.results.provenance import provenance
 from neuronlens.storage.cache import Store
 from neuronlens.storage.files import json_types
 from neuronlens.storage.spill import state_budget
+from neuronlens.sweep.gradients import with_gradients
 from neuronlens.sweep.group import sweep_group
 from neuronlens.sweep.runner import SiteSweep, Splits, fit_all, site_groups
 from neuronlens.tracking import Tracker
@@ -165,8 +166,10 @@ def extract_splits(
     options: dict[str, Any] = {"sites": sites, "trainer": config.trainer, "store": store}
     options["budget"] = state_budget(config.trainer, store)
     correct = config.evaluation.fit_on == "correct"
-    stated = incremental or config.evaluation.recovery
+    stated = incremental or config.evaluation.recovery or needs_gradients(config)
     fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=correct or stated or whole, **options)
+    if needs_gradients(config):
+        fit = with_gradients(config, loaded, fit)
     chosen = config.evaluation.select != "none"
     select = None
     if needs_select(config):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -182,6 +182,8 @@ class ActivationSet:
         ids: example ids, in row order.
         statistics: per-concept moments of `values`.
         base_prediction, base_confidence: `[sample]`, or None where the model was not run to its head.
+        gradients: takes a concept per sample and returns the derivatives of their logits with respect to a number added to
+            a neuron at every edited position `[sample, neuron]`; None where the model is not at hand.
     """
 
     site: Site
@@ -193,6 +195,7 @@ class ActivationSet:
     fingerprint: str
     base_prediction: IntArray | None = None
     base_confidence: FloatArray | None = None
+    gradients: Callable[[IntArray], FloatArray] | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that are not numbers, by sample and neuron (TRAPS 9)."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from neuronlens.activations.moments import statistics_of
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.records import ActivationSet, IntArray
+from neuronlens.records import ActivationSet, BoolArray, FloatArray, IntArray
 
 
 def with_labels(activations: ActivationSet, labels: IntArray, what: str) -> ActivationSet:
@@ -31,4 +32,19 @@ def only_correct(activations: ActivationSet) -> ActivationSet:
         ids,
         statistics_of(values, labels, len(activations.concepts)),
         fingerprint([activations.fingerprint, "correct", ids]),
+        gradients=_of_rows(activations, right),
     )
+
+
+def _of_rows(activations: ActivationSet, kept: BoolArray) -> Callable[[IntArray], FloatArray] | None:
+    """Return what takes the gradients of some samples alone: the others' are taken for their own labels, and left out."""
+    every = activations.gradients
+    if every is None:
+        return None
+
+    def gradients(labels: IntArray) -> FloatArray:
+        whole = activations.labels.copy()
+        whole[kept] = labels
+        return every(whole)[kept]
+
+    return gradients

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from neuronlens.config.entries import entries
 from neuronlens.config.heads import head_option
-from neuronlens.config.knobs import everywhere, gates_per_sample, needs_select
+from neuronlens.config.knobs import everywhere, gates_per_sample, needs_gradients, needs_select
 from neuronlens.config.rules import refusal, shown
 from neuronlens.config.schema import POOLED, Config
 from neuronlens.config.values import faults
@@ -113,6 +113,21 @@ def _tokens_to_average(config: Config) -> str | None:
     )
 
 
+def _gradients_of_the_plain_model(config: Config) -> str | None:
+    if config.layers.mode != "incremental":
+        return None
+    try:
+        asked = needs_gradients(config)
+    except ConfigError:
+        return None  # a ranker that cannot be built is a problem of its own
+    if not asked:
+        return None
+    return (
+        "saliency=gradient is taken in the unedited model, and layers.mode=incremental ranks under the earlier layers' edits. "
+        "Next: layers.mode=each or together, or another saliency."
+    )
+
+
 def _two_columns(config: Config) -> str | None:
     if config.dataset.text_column != config.dataset.label_column:
         return None
@@ -209,6 +224,7 @@ BETWEEN = (
         _samples_to_choose_on,
     ),
     Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),
+    Between(("layers.mode", "saliency", "sweep."), _gradients_of_the_plain_model),
     Between(("model.record_position", "intervention.gate", "intervention.gate_grain", "sweep."), _tokens_to_average),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),
     Between(("intervention.scope", "layers.mode"), _layers_ranked_as_one),

@@ -124,7 +124,7 @@ def activations_under(
 
 
 def _other_values(plain: ActivationSet, values: FloatArray, cell: Cell) -> ActivationSet:
-    return with_labels(replace(plain, values=values), plain.labels, f"under {cell}")
+    return with_labels(replace(plain, values=values, gradients=None), plain.labels, f"under {cell}")
 
 
 def fit_in_order(
