@@ -81,7 +81,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.storage.cache import Store as Store
     from neuronlens.storage.files import write_json as write_json
     from neuronlens.sweep.evaluator import SweepEvaluator as SweepEvaluator
-    from neuronlens.sweep.evaluator import run_sweep as run_sweep
+    from neuronlens.sweep.shards import run_sweep as run_sweep
 
 __version__ = "0.1.0"
 
@@ -143,7 +143,7 @@ _HOMES = {
     "RESULTS": "neuronlens.measures.columns",
     "ResultTable": "neuronlens.records",
     "run": "neuronlens.pipeline",
-    "run_sweep": "neuronlens.sweep.evaluator",
+    "run_sweep": "neuronlens.sweep.shards",
     "RunFolder": "neuronlens.results.folder",
     "Site": "neuronlens.records",
     "Store": "neuronlens.storage.cache",

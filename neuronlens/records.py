@@ -168,8 +168,34 @@ class ConceptStatistics:
         return np.sqrt(self.variance)
 
 
+@dataclass(frozen=True)
+class SecondMoments:
+    """How `count` samples scatter about their mean `[neuron]`, all concepts together, float64.
+
+    The covariance `[neuron, neuron]` has ddof 0; `fourth` is the mean of |x - mean|^4, by which Ledoit and Wolf judge it.
+    """
+
+    count: int
+    mean: FloatArray
+    covariance: FloatArray
+    fourth: float
+
+    @classmethod
+    def of(cls, values: FloatArray) -> SecondMoments:
+        """Return those of `[sample, neuron]`."""
+        count, mean = len(values), values.mean(axis=0, dtype=np.float64)
+        centred = values - mean
+        return cls(count, mean, centred.T @ centred / count, float(np.mean((centred**2).sum(1) ** 2)))
+
+    @cached_property
+    def eigen(self) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues of the covariance, ascending, and their vectors `[neuron, eigenvalue]`."""
+        return np.linalg.eigh(self.covariance)
+
+
 MOMENTS = tuple(moment.name for moment in fields(ConceptStatistics))
-"""What `ConceptStatistics` holds, by name and in the order of its fields."""
+SCATTER = tuple(moment.name for moment in fields(SecondMoments))
+"""What `ConceptStatistics` and `SecondMoments` hold, by name and in the order of their fields."""
 
 
 @dataclass(frozen=True)
@@ -177,13 +203,16 @@ class ActivationSet:
     """Activations at one site, before any edit, with the unedited model's predictions.
 
     Attributes:
-        values: `[sample, neuron]` float32.
+        values: `[sample, neuron]` float32; where tokens are fitted on, a row per token, and a seeded sample of them.
         labels: concept index `[sample]`.
         ids: example ids, in row order.
-        statistics: per-concept moments of `values`.
+        statistics: per-concept moments, of all tokens where `values` are a sample of them.
         base_prediction, base_confidence: `[sample]`, or None where the model was not run to its head.
         gradients: takes a concept per sample and returns the derivatives of their logits with respect to a number added to
             a neuron at every edited position `[sample, neuron]`; None where the model is not at hand.
+        select: activations of the select split under the same labelling, for what is chosen there.
+        streamed, shuffled: of tokens: moments of all of them together; the same tokens under shuffled labels.
+        records: of tokens: the record vectors of the texts behind them, under the same labelling.
     """
 
     site: Site
@@ -196,6 +225,15 @@ class ActivationSet:
     base_prediction: IntArray | None = None
     base_confidence: FloatArray | None = None
     gradients: Callable[[IntArray], FloatArray] | None = None
+    select: ActivationSet | None = None
+    streamed: SecondMoments | None = None
+    shuffled: ActivationSet | None = None
+    records: ActivationSet | None = None
+
+    @cached_property
+    def second(self) -> SecondMoments:
+        """Moments over all concepts together."""
+        return self.streamed or SecondMoments.of(self.values)
 
     def __post_init__(self) -> None:
         """Refuse values that are not numbers, by sample and neuron (TRAPS 9)."""

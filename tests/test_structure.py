@@ -28,11 +28,12 @@ RANKS = [
     {"results"},
     {"report", "tracking"},
     {"lens", "doctor", "pipeline"},
+    {"launch"},
     {"cli", "__init__"},
 ]
 HOMES = {
-    "hydra": {"config", "cli", "pipeline"},
-    "omegaconf": {"config", "cli", "pipeline"},
+    "hydra": {"config", "launch", "pipeline"},
+    "omegaconf": {"config", "launch", "pipeline"},
     "pytorch_lightning": {"models", "activations", "sweep", "measures", "execution"},
     "transformers": {"models", "execution"},
     "wandb": {"tracking"},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from torch import Tensor
 from neuronlens.activations import states as stored
 from neuronlens.activations.moments import ConceptMoments
 from neuronlens.activations.states import Recorded, StoredStates
-from neuronlens.config.fingerprint import fingerprint
+from neuronlens.activations.subsets import token_set, with_records
+from neuronlens.activations.tokens import TokenPlan, TokenStream, token_mask
+from neuronlens.config.fingerprint import fingerprint, plain
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.execution.machine import computed_by
 from neuronlens.execution.trainer import make_trainer
@@ -37,16 +40,25 @@ class Extraction:
     """What one pass over a split gave.
 
     Attributes:
-        activations: per site.
+        activations: per site, at the record position.
         states: per layer that was asked to be kept.
         log_probabilities, prediction: of the unedited model `[sample, concept]` and `[sample]`, or None where it was
             not run to its head.
+        tokens: per site, where they were asked for.
+        seen_tokens: how many the first site's are a sample of.
     """
 
     activations: dict[Site, ActivationSet]
     states: dict[int, StoredStates]
     log_probabilities: FloatArray | None
     prediction: IntArray | None = None
+    tokens: Mapping[Site, ActivationSet] = field(default_factory=dict)
+    seen_tokens: int = 0
+
+    @property
+    def fitted_on(self) -> Mapping[Site, ActivationSet]:
+        """What is fitted on: the tokens, where they were taken, else the record vectors."""
+        return self.tokens or self.activations
 
 
 class ActivationExtractor(pl.LightningModule):
@@ -64,6 +76,7 @@ class ActivationExtractor(pl.LightningModule):
         keep: Sequence[int] = (),
         to_the_head: bool = True,
         budget: StateBudget | None = None,
+        tokens: TokenPlan | None = None,
     ) -> None:
         """Prepare to record `sites`.
 
@@ -73,8 +86,10 @@ class ActivationExtractor(pl.LightningModule):
                 where that suffices.
             to_the_head: run the whole model and record its predictions; else stop at the deepest layer asked for.
             budget: holds the states that are kept; None for all in memory.
+            tokens: how tokens are taken; None takes none.
         """
         super().__init__()
+        self.plan, self.streams = tokens, dict[Site, TokenStream]()
         self.budget = budget
         self.model = loaded.model
         self.loaded = loaded
@@ -110,6 +125,8 @@ class ActivationExtractor(pl.LightningModule):
             self._record_predictions(output.log_probabilities, head.answer(self.model, batch.inputs, output), rows)
         for site in self.sites:
             self._record_values(site, recorded[site], batch, rows)
+            if self.plan is not None:
+                self._record_tokens(self.plan, site, recorded[site], batch)
         for layer in self.keep:
             hidden = recorded[Site(layer)] if layer >= 0 else batch.inputs["input_ids"][..., None][..., :0]
             self.parts[layer].append(self._kept(layer, hidden, batch))
@@ -122,6 +139,16 @@ class ActivationExtractor(pl.LightningModule):
             self.moments[site] = ConceptMoments(self.concepts, vectors.shape[1], vectors.device)
         self.values[site][rows] = vectors.float().cpu()
         self.moments[site].update(vectors, self.labels[rows].to(vectors.device))
+
+    def _record_tokens(self, plan: TokenPlan, site: Site, hidden: Tensor, batch: Batch) -> None:
+        mask = token_mask(self.model, site, batch.inputs, reads=self.loaded.head.reads, skips_first=plan.skips_first)
+        if plan.only_correct:
+            right = (self.prediction == self.labels)[torch.from_numpy(batch.rows)]
+            mask = mask & right.to(mask.device)[:, None]
+        if site not in self.streams:
+            where = self.labels.numpy(), self.concepts, hidden.shape[-1], hidden.device
+            self.streams[site] = TokenStream(plan, *where)
+        self.streams[site].update(hidden, mask, batch.rows)
 
     def _record_predictions(self, log_probabilities: Tensor, prediction: Tensor, rows: Tensor) -> None:
         log_probs = log_probabilities.detach().cpu()
@@ -184,6 +211,7 @@ def extract(
     to_the_head: bool = True,
     store: Store | None = None,
     budget: StateBudget | None = None,
+    tokens: TokenPlan | None = None,
 ) -> Extraction:
     """Return the activations of one split at the record position, from one pass over it or from the store.
 
@@ -193,6 +221,7 @@ def extract(
         to_the_head: whether the unedited predictions are wanted as well.
         store: where the pass is kept under the fingerprint of all that it rests on; None keeps nothing.
         budget: holds the states, shared with other passes; None for one of this pass's own, as the trainer's config says.
+        tokens: how the tokens are taken beside; None takes none.
 
     Raises:
         ActivationError: NaN or infinity among them.
@@ -208,28 +237,39 @@ def extract(
     if not loaded.paths.shrinks:
         inputs["whole_texts_at_the_last_layer"] = True
     inputs["computed_by"] = computed_by(trainer)
+    if tokens is not None:
+        inputs["tokens"] = tokens
     key = fingerprint(inputs)
     budget = budget or state_budget(trainer, store)
-    recorded = stored.load(store, key, budget) if store is not None else None
-    if recorded is None:
-        recorded = _one_pass(loaded, data, split, sites, trainer, keep, to_the_head, budget)
-    else:
-        store = None
+    with ExitStack() as claim:
+        if store is not None:
+            claim.enter_context(store.claimed(stored.STAGE, key))
+        recorded = stored.load(store, key, budget) if store is not None else None
+        found = recorded or _one_pass(loaded, data, split, sites, trainer, keep, to_the_head, budget, tokens)
+        activations = _activations(loaded, data, split, found)
+        if store is not None and recorded is None:
+            stored.save(store, key, found, plain(inputs), budget)
+    taken = {}
+    for site, own in found.tokens.items():
+        assert tokens is not None, "tokens are taken as a plan says"
+        texts = activations[site]
+        taken[site] = with_records(token_set(texts, own, fingerprint([texts.fingerprint, tokens])), texts, tokens)
+    seen = next((own.seen for own in found.tokens.values()), 0)
+    return Extraction(activations, found.states, found.log_probabilities, found.prediction, taken, seen)
+
+
+def _activations(loaded: LoadedModel, data: ConceptDataset, split: str, found: Recorded) -> dict[Site, ActivationSet]:
     rows = data.rows(split)
     labels, ids = data.labels[rows], tuple(data.ids[row] for row in rows)
     base: dict[str, Any] = {}
-    if recorded.log_probabilities is not None:
-        base["base_prediction"] = recorded.prediction
-        base["base_confidence"] = np.exp(recorded.log_probabilities[np.arange(len(labels)), labels])
+    if found.log_probabilities is not None:
+        base["base_prediction"] = found.prediction
+        base["base_confidence"] = np.exp(found.log_probabilities[np.arange(len(labels)), labels])
     activations = {}
-    for site in sites:
+    for site, values in found.values.items():
         own = fingerprint([loaded.fingerprint, data.fingerprint, split, str(site)])
-        activations[site] = ActivationSet(
-            site, recorded.values[site], labels, data.concepts, ids, recorded.moments[site], own, **base
-        )
-    if store is not None:
-        stored.save(store, key, recorded, inputs, budget)
-    return Extraction(activations, recorded.states, recorded.log_probabilities, recorded.prediction)
+        activations[site] = ActivationSet(site, values, labels, data.concepts, ids, found.moments[site], own, **base)
+    return activations
 
 
 def _one_pass(
@@ -241,9 +281,10 @@ def _one_pass(
     keep: Sequence[int],
     to_the_head: bool,
     budget: StateBudget,
+    tokens: TokenPlan | None,
 ) -> Recorded:
     rows = data.rows(split)
-    options: dict[str, Any] = {"keep": keep, "to_the_head": to_the_head, "budget": budget}
+    options: dict[str, Any] = {"keep": keep, "to_the_head": to_the_head, "budget": budget, "tokens": tokens}
     module = ActivationExtractor(loaded, sites=sites, labels=data.labels[rows], concepts=len(data.concepts), **options)
     batches = text_batches(loaded, [data.texts[row] for row in rows])
     make_trainer(trainer, f"activations of {split}").predict(module, datamodule=batches, return_predictions=False)
@@ -253,4 +294,5 @@ def _one_pass(
         states={layer: module.stored_states(layer) for layer in keep},
         log_probabilities=module.log_probs.numpy() if module.log_probs is not None else None,
         prediction=module.prediction.numpy() if module.log_probs is not None else None,
+        tokens={site: stream.result() for site, stream in module.streams.items()},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neuronlens.activations.moments import read_scatter, scatter_arrays
+from neuronlens.activations.tokens import SHUFFLED, Tokens
 from neuronlens.models.batches import Batch
 from neuronlens.records import MOMENTS, ConceptStatistics, FloatArray, IntArray, Site
 from neuronlens.storage.cache import Store
@@ -61,6 +63,7 @@ class Recorded:
         states: per layer that was kept for replay.
         log_probabilities, prediction: of the unedited model `[sample, concept]` and `[sample]`, or None where it was
             not run to its head.
+        tokens: per site, where they were taken.
     """
 
     values: dict[Site, FloatArray]
@@ -68,6 +71,7 @@ class Recorded:
     states: dict[int, StoredStates]
     log_probabilities: FloatArray | None
     prediction: IntArray | None
+    tokens: dict[Site, Tokens] = field(default_factory=dict)
 
 
 STAGE = "activations"
@@ -97,8 +101,11 @@ def save(store: Store, key: str, recorded: Recorded, inputs: dict[str, Any], bud
                 state.cpu().contiguous().view(torch.uint8).numpy()
             )  # numpy has no bfloat16
             arrays |= {f"{name}/{layer}/{number}": tensor.cpu().numpy() for name, tensor in batch.inputs.items()}
+    for site, tokens in recorded.tokens.items():
+        arrays |= _of_tokens(tokens, str(site))
     sites = [[site.layer, site.name] for site in recorded.values]
-    store.save(STAGE, key, arrays, {"inputs": inputs, "sites": sites, "states": layout})
+    seen = {str(site): tokens.seen for site, tokens in recorded.tokens.items()}
+    store.save(STAGE, key, arrays, {"inputs": inputs, "sites": sites, "states": layout, "tokens": seen})
 
 
 def load(store: Store, key: str, budget: StateBudget) -> Recorded | None:
@@ -108,6 +115,7 @@ def load(store: Store, key: str, budget: StateBudget) -> Recorded | None:
         return None
     arrays, manifest = found
     sites = [Site(layer, name) for layer, name in manifest["sites"]]
+    seen = manifest.get("tokens", {})
     states = {int(layer): _states(int(layer), layout, arrays, budget) for layer, layout in manifest["states"].items()}
     return Recorded(
         values={site: arrays[f"values/{site}"] for site in sites},
@@ -115,7 +123,29 @@ def load(store: Store, key: str, budget: StateBudget) -> Recorded | None:
         states=states,
         log_probabilities=arrays.get("log_probabilities"),
         prediction=arrays.get("prediction"),
+        tokens={site: _tokens(arrays, str(site), seen[str(site)]) for site in sites if str(site) in seen},
     )
+
+
+def _of_tokens(tokens: Tokens, site: str) -> dict[str, NDArray[Any]]:
+    """Return a site's tokens as arrays by name."""
+    arrays: dict[str, NDArray[Any]] = {f"tokens/{site}": tokens.values, f"token_owner/{site}": tokens.owner}
+    for labelling, labels in tokens.labels.items():
+        arrays[f"token_labels/{site}/{labelling}"] = labels
+        own = tokens.statistics[labelling]
+        arrays |= {f"token_{name}/{site}/{labelling}": np.asarray(getattr(own, name)) for name in MOMENTS}
+    return arrays | scatter_arrays(tokens.scatter, f"scatter/{site}")
+
+
+def _tokens(arrays: Mapping[str, NDArray[Any]], site: str, seen: int) -> Tokens:
+    labels, statistics = {}, {}
+    for labelling in ("none", SHUFFLED):
+        if f"token_labels/{site}/{labelling}" in arrays:
+            labels[labelling] = arrays[f"token_labels/{site}/{labelling}"]
+            moments = (arrays[f"token_{name}/{site}/{labelling}"] for name in MOMENTS)
+            statistics[labelling] = ConceptStatistics(*moments)
+    scatter = read_scatter(arrays, f"scatter/{site}")
+    return Tokens(arrays[f"tokens/{site}"], arrays[f"token_owner/{site}"], labels, seen, statistics, scatter)
 
 
 def _states(

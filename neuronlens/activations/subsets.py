@@ -1,11 +1,14 @@
-"""The same activations under other labels, or of some samples alone."""
+"""The same activations under other labels, of some samples alone, or token by token."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from neuronlens.activations.moments import statistics_of
+from neuronlens.activations.tokens import SHUFFLED, TokenPlan, Tokens
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.records import ActivationSet, BoolArray, FloatArray, IntArray
 
@@ -32,11 +35,11 @@ def only_correct(activations: ActivationSet) -> ActivationSet:
         ids,
         statistics_of(values, labels, len(activations.concepts)),
         fingerprint([activations.fingerprint, "correct", ids]),
-        gradients=_of_rows(activations, right),
+        gradients=gradients_of(activations, right),
     )
 
 
-def _of_rows(activations: ActivationSet, kept: BoolArray) -> Callable[[IntArray], FloatArray] | None:
+def gradients_of(activations: ActivationSet, kept: BoolArray) -> Callable[[IntArray], FloatArray] | None:
     """Return what takes the gradients of some samples alone: the others' are taken for their own labels, and left out."""
     every = activations.gradients
     if every is None:
@@ -48,3 +51,46 @@ def _of_rows(activations: ActivationSet, kept: BoolArray) -> Callable[[IntArray]
         return every(whole)[kept]
 
     return gradients
+
+
+def token_set(activations: ActivationSet, tokens: Tokens, fingerprint: str) -> ActivationSet:
+    """Return the tokens of the texts behind `activations`: a row per kept token, with the moments of all of them.
+
+    Args:
+        activations: one row per text; what is known of a text holds for its tokens.
+    """
+    ids = tuple(activations.ids[owner] for owner in tokens.owner)
+
+    def under(labelling: str, shuffled: ActivationSet | None = None) -> ActivationSet:
+        return ActivationSet(
+            activations.site,
+            tokens.values,
+            tokens.labels[labelling],
+            activations.concepts,
+            ids,
+            tokens.statistics[labelling],
+            f"{fingerprint}-{labelling}",
+            streamed=tokens.scatter,
+            shuffled=shuffled,
+        )
+
+    return under("none", under(SHUFFLED) if SHUFFLED in tokens.labels else None)
+
+
+def with_records(tokens: ActivationSet, activations: ActivationSet, plan: TokenPlan) -> ActivationSet:
+    """Return tokens with the record vectors of the texts behind them, under the tokens' own labels.
+
+    Args:
+        tokens: as `token_set` gives them.
+        activations: one row per text of the split.
+        plan: how the tokens were taken.
+    """
+    kept = only_correct(activations) if plan.only_correct else activations
+    shuffled = tokens.shuffled
+    if shuffled is not None:
+        order = np.random.default_rng([plan.seed, len(activations.labels)]).permutation(len(activations.labels))
+        dealt = activations.labels[order]
+        if plan.only_correct:
+            dealt = dealt[activations.base_prediction == activations.labels]
+        shuffled = replace(shuffled, records=with_labels(kept, dealt, f"shuffled {plan.seed}"))
+    return replace(tokens, records=kept, shuffled=shuffled)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from neuronlens.config.entries import entries
-from neuronlens.config.heads import head_option
+from neuronlens.config.heads import declared, head_option
 from neuronlens.config.knobs import everywhere, gates_per_sample, needs_gradients, needs_select
 from neuronlens.config.rules import refusal, shown
 from neuronlens.config.schema import POOLED, Config
@@ -142,7 +142,7 @@ def _samples_to_choose_on(config: Config) -> str | None:
     if count >= 2 or not needs_select(config):
         return None
     return (
-        "A gate's threshold (joint) and evaluation.select are chosen on the select split, and "
+        "A gate's threshold, covariance=selected and evaluation.select are chosen on the select split, and "
         f"dataset.samples_per_concept.select is {count}, expected at least 2."
     )
 
@@ -166,6 +166,16 @@ def _words_to_be_confident_of(config: Config) -> str | None:
     return (
         f"model.confidence=first_token needs a head that reads words, and model.head is '{head.name}'. Next: "
         "model.confidence=labels."
+    )
+
+
+def _one_token_is_taught(config: Config) -> str | None:
+    head = config.model.head_options.get(config.model.head) or declared(config.model.head)
+    if config.model.finetune.blocks is None or "max_new_tokens" not in head:
+        return None
+    return (
+        f"model.head={config.model.head} reads an answer of several tokens, and fine-tuning teaches the model one token per "
+        "concept. Next: model.head=label_token, or model.finetune.blocks=null."
     )
 
 
@@ -220,13 +230,14 @@ BETWEEN = (
     Between(("dataset.text_column", "dataset.label_column"), _two_columns),
     Between(("intervention.edit_positions", "model.record_position"), _one_position_to_edit),
     Between(
-        ("dataset.samples_per_concept.select", "evaluation.select", "intervention.gate", "sweep."),
+        ("dataset.samples_per_concept.select", "evaluation.select", "intervention.", "sweep.", "gate.", "edit."),
         _samples_to_choose_on,
     ),
     Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),
     Between(("layers.mode", "saliency", "sweep."), _gradients_of_the_plain_model),
     Between(("model.record_position", "intervention.gate", "intervention.gate_grain", "sweep."), _tokens_to_average),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),
+    Between(("model.head", "model.finetune.blocks", "model.head_options"), _one_token_is_taught),
     Between(("intervention.scope", "layers.mode"), _layers_ranked_as_one),
     Between(("dataset.prompt.shots", "dataset.prompt."), _examples_drawn_or_written),
     Between(("evaluation.general.perplexity", "evaluation.general.documents."), _prose_to_read),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,22 +75,17 @@ def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = No
     Raises:
         ConfigError: an unknown group, option or key (with the nearest), a wrong type, a value out of range.
     """
-    register()
-    search = [] if config_dir is None else [_search(config_dir, overrides)]
     elsewhere = any(override.startswith("hydra.searchpath") for override in overrides)
     typed = typed_problems(overrides, None if elsewhere else [] if config_dir is None else [Path(config_dir)])
     wrong = [Problem(*one) for one in typed.sentences]
     if not typed.whole:
         refuse(wrong)
-    if GlobalHydra.instance().is_initialized():
-        GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(groups.config_dir()), version_base="1.3"):
-            composed = hydra_compose("config", overrides=[*typed.rest, *search], return_hydra_config=True)
-            runtime = composed.hydra.runtime
-            with read_write(composed), open_dict(composed):
-                del composed["hydra"]
-            return resolve(composed, runtime, wrong)
+        with composing(typed.rest, config_dir) as found:
+            runtime = found.hydra.runtime
+            with read_write(found), open_dict(found):
+                del found["hydra"]
+            return resolve(found, runtime, wrong)
     except (
         HydraException,
         OmegaConfBaseException,
@@ -98,6 +94,17 @@ def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = No
     ) as error:  # numbers of hundreds of digits
         refuse([*wrong, Problem("", str(explain(error)))])
         raise
+
+
+@contextmanager
+def composing(overrides: Sequence[str], config_dir: Path | str | None = None) -> Iterator[DictConfig]:
+    """Give what Hydra composes of these overrides, its own node `hydra` included; Hydra is open in the block."""
+    register()
+    search = [] if config_dir is None else [_search(config_dir, overrides)]
+    if GlobalHydra.instance().is_initialized():
+        GlobalHydra.instance().clear()
+    with initialize_config_dir(str(groups.config_dir()), version_base="1.3"):
+        yield hydra_compose("config", overrides=[*overrides, *search], return_hydra_config=True)
 
 
 def _search(folder: Path | str, overrides: Sequence[str]) -> str:
@@ -229,7 +236,8 @@ def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
     intervention = dataclasses.replace(config.intervention, control="none")
     if {"top_fraction", "top_count"} & set(knobs):
         intervention = dataclasses.replace(intervention, top_count=knobs.get("top_count"))
-    sweep = SweepConfig(**{name: [value] for name, value in knobs.items() if name != "top_count"})
+    lists: dict[str, Any] = {name: [value] for name, value in knobs.items() if name != "top_count"}
+    sweep = SweepConfig(**lists)
     own, wrong = filled(dataclasses.replace(config, intervention=intervention, sweep=sweep))
     found = problems(own, beside=[Problem(*one) for one in wrong])
     refuse(Problem(key, sentence.replace("sweep.", "")) for key, sentence in found)  # a cell's knobs, not lists

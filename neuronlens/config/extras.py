@@ -17,6 +17,9 @@ EXTRAS = {
 }
 """What each extra of setup.cfg installs, by the names that are imported."""
 
+ATTENTIONS = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+"""Attentions of transformers that a library of their own computes."""
+
 
 def missing(extra: str) -> list[str]:
     """Return the libraries of an extra that are not installed; nothing is imported."""
@@ -53,6 +56,12 @@ def _missing_for(config: Config) -> Iterator[str]:
         sentence = to_install(f"logger.kind={config.logger.kind}", kind)
         if sentence:
             yield f"{sentence}, or logger=csv."
+    attention = config.model.attn_implementation
+    if attention in ATTENTIONS and importlib.util.find_spec(ATTENTIONS[attention]) is None:
+        yield (
+            f"model.attn_implementation={attention} needs {ATTENTIONS[attention]}, which is not installed. Next: "
+            "model.attn_implementation=null takes what transformers takes."
+        )
     if config.model.gguf:
         sentence = to_install(f"model.gguf={config.model.gguf}", "gguf")
         if sentence:

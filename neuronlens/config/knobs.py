@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from neuronlens.config.layers import resolve_layers
 from neuronlens.config.nodes import node, option_of, part
 from neuronlens.config.parts import COMPOSED
 from neuronlens.config.schema import Config, GridConfig
+from neuronlens.errors import ConfigError
 
 
 def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any]:
@@ -25,6 +27,20 @@ def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any
     if knob == "tau":
         return [config.headline_tau]
     return [getattr(config.intervention, knob)]
+
+
+def layers_of(config: Config, count: int, width: int | None = None) -> tuple[int, ...]:
+    """Return the layers that a run reads in a model of `count` blocks and `width` neurons between them, ascending.
+
+    Raises:
+        SiteError: a layer past the end, or a word that is neither `last` nor `all`.
+        ConfigError: more neurons are asked for than there are.
+    """
+    top = config.intervention.top_count
+    if top is not None and width is not None and config.layers.site != "mlp_neurons" and top > width:
+        raise ConfigError(f"intervention.top_count is {top}, expected 0 to {width}, the number of neurons.")
+    chosen = swept(config, "layers")
+    return resolve_layers(chosen if config.sweep.layers is not None else chosen[0], count)
 
 
 def grids(config: Config) -> list[GridConfig]:
@@ -60,10 +76,22 @@ def widths(config: Config, name: str, grid: GridConfig | None = None) -> list[fl
     return list(dict.fromkeys(taus))
 
 
+def fits_on_tokens(config: Config) -> bool:
+    """Return whether everything is fitted on tokens instead of record vectors: where several tokens are edited, if auto."""
+    own = config.intervention
+    return own.fit_positions == "tokens" or (own.fit_positions == "auto" and own.edit_positions != "record")
+
+
+def reads_covariance(config: Config) -> bool:
+    """Return whether an edit or a gate of the run inverts a covariance."""
+    parts = (part(config, group, name) for group in ("gate", "edit") for name in everywhere(config, group))
+    return any(getattr(own, "reads_covariance", False) for own in parts)
+
+
 def needs_select(config: Config) -> bool:
-    """Return whether anything is chosen on the select split: an operating point, or a gate's threshold."""
-    gates = (part(config, "gate", name) for name in everywhere(config, "gate"))
-    return config.evaluation.select != "none" or any(gate.needs_select for gate in gates)
+    """Return whether anything is chosen on the select split: an operating point, a gate's threshold or a shrinkage."""
+    parts = (part(config, group, name) for group in ("gate", "edit") for name in everywhere(config, group))
+    return config.evaluation.select != "none" or any(getattr(own, "needs_select", False) for own in parts)
 
 
 def gates_per_sample(config: Config) -> list[str]:

@@ -107,7 +107,7 @@ def where(group: str, name: str) -> str:
 
 
 def _missing(built: Any, protocol: type) -> list[str]:
-    """Return the members of a protocol that an object lacks."""
+    """Return the members of a protocol that an object lacks; one that the protocol gives a value may be left out."""
     members: dict[str, Any] = {}
     for kind in reversed(protocol.__mro__):
         if kind.__module__ not in ("builtins", "typing"):
@@ -116,7 +116,8 @@ def _missing(built: Any, protocol: type) -> list[str]:
     return [
         f"{name}()" if callable(member) else name
         for name, member in wanted.items()
-        if not hasattr(built, name) or (callable(member) and not callable(getattr(built, name)))
+        if (not hasattr(built, name) and (member is None or callable(member)))
+        or (callable(member) and not callable(getattr(built, name)))
     ]
 
 

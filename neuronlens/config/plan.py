@@ -87,7 +87,7 @@ def grid(config: Config) -> list[Knobs]:
     if not found:
         raise ConfigError(
             "The sweep holds no cell: every combination of gate, edit and control means nothing. Next: a range gate for "
-            "control other_concept, or a ranking for random_neurons."
+            "control other_concept, a ranking for random_neurons, or an edit that mixes neurons for random_direction."
         )
     return list(dict.fromkeys(found))
 
@@ -140,16 +140,20 @@ def _combinations(config: Config, method: GridConfig) -> list[Knobs]:
                     made_of=made.fingerprint,
                 )
             )
-    return [knobs for knobs in combined if _differs(knobs)]
+    return [knobs for knobs in combined if _differs(knobs, gates[knobs.gate].grain, edits[knobs.edit].mixes_neurons)]
 
 
-def _differs(knobs: Knobs) -> bool:
-    """Return whether a control changes anything: another concept's ranges need ranges, random neurons a selection."""
+def _differs(knobs: Knobs, grain: str | None, mixes_neurons: bool) -> bool:
+    """Return whether a control changes anything.
+
+    Another concept's gate needs a range or a decision by position, random neurons a selection, and a random direction an
+    edit that has one.
+    """
     if knobs.control == "other_concept":
-        return knobs.range is not None
+        return knobs.range is not None or grain in ("position", "sample")
     if knobs.control == "random_neurons":
         return knobs.saliency is not None
-    return True
+    return knobs.control != "random_direction" or mixes_neurons
 
 
 def _gates_of_vectors(config: Config) -> list[str]:

@@ -13,16 +13,18 @@ from neuronlens.config.schema_evaluation import EvaluationConfig
 from neuronlens.config.schema_run import LoggerConfig, PathsConfig, TrainerConfig
 
 SITES = ("resid_post", "mlp_out", "attn_out", "mlp_neurons")
-CONTROLS = ("none", "random_neurons", "shuffled_labels", "other_concept")
+CONTROLS = ("none", "random_neurons", "random_direction", "shuffled_labels", "other_concept")
 LAYER_MODES = ("each", "together", "incremental")
 SCOPES = ("layer", "model")
 EDIT_POSITIONS = ("record", "all", "prompt", "generated")
+FIT_POSITIONS = ("auto", "record", "tokens")
+SKIP_FIRST = ("auto", "always", "never")
 TOKEN_POSITIONS = ("cls", "last")
 POOLED = ("mean", "max", "live_mean")
 RECORD_POSITIONS = (*TOKEN_POSITIONS, *POOLED)
 WHOLE_VECTORS = ("position", "sample")
 """Grains at which a gate decides for all neurons at once."""
-COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
+COVARIANCES = ("empirical", "shrunk", "ledoit_wolf", "selected")
 
 MOST_LAYERS = 100_000
 """No model has as many; a larger number is a slip of the keyboard."""
@@ -102,7 +104,11 @@ class ModelConfig:
         "The numbers that weights and states are kept in.",
         OneOf(("float32", "float64", "bfloat16", "float16")),
     )
-    attn_implementation: str | None = key(None, "transformers' name of an attention; null takes its default.", FILLED)
+    attn_implementation: str | None = key(
+        None,
+        "transformers' name of an attention; null takes its default.",
+        OneOf(("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")),
+    )
     max_length: int = key(
         64, "Most tokens of a text or prompt; longer texts are cut.", at_least(3, unit="tokens", most=1_000_000)
     )
@@ -144,12 +150,26 @@ class InterventionConfig:
     scope: str = key("layer", "Whether neurons are ranked within a layer or over all chosen layers.", OneOf(SCOPES))
     strength: float = key(1.0, "How far a value moves to its replacement: 0 leaves it, 1 replaces it.", STRENGTH)
     edit_positions: str = key("record", "The tokens that are edited.", OneOf(EDIT_POSITIONS))
+    fit_positions: str = key(
+        "auto",
+        "What everything is fitted on: a text's record vector or its tokens; auto takes tokens where several are edited.",
+        OneOf(FIT_POSITIONS),
+    )
+    skip_first: str = key(
+        "auto",
+        "Whether a text's first token is left out, of the tokens fitted on and edited; auto where it is an attention sink.",
+        OneOf(SKIP_FIRST),
+    )
     beta: float = key(
         0.125, "The factor of the edits dampen and dampen_distance.", between(0, 1, "[)", noun="a factor")
     )
-    covariance: str = key("ledoit_wolf", "How the edit leace estimates its covariance.", OneOf(COVARIANCES))
+    covariance: str = key(
+        "ledoit_wolf",
+        "How much every method that inverts a covariance shrinks it; selected chooses that on the select split.",
+        OneOf(COVARIANCES),
+    )
     control: str = key(
-        "none", "A baseline that keeps all but one thing: the neurons, the labels or the concept.", OneOf(CONTROLS)
+        "none", "A baseline that keeps all but one thing: neurons, direction, labels or concept.", OneOf(CONTROLS)
     )
 
 
@@ -173,6 +193,11 @@ class SweepConfig(GridConfig):
 
     layers: list[Any] | None = key(None, "Values of layers.select.", ListOf(LAYERS))
     methods: list[GridConfig] = key([], "Grids with lists of their own, swept one after the other.")
+    workers: int = key(
+        1,
+        "Processes that share the cells, each with the model in memory and a share of the CPU.",
+        at_least(1, most=1024),
+    )
 
 
 @dataclass

@@ -74,17 +74,22 @@ class Edit(Protocol):
     Attributes:
         mixes_neurons: whether a neuron's new value rests on other neurons. Such an edit changes all neurons, for the rest
             of the vector would still carry the concept, so gates that decide value by value do not apply to it.
-        needs_gate: whether its target is right for the concept's samples alone, so that a gate must detect these. An edit
-            that inherits nothing and has no such attribute needs none.
+        needs_gate: whether its target is right for the concept's samples alone, so that a gate must detect these.
+        needs_select: whether it chooses something on the select split, which it then finds at its activations.
+        reads_covariance: whether it reads `activations.second`, which is then streamed over all tokens that are fitted on.
     """
 
     mixes_neurons: bool
+    needs_gate: bool = False
+    needs_select: bool = False
+    reads_covariance: bool = False
 
     def target(self, activations: ActivationSet, concept: int) -> Target:
         """Return the target for a concept: a `Projection` where the edit mixes neurons, else an `Affine`.
 
         Args:
-            activations: fitted on; not modified. Their labels are another labelling's under a control.
+            activations: fitted on, with those of the select split where one was recorded; not modified. Their labels are
+                another labelling's under a control.
             concept: its index.
 
         Raises:

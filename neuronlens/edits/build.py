@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 import torch
 
+from neuronlens.config.knobs import fits_on_tokens
 from neuronlens.config.nodes import part
 from neuronlens.config.schema import Config
 from neuronlens.edits.base import Affine, Edit, EditBatch, Projection, Target
@@ -15,9 +17,10 @@ from neuronlens.edits.decided import DecidedEdit
 from neuronlens.edits.detected import DetectedEdit, Detector
 from neuronlens.edits.fitting import Fitted, failure, other_concept, shuffled_labels
 from neuronlens.edits.gated import GatedEdit
-from neuronlens.edits.gates.base import Evidence, Gate, Grain, Score
+from neuronlens.edits.gates.base import Evidence, Gate, Score
 from neuronlens.edits.gates.decisions import Decision
 from neuronlens.edits.projected import ProjectionEdit
+from neuronlens.edits.projections import random_direction
 from neuronlens.errors import ActivationError, ConfigError
 from neuronlens.ranges.intervals import EMPTY, WHOLE, Intervals
 from neuronlens.records import ActivationSet, BoolArray, Cell, Knobs
@@ -49,7 +52,7 @@ class EditBuilder:
         self.config, self.fits, self.select, self.ranked_with = config, dict(fits), select, ranked_with
         self._edits: dict[str, Edit] = {}
         self._gates: dict[str, Gate] = {}
-        self._shuffled: ActivationSet | None = None
+        self._activations: dict[str, ActivationSet] = {}
         self._selected: dict[tuple[object, ...], BoolArray] = {}
         self._targets: dict[tuple[object, ...], Target] = {}
         self._scores: dict[tuple[object, ...], Score | Decision] = {}
@@ -111,7 +114,7 @@ class EditBuilder:
                 return f"{name}: {fitted.failed[failure(group, name)]}"
         try:
             if knobs.range is not None:
-                ranges, of = fitted.ranges[knobs.range, knobs.tau], self._range_concept(cell)
+                ranges, of = fitted.ranges[knobs.range, knobs.tau], self._gate_concept(cell)
                 if of in ranges.skipped:
                     return ranges.skipped[of]
             target = self._target(cell)
@@ -181,28 +184,37 @@ class EditBuilder:
             self._gates[name] = part(self.config, "gate", name)
         return self._gates[name]
 
-    def _range_concept(self, cell: Cell) -> int:
+    def _gate_concept(self, cell: Cell) -> int:
+        """Return the concept whose range or score the cell's gate reads."""
         knobs, concept = cell
         if knobs.control != "other_concept":
             return concept
         other = other_concept(self.concepts, concept, self.config.seed)
         if other is None:
-            raise ActivationError("control other_concept takes another concept's ranges, and there is no other concept")
+            raise ActivationError("control other_concept takes another concept's gate, and there is no other concept")
         return other
 
     def _target(self, cell: Cell) -> Target:
         knobs, concept = cell
-        key = (self._labelling(knobs), knobs.edit, concept)
+        key = (knobs.control, knobs.edit, concept)
         if key not in self._targets:
             edit = self._edit(knobs.edit)
-            target = edit.target(self._fitted(knobs).activations, concept)
             expected: type[Target] = Projection if edit.mixes_neurons else Affine
-            self._targets[key] = _as_declared(target, expected, f"edit.{knobs.edit}")
+            target = _as_declared(edit.target(self._fitted_on(knobs), concept), expected, f"edit.{knobs.edit}")
+            if knobs.control == "random_direction" and isinstance(target, Projection):
+                target = random_direction(target, self.concepts[concept], self.config.seed)
+            self._targets[key] = target
         return self._targets[key]
 
-    def grain(self, cell: Cell) -> Grain | None:
-        """Return what a cell's gate decides for."""
-        return self._gate(cell[0].gate).grain
+    def _fitted_on(self, knobs: Knobs) -> ActivationSet:
+        """Return the activations that gates and edits are fitted on, with those of the select split, both relabelled alike."""
+        labelling = self._labelling(knobs)
+        if labelling not in self._activations:
+            select = self.select
+            if select is not None and labelling != "none":
+                select = shuffled_labels(select, self.config.seed)
+            self._activations[labelling] = replace(self._fitted(knobs).activations, select=select)
+        return self._activations[labelling]
 
     def opening(self, cell: Cell) -> Intervals | Score | Decision:
         """Return where a cell's gate is open, before the salient neurons are picked; scores and decisions are kept.
@@ -234,25 +246,36 @@ class EditBuilder:
         Raises:
             ActivationError: it needs the select split, which was not recorded.
         """
-        knobs, concept = cell
-        fitted = self._fitted(knobs)
+        knobs, of = cell[0], self._gate_concept(cell)
         intervals = None
         if gate.reads_range:
-            ranges, of = fitted.ranges[str(knobs.range), knobs.tau], self._range_concept(cell)
+            ranges = self._fitted(knobs).ranges[str(knobs.range), knobs.tau]
             intervals = ranges.lower[of], ranges.upper[of]
-        select = None
-        if gate.needs_select:
-            if self.select is None:
-                raise ActivationError(
-                    f"Gate '{knobs.gate}' chooses its threshold on the select split, which was not recorded."
-                )
-            select = self._shuffled_select(self.select) if knobs.control == "shuffled_labels" else self.select
-        return Evidence(fitted.activations, concept, self.selected(knobs)[concept], intervals, select)
+        activations = self._fitted_on(knobs)
+        if gate.grain == "sample":
+            activations = self._texts(activations, knobs)
+        if gate.needs_select and activations.select is None:
+            raise ActivationError(
+                f"Gate '{knobs.gate}' chooses its threshold on the select split, which was not recorded."
+            )
+        select = activations.select if gate.needs_select else None
+        return Evidence(activations, of, self.selected(knobs)[cell[1]], intervals, select)
 
-    def _shuffled_select(self, select: ActivationSet) -> ActivationSet:
-        if self._shuffled is None:
-            self._shuffled = shuffled_labels(select, self.config.seed)
-        return self._shuffled
+    def _texts(self, activations: ActivationSet, knobs: Knobs) -> ActivationSet:
+        """Return the texts' record vectors, where tokens are fitted on: what a gate per sample reads.
+
+        Raises:
+            ActivationError: the tokens alone were kept.
+        """
+        if not fits_on_tokens(self.config):
+            return activations
+        select = activations.select
+        if activations.records is None or (select is not None and select.records is None):
+            raise ActivationError(
+                f"Gate '{knobs.gate}' is fitted on means of whole texts, and their tokens alone were kept. Next: "
+                "intervention.fit_positions=record."
+            )
+        return replace(activations.records, select=None if select is None else select.records)
 
 
 def _as_declared(found: object, expected: type[Found], part: str) -> Found:

@@ -20,30 +20,32 @@ class Detector:
     Attributes:
         quadratic, linear: `[cell, neuron]`.
         offset: the score's constant `[cell]`; +inf lets a cell through everywhere.
+        ceiling: the largest score that is let through `[cell]`.
     """
 
     quadratic: Tensor
     linear: Tensor
     offset: Tensor
+    ceiling: Tensor
 
     @classmethod
     def of(cls, scores: Sequence[Score | None], neurons: int) -> Detector:
         """Return the gates of several cells as one; None is a cell without a gate."""
         quadratic, linear = np.zeros((2, len(scores), neurons))
-        offset = np.full(len(scores), np.inf)
+        offset, ceiling = np.full((2, len(scores)), np.inf)
         for place, score in enumerate(scores):
             if score is not None:
-                quadratic[place], linear[place], offset[place] = score.quadratic, score.linear, score.constant
-        return cls(*map(torch.from_numpy, (quadratic, linear, offset)))
+                quadratic[place], linear[place] = score.quadratic, score.linear
+                offset[place], ceiling[place] = score.constant, score.ceiling
+        return cls(*map(torch.from_numpy, (quadratic, linear, offset, ceiling)))
 
     @classmethod
     def stack(cls, detectors: Sequence[Detector]) -> Detector:
         """Return several detectors as one, their cells in order."""
-        parts = zip(*((one.quadratic, one.linear, one.offset) for one in detectors), strict=True)
-        return cls(*(torch.cat(part) for part in parts))
+        return cls(*(torch.cat([getattr(one, name) for one in detectors]) for name in cls.__dataclass_fields__))
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Return where the score is above 0 `[cell, sample, position]`.
+        """Return where the score is above 0 and no larger than the ceiling `[cell, sample, position]`.
 
         Args:
             hidden: `[cell or 1, sample, position, neuron]`, before the edit.
@@ -51,11 +53,14 @@ class Detector:
         values = hidden.to(torch.float64)
         if hidden.shape[0] == 1:
             rows = values[0]
-            score = rows.square() @ self.quadratic.T + rows @ self.linear.T
-            return (score + self.offset > 0).movedim(-1, 0)
-        score = torch.einsum("cspn,cn->csp", values.square(), self.quadratic)
-        score += torch.einsum("cspn,cn->csp", values, self.linear)
-        return score + self.offset[:, None, None] > 0
+            score = rows @ self.linear.T + self.offset
+            if self.quadratic.any():
+                score += rows.square() @ self.quadratic.T
+            return ((score > 0) & (score <= self.ceiling)).movedim(-1, 0)
+        score = torch.einsum("cspn,cn->csp", values, self.linear) + self.offset[:, None, None]
+        if self.quadratic.any():
+            score += torch.einsum("cspn,cn->csp", values.square(), self.quadratic)
+        return (score > 0) & (score <= self.ceiling[:, None, None])
 
     def to(self, device: torch.device | str) -> Detector:
         """Return the detector on `device`."""

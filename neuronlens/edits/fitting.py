@@ -101,6 +101,12 @@ def other_concept(concepts: Sequence[str], concept: int, seed: int) -> int | Non
 
 
 def shuffled_labels(activations: ActivationSet, seed: int) -> ActivationSet:
-    """Return the activations with their labels dealt anew: a control that keeps everything but the concept."""
+    """Return the activations with their labels dealt anew: a control that keeps everything but the concept.
+
+    Tokens were read under shuffled labels of their texts beforehand.
+    """
+    if activations.streamed is not None or activations.shuffled is not None:
+        assert activations.shuffled is not None, "shuffled labels are streamed where that control is asked for"
+        return activations.shuffled
     order = np.random.default_rng([seed, len(activations.labels)]).permutation(len(activations.labels))
     return with_labels(activations, activations.labels[order], f"shuffled {seed}")

@@ -13,20 +13,26 @@ import numpy as np
 from neuronlens.config.rules import OneOf
 from neuronlens.config.schema import COVARIANCES
 from neuronlens.edits.base import Edit, Projection, identity
-from neuronlens.errors import ActivationError, ConfigError, ShapeError, unknown
-from neuronlens.records import ActivationSet, FloatArray, IntArray
+from neuronlens.edits.contrast import require_contrast
+from neuronlens.edits.shrinkage import Whitened, shrinkage_of, whitened
+from neuronlens.errors import ConfigError, unknown
+from neuronlens.records import ActivationSet, FloatArray
 
 CORRELATION_FLOOR = 1e-9
 """A whitened cross-covariance below this, relative to the concept's own deviation, is float64 rounding."""
 
 
 class Leace(Edit):
-    """Least-squares concept erasure of one concept against the rest."""
+    """Least-squares concept erasure of one concept against the rest: x - z delta_c, of rank one.
+
+    z is the discriminant coordinate (`edits/discriminant.py`), delta_c the difference of the concept's mean and the others'.
+    """
 
     mixes_neurons = True
+    reads_covariance = True
 
     def __init__(self, *, covariance: Annotated[str, OneOf(COVARIANCES)] = "ledoit_wolf") -> None:
-        """Estimate the covariance so: see `LeaceFitter`.
+        """Shrink the covariance so: see `shrinkage.shrinkage_of`.
 
         Raises:
             ConfigError: an unknown covariance.
@@ -34,7 +40,8 @@ class Leace(Edit):
         if covariance not in COVARIANCES:
             raise ConfigError(unknown("covariance", covariance, COVARIANCES))
         self.covariance = covariance
-        self._whitened: tuple[ActivationSet, LeaceFitter] | None = None
+        self.needs_select = covariance == "selected"
+        self._whitened: tuple[ActivationSet, Whitened] | None = None
 
     def target(self, activations: ActivationSet, concept: int) -> Projection:
         """Return the erasure; the identity, with the reason, where no neuron varies with the concept.
@@ -44,105 +51,39 @@ class Leace(Edit):
         Raises:
             ActivationError: fewer than two samples, or no neuron that varies.
         """
-        return self.fitter(activations).erase(activations.labels == concept)
+        fitted, statistics = self.whitening(activations), activations.statistics
+        require_contrast(statistics, concept)
+        share = statistics.count[concept] / statistics.count.sum()
+        crossed = share * (1 - share) * (statistics.mean[concept] - statistics.complement_mean[concept])
+        return erasure(fitted, crossed[:, None], np.sqrt(share * (1 - share)))
 
-    def fitter(self, activations: ActivationSet) -> LeaceFitter:
-        """Return the whitening of these activations, kept until others are given.
+    def whitening(self, activations: ActivationSet) -> Whitened:
+        """Return the shrunk covariance of these activations, kept until others are given.
 
         Raises:
             ActivationError: fewer than two samples, or no neuron that varies.
         """
         if self._whitened is None or self._whitened[0] is not activations:
-            self._whitened = activations, LeaceFitter(activations.values, covariance=self.covariance)
+            shrinkage = shrinkage_of(activations, self.covariance)
+            self._whitened = activations, whitened(activations.second, shrinkage)
         return self._whitened[1]
 
 
-class LeaceFitter:
-    """Whitens a site's activations once, and erases any number of concepts from them."""
-
-    def __init__(self, values: FloatArray, *, covariance: str = "empirical", tolerance: float = 1e-10) -> None:
-        """Fit mean and covariance, in float64; costs one eigendecomposition `[neuron, neuron]`.
-
-        Args:
-            values: `[sample, neuron]`, finite; not modified.
-            covariance: `empirical`, scikit-learn's `shrunk` (by 0.1) or its `ledoit_wolf`. With fewer samples than
-                neurons the empirical one is singular and its erasure fits the samples' noise: shrink it. The
-                erasure is exact on the fitted samples either way; which change counts as smallest differs.
-            tolerance: eigenvalues below this share of the largest count as 0, and their directions are left alone.
-
-        Raises:
-            ActivationError: fewer than two samples, or no neuron that varies (covariance of rank 0).
-            ConfigError: an unknown covariance, or a tolerance outside [0, 1).
-        """
-        if covariance not in COVARIANCES:
-            raise ConfigError(unknown("covariance", covariance, COVARIANCES))
-        if not 0 <= tolerance < 1:
-            raise ConfigError(f"tolerance is {tolerance}, expected a number in [0, 1).")
-        if len(values) < 2:
-            raise ActivationError(f"{len(values)} samples to fit a covariance on, expected at least 2.")
-        wide = values.astype(np.float64)
-        self.mean: FloatArray = wide.mean(axis=0)
-        self._centred = wide - self.mean
-        sigma = covariance_of(self._centred, covariance)
-        eigenvalues, vectors = np.linalg.eigh(sigma)
-        kept = eigenvalues > tolerance * eigenvalues[-1]
-        if not (values.max(axis=0) > values.min(axis=0)).any() or not kept.any():
-            raise ActivationError(
-                f"None of the {values.shape[1]} neurons varies over {len(values)} samples: the covariance has rank 0, "
-                "and there is no concept to erase. Next: more samples, or another layer."
-            )
-        self._roots: FloatArray = np.sqrt(eigenvalues[kept])
-        self._vectors: FloatArray = vectors[:, kept]
-
-    def erase(self, labels: IntArray) -> Projection:
-        """Return the erasure of one labelling: `labels == c` for one concept, the labels themselves for all at once.
-
-        Args:
-            labels: bool or integer `[sample]`, of the samples fitted on. k values give a projection of rank k - 1 at
-                most. They are read as a one-hot indicator, so their order and numbers play no part.
-
-        Returns:
-            The projection; the identity, with the reason, where the labels are constant or no neuron varies with them.
-
-        Raises:
-            ShapeError: samples and labels differ in number.
-        """
-        samples, neurons = self._centred.shape
-        if len(labels) != samples:
-            raise ShapeError(f"{samples} rows of activations, {len(labels)} labels.")
-        classes, index = np.unique(labels, return_inverse=True)
-        if len(classes) < 2:
-            return identity(neurons, f"all {samples} samples bear one label: there is nothing to erase")
-        indicator = np.eye(len(classes))[index]
-        indicator -= indicator.mean(axis=0)
-        basis, singular, _ = np.linalg.svd(self.whitened(indicator.T @ self._centred / samples).T, full_matrices=False)
-        basis = basis[:, singular > CORRELATION_FLOOR * np.sqrt(np.mean(indicator**2))]
-        if not basis.shape[1]:
-            return identity(neurons, "no neuron's mean differs between the labels: there is nothing to erase")
-        return self.projection(basis.T, basis.T)
-
-    def whitened(self, directions: FloatArray) -> FloatArray:
-        """Return W d for each row of `[direction, neuron]`, in the eigenbasis of the covariance `[direction, component]`.
-
-        W is diagonal there, and the basis drops out of every product of two such rows.
-        """
-        return directions @ self._vectors / self._roots
-
-    def projection(self, read: FloatArray, write: FloatArray) -> Projection:
-        """Return x - W^+ write^T read W (x - mean), both given in the eigenbasis `[rank, component]`."""
-        return Projection(self.mean, (read / self._roots) @ self._vectors.T, (write * self._roots) @ self._vectors.T)
-
-
-def covariance_of(centred: FloatArray, covariance: str) -> FloatArray:
-    """Return the covariance of `[sample, neuron]` whose mean is 0, `[neuron, neuron]` float64.
+def erasure(fitted: Whitened, crossed: FloatArray, deviation: float) -> Projection:
+    """Return the least change after which nothing linear tells the labels, of which some are given, apart.
 
     Args:
-        covariance: `empirical`, scikit-learn's `shrunk` (by 0.1) or its `ledoit_wolf`.
-    """
-    from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covariance
+        crossed: Sigma_xz, the covariance of neurons and labels `[neuron, label]`.
+        deviation: of a label, root mean square over the labels.
 
-    if covariance == "ledoit_wolf":
-        found: FloatArray = ledoit_wolf(centred, assume_centered=True)[0]
-        return found
-    sigma: FloatArray = empirical_covariance(centred, assume_centered=True)
-    return shrunk_covariance(sigma) if covariance == "shrunk" else sigma
+    Returns:
+        The projection, of rank `label` at most; the identity, with the reason, where no neuron varies with them.
+    """
+    # In the eigenbasis W is diagonal: W Sigma_xz = V diag(1 / root) V^T Sigma_xz, and V drops out of U U^T.
+    basis, singular, _ = np.linalg.svd((fitted.vectors.T @ crossed) / fitted.roots[:, None], full_matrices=False)
+    basis = basis[:, singular > CORRELATION_FLOOR * deviation]
+    if not basis.shape[1]:
+        return identity(len(crossed), "no neuron's mean differs between the labels: there is nothing to erase")
+    read = (fitted.vectors / fitted.roots) @ basis
+    write = (fitted.vectors * fitted.roots) @ basis
+    return Projection(fitted.mean, np.ascontiguousarray(read.T), np.ascontiguousarray(write.T))

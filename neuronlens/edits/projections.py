@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import replace
+
 import numpy as np
 
 from neuronlens.edits.base import Edit, Projection, identity
@@ -65,3 +68,14 @@ def mean_direction(statistics: ConceptStatistics, concept: int) -> FloatArray | 
         return identity(len(here), "the means of the concept and of its complement coincide: no direction to remove")
     direction: FloatArray = (here - there) / length
     return direction
+
+
+def random_direction(projection: Projection, concept: str, seed: int) -> Projection:
+    """Return a projection that writes along random directions: the control `random_direction`.
+
+    What it reads, and how far it moves, stays: each row of `write` keeps its length. Drawn by seed and the concept's name.
+    """
+    generator = np.random.default_rng([seed, zlib.crc32(concept.encode())])
+    drawn = generator.normal(size=projection.write.shape)
+    lengths = np.linalg.norm(projection.write, axis=1, keepdims=True)
+    return replace(projection, write=drawn * lengths / np.linalg.norm(drawn, axis=1, keepdims=True))

@@ -15,9 +15,9 @@ from neuronlens.config.rules import OneOf
 from neuronlens.config.schema import COVARIANCES
 from neuronlens.edits.base import Edit, Projection
 from neuronlens.edits.contrast import require_contrast
-from neuronlens.edits.leace import covariance_of
+from neuronlens.edits.shrinkage import shrinkage_within
 from neuronlens.errors import ActivationError, ConfigError, unknown
-from neuronlens.records import ActivationSet, FloatArray
+from neuronlens.records import ActivationSet, FloatArray, SecondMoments
 
 FLOOR = 1e-10
 """Variances below this share of the largest count as 0, and their directions are left as they are."""
@@ -34,7 +34,7 @@ class Qleace(Edit):
     needs_gate = True
 
     def __init__(self, *, covariance: Annotated[str, OneOf(COVARIANCES)] = "ledoit_wolf") -> None:
-        """Estimate each class's covariance so: see `LeaceFitter`.
+        """Estimate each class's covariance so: see `shrinkage.shrinkage_of`.
 
         Raises:
             ConfigError: an unknown covariance.
@@ -42,6 +42,7 @@ class Qleace(Edit):
         if covariance not in COVARIANCES:
             raise ConfigError(unknown("covariance", covariance, COVARIANCES))
         self.covariance = covariance
+        self.needs_select = covariance == "selected"
 
     def target(self, activations: ActivationSet, concept: int) -> Projection:
         """Return the transport of the concept's class, an affine map of full rank.
@@ -52,17 +53,24 @@ class Qleace(Edit):
         statistics = activations.statistics
         require_contrast(statistics, concept)
         member = activations.labels == concept
-        share = float(member.mean())
+        share = float(statistics.count[concept] / statistics.count.sum())
         if min(member.sum(), (~member).sum()) < 2:
             raise ActivationError(
                 "a covariance of each class needs at least 2 samples of the concept and of the others"
             )
         wide = activations.values.astype(np.float64)
-        source, rest = (covariance_of(wide[own] - wide[own].mean(axis=0), self.covariance) for own in (member, ~member))
+        source, rest = (self._covariance(wide[own], activations) for own in (member, ~member))
         here, there = statistics.mean[concept], statistics.complement_mean[concept]
         # P(x) = x - (1 - share) ((I - T)(x - mu_c) + mu_c - mu_notc): share of the way from T_(c -> notc) back to x.
         away = (1 - share) * (np.eye(len(here)) - gaussian_map(source, rest))
         return Projection(here, away, np.eye(len(here)), shift=(1 - share) * (there - here))
+
+    def _covariance(self, values: FloatArray, activations: ActivationSet) -> FloatArray:
+        """Return one class's shrunk covariance `[neuron, neuron]`."""
+        second = SecondMoments.of(values)
+        amount = shrinkage_within(second, activations, self.covariance)
+        scale = np.trace(second.covariance) / len(second.mean)
+        return (1 - amount) * second.covariance + amount * scale * np.eye(len(second.mean))
 
 
 def gaussian_map(source: FloatArray, target: FloatArray) -> FloatArray:

@@ -16,6 +16,7 @@ from neuronlens.config.schema import COVARIANCES
 from neuronlens.edits.base import Projection, identity
 from neuronlens.edits.contrast import require_contrast
 from neuronlens.edits.leace import CORRELATION_FLOOR, Leace
+from neuronlens.edits.shrinkage import Whitened
 from neuronlens.records import ActivationSet, FloatArray
 
 INDEPENDENT_SHARE = 1e-8
@@ -32,7 +33,7 @@ class Splince(Leace):
     """
 
     def __init__(self, *, covariance: Annotated[str, OneOf(COVARIANCES)] = "ledoit_wolf") -> None:
-        """Estimate the covariance so: see `LeaceFitter`.
+        """Estimate the covariance so: see `shrinkage.shrinkage_of`.
 
         Raises:
             ConfigError: an unknown covariance.
@@ -47,16 +48,16 @@ class Splince(Leace):
         """
         statistics = activations.statistics
         require_contrast(statistics, concept)
-        fitter = self.fitter(activations)
+        fitted = self.whitening(activations)
         here, there = statistics.mean[concept], statistics.complement_mean[concept]
         share = statistics.count[concept] / statistics.count.sum()
-        direction = fitter.whitened((here - there)[None])[0]
+        direction = _whiten(fitted, (here - there)[None])[0]
         length = float(np.linalg.norm(direction))
         if length * np.sqrt(share * (1 - share)) <= CORRELATION_FLOOR:
             return identity(len(here), "no neuron's mean differs between the labels: there is nothing to erase")
         unit = direction / length
         others = [c for c in np.flatnonzero(statistics.count) if c != concept]
-        kept = span(fitter.whitened(statistics.mean[others] - there), scale=length)
+        kept = span(_whiten(fitted, statistics.mean[others] - there), scale=length)
         free = unit - (unit @ kept.T) @ kept
         overlap = float(free @ free)  # u^T Q u
         if overlap <= INDEPENDENT_SHARE:
@@ -64,7 +65,16 @@ class Splince(Leace):
                 len(here),
                 "its mean lies in the span of the other concepts' means: erasing it would change their distances",
             )
-        return fitter.projection(free[None] / overlap, unit[None])
+        read, write = (free / overlap / fitted.roots) @ fitted.vectors.T, (unit * fitted.roots) @ fitted.vectors.T
+        return Projection(fitted.mean, read[None], write[None])
+
+
+def _whiten(fitted: Whitened, directions: FloatArray) -> FloatArray:
+    """Return W d for each row of `[direction, neuron]`, in the eigenbasis of the covariance `[direction, component]`.
+
+    W is diagonal there, and the basis drops out of every product of two such rows.
+    """
+    return directions @ fitted.vectors / fitted.roots
 
 
 def span(rows: FloatArray, *, scale: float = 0.0) -> FloatArray:

@@ -16,7 +16,9 @@ from neuronlens.config.schema import EDIT_POSITIONS, TOKEN_POSITIONS
 from neuronlens.errors import SiteError, unknown
 from neuronlens.hooks.takes import additive, mask_form
 
-EDITED = (*(name for name in EDIT_POSITIONS if name != "record"), *TOKEN_POSITIONS)
+BUT_FIRST = {"all": "all_but_first", "prompt": "prompt_but_first"}
+"""Edited positions -> the same without each text's first token, which a model may use as a sink of attention."""
+EDITED = (*(name for name in EDIT_POSITIONS if name != "record"), *TOKEN_POSITIONS, *BUT_FIRST.values())
 """Where an edit may be made; in the place of `record` stand the record positions that are one position."""
 
 
@@ -40,11 +42,15 @@ def edit_mask(attended: Tensor, prompt: Tensor, positions: str) -> Tensor:
     Args:
         attended: tokens that are no pads.
         prompt: those of them that belong to the prompt; the others are generated.
-        positions: `all`, `prompt`, `generated`, or one record position, `cls` or `last`.
+        positions: `all`, `prompt`, these without each text's first token (`all_but_first`, `prompt_but_first`),
+            `generated`, or one record position, `cls` or `last`.
 
     Raises:
         SiteError: an unknown word.
     """
+    if positions in BUT_FIRST.values():
+        first = attended & (attended.cumsum(-1) == 1)
+        attended, positions = attended & ~first, positions.removesuffix("_but_first")
     if positions == "all":
         return attended
     if positions == "prompt":

@@ -20,7 +20,7 @@ from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.fitting import Fitted, failure, fit_ranges, rank
 from neuronlens.errors import ActivationError, ConfigError, ModelError, OutputError, unknown
 from neuronlens.hooks.contexts import edited
-from neuronlens.hooks.masks import EDITED
+from neuronlens.hooks.masks import BUT_FIRST, EDITED
 from neuronlens.hooks.reads import position_read
 from neuronlens.lens.shape import check_shape
 from neuronlens.lens.sites import asked_sites
@@ -57,13 +57,16 @@ class ConceptLens:
         layer_count: int,
         model_folder: str | None = None,
         examples: Sequence[PromptExample] = (),
+        fitting: Mapping[str, Any] | None = None,
     ) -> None:
         """Take what was fitted per site, and the shape of the model it was fitted on.
 
         Args:
             select: activations of the select split, on which a gate may choose its threshold.
             examples: shown in a language model's prompt.
+            fitting: on which positions it was fitted, as the run's manifest has it.
         """
+        self._fitting = dict(fitting or {})
         self.config, self.model_folder, self.examples = config, model_folder, tuple(examples)
         self._fitted, self._select = dict(fitted), dict(select or {})
         self._model_type, self._layer_count = model_type, layer_count
@@ -93,6 +96,7 @@ class ConceptLens:
             layer_count=manifest.layer_count,
             model_folder=_found_from(folder.path, manifest.model_folder),
             examples=manifest.prompt.examples if manifest.prompt is not None else (),
+            fitting=manifest.fitting,
         )
 
     def save(self, folder: Path | str) -> None:
@@ -113,6 +117,7 @@ class ConceptLens:
             layer_count=self._layer_count,
             model_folder=place,
             prompt=Prompt(examples=self.examples) if self.examples else None,
+            fitting=self._fitting,
         )
         target.write_manifest(manifest)
 
@@ -180,6 +185,8 @@ class ConceptLens:
         widths = {site: self._fitted[site].activations.values.shape[1] for site in edits}
         check_shape(model, model_type=self._model_type, layer_count=self._layer_count, widths=widths)
         where = self._position(model, positions or self.config.intervention.edit_positions)
+        if positions is None and self._fitting.get("skips_first"):
+            where = BUT_FIRST.get(where, where)
         with edited(model, edits, positions=where):
             yield model
 

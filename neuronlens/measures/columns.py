@@ -202,7 +202,7 @@ RESULTS = Columns(
         ResultColumn(
             "range_concept",
             "record",
-            "The concept whose ranges the control `other_concept` takes; null elsewhere.",
+            "The concept whose gate, its ranges or score, the control `other_concept` takes; null elsewhere.",
             behind=True,
         ),
         ResultColumn(

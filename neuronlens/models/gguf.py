@@ -41,16 +41,16 @@ def dequantised(file: Path, identity: Mapping[str, Any], store: Store) -> tuple[
     """
     known = {**identity, "transformers": transformers.__version__, "reading": READING}
     key = fingerprint(known)
-    kept = store.found("dequantised", key)
-    if kept is None:
-        absent = to_install(f"'{file}'", "gguf")
-        if absent:
-            raise ModelError(f"{absent}.")
-        log.info("Dequantising %s; it is done once and takes a while", file.name)
-        model, tokenizer = _read(file)
-        with store.writing("dequantised", key, {"source": known, "dtype": "float32"}) as folder:
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+    with store.claimed("dequantised", key) as (kept, _):
+        if kept is None:
+            absent = to_install(f"'{file}'", "gguf")
+            if absent:
+                raise ModelError(f"{absent}.")
+            log.info("Dequantising %s; it is done once and takes a while", file.name)
+            model, tokenizer = _read(file)
+            with store.writing("dequantised", key, {"source": known, "dtype": "float32"}) as folder:
+                model.save_pretrained(folder)
+                tokenizer.save_pretrained(folder)
     return kept or store.folder("dequantised", key), known
 
 

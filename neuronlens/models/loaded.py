@@ -12,6 +12,7 @@ from neuronlens.config.heads import head_option
 from neuronlens.config.parts import build
 from neuronlens.config.schema import ModelConfig
 from neuronlens.hooks.admission import Paths
+from neuronlens.hooks.masks import BUT_FIRST
 from neuronlens.hooks.reads import position_read
 from neuronlens.models.heads.base import Head, Labels
 from neuronlens.models.source import ModelSource
@@ -35,6 +36,7 @@ class LoadedModel:
         prompt: makes prompts of texts for a language model; None where the text alone is read.
         concepts: in the order of the head's log-probabilities.
         paths: which fast paths give this model's own numbers; all of them until admission says otherwise.
+        skips_first: whether a run leaves each text's first token out of fits and edits (activations/sinks.py).
     """
 
     name: str
@@ -49,6 +51,11 @@ class LoadedModel:
     prompt: PromptBuilder | None = None
     concepts: tuple[str, ...] = ()
     paths: Paths = field(default_factory=Paths)
+    skips_first: bool = False
+
+    def without_sink(self, positions: str) -> str:
+        """Return edited positions, without each text's first token where the run leaves that out."""
+        return BUT_FIRST.get(positions, positions) if self.skips_first else positions
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text as the model reads it, prompt included, at most `max_length` of them."""

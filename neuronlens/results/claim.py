@@ -13,9 +13,9 @@ from neuronlens.errors import OutputError, file_name
 
 TABLES = (
     *("results", "doses", "matched", "comparison", "methods", "budget", "budget_comparison", "budget_methods"),
-    *("operating_points", "general", "diagnostics", "overlap"),
+    *("operating_points", "general", "diagnostics", "overlap", "detectors"),
 )
-FOLLOWED = ("figures", "metrics.csv", "tensorboard", "wandb")
+FOLLOWED = ("started.json", "figures", "metrics.csv", "tensorboard", "wandb")
 """What a run makes before it has results; of a run that was refused it may be replaced."""
 OURS = (
     *("manifest.json", "checksums.json"),

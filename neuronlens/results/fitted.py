@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronlens.activations.moments import statistics_of
+from neuronlens.activations.moments import read_scatter, scatter_arrays, statistics_of
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import OutputError
@@ -69,6 +69,7 @@ def write_fitted(
         for split, recorded in (("fit", found.activations), ("select", (select or {}).get(site))):
             if recorded is not None:
                 values |= {f"{site}/{split}": recorded.values, f"{site}/{split}_labels": recorded.labels}
+                values |= _of_all_tokens(f"{site}/{split}", recorded)
     write_tensors(folder / "ranking.safetensors", rankings)
     write_tensors(folder / "ranges.safetensors", bounds)
     write_tensors(folder / "neurons.safetensors", shown)
@@ -76,6 +77,14 @@ def write_fitted(
     concepts = next(iter(fitted.values())).activations.concepts
     sites = [{"layer": site.layer, "name": site.name, "failed": found.failed} for site, found in fitted.items()]
     write_json(folder / "ranges.json", {"concepts": concepts, "ranges": described, "layout": LAYOUT, "sites": sites})
+
+
+def _of_all_tokens(where: str, recorded: ActivationSet) -> Arrays:
+    """Return the moments of all tokens that `recorded.values` are a sample of; nothing where these are all there is."""
+    if recorded.statistics.count.sum() == len(recorded.values):
+        return {}
+    moments: Arrays = {f"{where}_{name}": getattr(recorded.statistics, name) for name in MOMENTS}
+    return moments | scatter_arrays(recorded.streamed, f"{where}_scatter")
 
 
 def _shown(site: Site, found: Fitted) -> Arrays:
@@ -172,9 +181,13 @@ def _activations(
     site: Site, split: str, arrays: Arrays, concepts: tuple[str, ...], moments: ConceptStatistics | None = None
 ) -> ActivationSet:
     values, labels = arrays[f"{site}/{split}"], arrays[f"{site}/{split}_labels"]
+    if f"{site}/{split}_count" in arrays:
+        moments = ConceptStatistics(*(arrays[f"{site}/{split}_{name}"] for name in MOMENTS))
+    second = read_scatter(arrays, f"{site}/{split}_scatter")
     moments = moments or statistics_of(values, labels, len(concepts))
     ids = tuple(f"{split} {row}" for row in range(len(labels)))
-    return ActivationSet(site, values, labels, concepts, ids, moments, fingerprint([str(site), split, values.shape]))
+    identity = fingerprint([str(site), split, values.shape])
+    return ActivationSet(site, values, labels, concepts, ids, moments, identity, streamed=second)
 
 
 def _ids_as_bytes(ids: Sequence[str]) -> NDArray[np.uint8]:

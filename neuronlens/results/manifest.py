@@ -52,6 +52,8 @@ class Manifest:
         model_folder: where the model was loaded from or kept; None for a hub id.
         max_length: tokens of a text that the model reads.
         prompt: of a language model that is asked in words; None where the text alone is read.
+        fitting: which positions everything was fitted on, whether each text's first token was left out, and how many
+            tokens were kept of how many.
         admission: what was found in the model, what was checked before any number, and the paths that were taken.
         base_correct: one row per (split, concept): how many samples the unedited model answers right.
         correct_sets: fingerprint of those samples, by split.
@@ -75,6 +77,7 @@ class Manifest:
     model_folder: str | None = None
     max_length: int | None = None
     prompt: Prompt | None = None
+    fitting: Mapping[str, Any] = field(default_factory=dict)
     admission: Mapping[str, Any] = field(default_factory=dict)
     base_correct: tuple[Mapping[str, str | float | None], ...] = ()
     correct_sets: Mapping[str, str] = field(default_factory=dict)

@@ -25,15 +25,16 @@ class GradientSaliency(Ranker):
         Raises:
             ActivationError: these activations cannot tell their gradients: they are stored, or of an edited model.
         """
-        if activations.gradients is None:
+        texts = activations.records or activations
+        if texts.gradients is None:
             raise ActivationError(
                 "saliency 'gradient' runs the model backwards, and these activations come without it. Next: sweep "
                 "saliency=gradient in the run itself"
             )
         statistics = activations.statistics
-        slopes = activations.gradients(activations.labels).astype(np.float64)
+        slopes = texts.gradients(texts.labels).astype(np.float64)
         scores = np.full(statistics.mean.shape, np.nan)
         apart = statistics.mean - statistics.complement_mean
-        for concept in np.flatnonzero(statistics.count):
-            scores[concept] = np.abs(slopes[activations.labels == concept].mean(axis=0) * apart[concept])
+        for concept in np.intersect1d(np.flatnonzero(statistics.count), texts.labels):
+            scores[concept] = np.abs(slopes[texts.labels == concept].mean(axis=0) * apart[concept])
         return NeuronRanking("gradient", scores, activations.concepts)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from neuronlens.activations.extract import Extraction
 from neuronlens.activations.states import StoredStates
+from neuronlens.activations.subsets import gradients_of
 from neuronlens.config.schema import Config
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.models.batches import Batch
@@ -115,7 +116,17 @@ def with_gradients(config: Config, loaded: LoadedModel, fit: Extraction) -> Extr
         start = loaded.paths.start_of(site)
         states = fit.states[start if start in fit.states else loaded.paths.start_of(first)]
         found[site] = replace(activations, gradients=partial(_gradients, config, loaded, states, site, activations))
-    return replace(fit, activations=found)
+    return replace(fit, activations=found, tokens={site: _behind(own, found[site]) for site, own in fit.tokens.items()})
+
+
+def _behind(tokens: ActivationSet, activations: ActivationSet) -> ActivationSet:
+    """Return tokens whose texts can tell their gradients, under the true labels and under shuffled ones."""
+    assert tokens.records is not None, "tokens know the texts behind them"
+    own = gradients_of(activations, np.isin(activations.ids, tokens.records.ids))
+    shuffled = tokens.shuffled
+    if shuffled is not None and shuffled.records is not None:
+        shuffled = replace(shuffled, records=replace(shuffled.records, gradients=own))
+    return replace(tokens, records=replace(tokens.records, gradients=own), shuffled=shuffled)
 
 
 def _gradients(

@@ -7,9 +7,13 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from neuronlens.activations.states import StoredStates
-from neuronlens.activations.subsets import with_labels
+from neuronlens.activations.subsets import token_set, with_labels
+from neuronlens.activations.tokens import TokenPlan, TokenStream, token_mask
+from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.edits.base import EditBatch
 from neuronlens.edits.build import EditBuilder
@@ -59,8 +63,12 @@ class EditedActivations(CellForwards):
         *,
         edit_positions: str,
         tokens_per_forward: int,
+        tokens: TokenPlan | None = None,
     ) -> None:
         """Prepare to record `plain`'s site.
+
+        Args:
+            tokens: how tokens are taken; None records one vector per text.
 
         Raises:
             ConfigError: as `SweepEvaluator` does.
@@ -74,7 +82,9 @@ class EditedActivations(CellForwards):
         self.record_position = recorded_position(
             loaded.model, plain.site, loaded.record_position, reads=loaded.head.reads
         )
-        self.values = np.empty((len(self.cells), *plain.values.shape), dtype=np.float32)
+        self.plan, self.plain, self.streams = tokens, plain, dict[int, TokenStream]()
+        count = len(self.cells) if tokens is None else 0
+        self.values = np.empty((count, *plain.values.shape), dtype=np.float32)
 
     def keep(self, item: WorkItem, edits: Mapping[Site, EditBatch]) -> None:
         """Run one item's cells as deep as the site and keep its activations."""
@@ -84,8 +94,24 @@ class EditedActivations(CellForwards):
             self.rows.running(cells, edits, item.batch, item.states) as rows,
         ):
             run_body(self.model, rows, deepest=self.site.layer)
+        if self.plan is not None:
+            self._keep_tokens(self.plan, item, recorded[self.site])
+            return
         vectors = read_positions(recorded[self.site], prompt_mask(rows), self.record_position).float().cpu()
         self.values[np.ix_(np.asarray(item.cells), item.batch.rows)] = vectors.unflatten(0, (cells, -1)).numpy()
+
+    def _keep_tokens(self, plan: TokenPlan, item: WorkItem, hidden: Tensor) -> None:
+        inputs, plain, loaded = item.batch.inputs, self.plain, self.rows.loaded
+        mask = token_mask(self.model, self.site, inputs, reads=loaded.head.reads, skips_first=plan.skips_first)
+        if plan.only_correct:
+            assert plain.base_prediction is not None, "predictions are recorded where fit_on asks for them"
+            right = torch.from_numpy((plain.base_prediction == plain.labels)[item.batch.rows])
+            mask = mask & right.to(mask.device)[:, None]
+        for cell, own in zip(item.cells, hidden.unflatten(0, (len(item.cells), -1)), strict=True):
+            if cell not in self.streams:
+                where = plain.labels, len(plain.concepts), hidden.shape[-1], hidden.device
+                self.streams[cell] = TokenStream(plan, *where)
+            self.streams[cell].update(own, mask, item.batch.rows)
 
 
 def activations_under(
@@ -98,6 +124,7 @@ def activations_under(
     edit_positions: str,
     tokens_per_forward: int,
     trainer: TrainerConfig,
+    tokens: TokenPlan | None = None,
 ) -> dict[Cell, Callable[[], ActivationSet]]:
     """Return, per cell, what makes a site's activations on a split while the cell's edits at earlier sites are active.
 
@@ -106,7 +133,8 @@ def activations_under(
     Args:
         states: of the split, at the layer the first site's replay starts from.
         builders: of the earlier sites.
-        plain: the site's activations without any edit.
+        plain: the site's activations without any edit, a row per text.
+        tokens: how tokens are taken; None gives one vector per text.
     """
     recorder = EditedActivations(
         loaded,
@@ -116,15 +144,23 @@ def activations_under(
         plain,
         edit_positions=edit_positions,
         tokens_per_forward=tokens_per_forward,
+        tokens=tokens,
     )
     if cells:
         make_trainer(trainer, f"activations of {plain.site}").predict(recorder, return_predictions=False)
+    if tokens is not None:
+        streams = recorder.streams
+        return {cell: partial(_tokens_of, plain, streams[place], cell) for place, cell in enumerate(cells)}
     values = recorder.values
     return {cell: partial(_other_values, plain, values[place], cell) for place, cell in enumerate(cells)}
 
 
 def _other_values(plain: ActivationSet, values: FloatArray, cell: Cell) -> ActivationSet:
     return with_labels(replace(plain, values=values, gradients=None), plain.labels, f"under {cell}")
+
+
+def _tokens_of(plain: ActivationSet, stream: TokenStream, cell: Cell) -> ActivationSet:
+    return token_set(plain, stream.result(), fingerprint([plain.fingerprint, f"under {cell}"]))
 
 
 def fit_in_order(

@@ -126,6 +126,15 @@ CONFIG = [
     Row("model.finetune=3", "model.finetune is 3, expected a mapping with keys of batch_size"),
     Row("+seed=3", "'seed' has a value already, so it needs no +"),
     Row("hydra.job.nam=a", "Unknown option 'hydra.job.nam' of Hydra"),
+    Row(
+        "hydra.sweeper.params.seed=1,x -m", "hydra.sweeper.params.seed stands in an experiment's file and is not typed"
+    ),
+    Row("model.attn_implementation=flsh", "Unknown model.attn_implementation 'flsh'"),
+    Row("model.attn_implementation=flash_attention_2", "needs flash_attn, which is not installed"),
+    Row(
+        "model=smollm2 dataset=ag_news model.head=generation model.finetune.blocks=1",
+        "model.head=generation reads an answer of several tokens, and fine-tuning teaches the model one token",
+    ),
     Row("hydra.foo=1", "Unknown option 'hydra.foo' of Hydra"),
     Row("range.tua=1", "Did you mean 'range.tau'?"),
     Row("++range.tua=1", "Did you mean 'range.tau'?"),
@@ -302,6 +311,10 @@ MODELS = [
     Row("model=local", "Model 'local' names no source", seconds=2),
     Row("model.path=/nope dataset.path=/nope", "dataset.path '/nope' is not a folder", seconds=2),
     Row("model.path={model}/config.json", "it is a file", seconds=2),
+    Row("model.path={model} layers.select=99", "Layer 99 is past the end: the model has 3 layers", seconds=2),
+    Row("model.path={model} sweep.layers=[0,3]", "Layer 3 is past the end", seconds=2),
+    Row("model.path={model} layers.select=-4", "Layer -4 is past the end", seconds=2),
+    Row("model.path={model} intervention.top_count=17", "top_count is 17, expected 0 to 16", seconds=2),
     *(
         Row("model.path={model}", says, seconds=2, scene=scene)
         for scene, says in {

@@ -17,16 +17,24 @@ from sklearn.linear_model import LogisticRegression
 
 from neuronlens.activations.moments import statistics_of
 from neuronlens.edits.base import Projection, identity
-from neuronlens.edits.leace import COVARIANCES, Leace, LeaceFitter
+from neuronlens.edits.leace import Leace, erasure
 from neuronlens.edits.projected import ProjectionEdit
 from neuronlens.edits.projections import DirectionalAblation
+from neuronlens.edits.shrinkage import FIXED, ledoit_wolf, whitened
 from neuronlens.errors import ActivationError, ConfigError, ShapeError
-from neuronlens.records import ActivationSet, ConceptStatistics, Site
+from neuronlens.records import ActivationSet, ConceptStatistics, SecondMoments, Site
+
+COVARIANCES = ("empirical", "shrunk", "ledoit_wolf")
 
 
-def leace(values: np.ndarray, labels: np.ndarray, **options: Any) -> Projection:
-    """Return the erasure of one labelling."""
-    return LeaceFitter(values, **options).erase(labels)
+def leace(values: np.ndarray, labels: np.ndarray, covariance: str = "empirical", **options: Any) -> Projection:
+    """Return the erasure of one labelling, its covariance with the values worked out here."""
+    second = SecondMoments.of(values)
+    onehot = np.unique(labels)[:, None] == labels
+    onehot = onehot - onehot.mean(axis=1, keepdims=True)
+    crossed = (onehot @ (values.astype(np.float64) - second.mean)).T / len(labels)
+    shrinkage = ledoit_wolf(second) if covariance == "ledoit_wolf" else FIXED[covariance]
+    return erasure(whitened(second, shrinkage, **options), crossed, float(np.sqrt(np.mean(onehot**2))))
 
 
 def made(values: np.ndarray, labels: np.ndarray, concepts: int = 4) -> ActivationSet:
@@ -125,35 +133,32 @@ def test_singular_covariance_leaves_its_null_space_alone():
 
 def test_what_cannot_be_erased_is_the_identity_with_a_reason_or_an_error():
     values, labels = mixture(40)
-    fitter = LeaceFitter(values)
-    assert "one label" in fitter.erase(np.zeros(40, dtype=int)).reason
+    assert "nothing to erase" in leace(values, np.zeros(40, dtype=int)).reason
     mirrored = np.concatenate([values, values])
     nothing = leace(mirrored, np.repeat([0, 1], 40))
     assert "no neuron's mean differs" in nothing.reason
     assert np.array_equal(nothing(values), values)
     assert leace(values, labels).reason is None
     with pytest.raises(ActivationError, match="rank 0"):
-        LeaceFitter(np.full((5, 3), 0.1, dtype=np.float32))
+        whitened(SecondMoments.of(np.full((5, 3), 0.1, dtype=np.float32)), 0.0)
     with pytest.raises(ActivationError, match="1 samples"):
-        LeaceFitter(values[:1])
-    with pytest.raises(ShapeError, match="39 labels"):
-        fitter.erase(labels[1:])
-    with pytest.raises(ConfigError, match="Did you mean 'ledoit_wolf'"):
-        LeaceFitter(values, covariance="ledoit")
+        whitened(SecondMoments.of(values[:1]), 0.0)
+    with pytest.raises(ActivationError, match="0 of the others"):
+        Leace().target(made(values, np.zeros(40, dtype=int)), 0)
     with pytest.raises(ConfigError, match="tolerance"):
-        LeaceFitter(values, tolerance=-1)
+        whitened(SecondMoments.of(values), 0.0, tolerance=-1)
 
 
 def test_the_edit_erases_one_concept_of_the_activations_it_is_given_and_whitens_them_once(monkeypatch):
     fits = []
-    monkeypatch.setattr(LeaceFitter, "__init__", _counted(LeaceFitter.__init__, fits))
+    monkeypatch.setattr("neuronlens.edits.leace.whitened", _counted(whitened, fits))
     values, labels = mixture(60)
     first, second = made(values, labels), made(values + 1, labels)
     edit = Leace(covariance="shrunk")
     for activations, concept in ((first, 0), (first, 3), (second, 1), (second, 0)):
         expected = leace(activations.values, labels == concept, covariance="shrunk")
-        assert np.array_equal(edit.target(activations, concept).read, expected.read)
-    assert len(fits) == 2 + 4, "one for each set of activations, and the test's own"
+        assert edit.target(activations, concept)(values) == pytest.approx(expected(values), rel=1e-9)
+    assert len(fits) == 2, "one for each set of activations"
     with pytest.raises(ConfigError, match="Did you mean 'ledoit_wolf'"):
         Leace(covariance="ledoit")
 
@@ -168,11 +173,11 @@ def _counted(function, calls):
 
 def test_labels_may_bear_any_numbers_and_the_tolerance_drops_directions():
     values, labels = mixture()
-    fitter = LeaceFitter(values)
-    assert fitter.erase(np.array([7, -2, 4, 0])[labels])(values) == pytest.approx(fitter.erase(labels)(values))
+    whole = leace(values, labels)(values)
+    assert leace(values, np.array([7, -2, 4, 0])[labels])(values) == pytest.approx(whole)
     assert leace(values, labels == 1)(values) == pytest.approx(leace(values, labels != 1)(values))
     coarse = leace(values, labels, tolerance=0.5)
-    assert not np.allclose(coarse(values), fitter.erase(labels)(values))
+    assert not np.allclose(coarse(values), whole)
 
 
 def test_directional_ablation_removes_the_component_through_the_origin():

@@ -191,4 +191,5 @@ def test_the_record_positions_of_the_config_are_those_that_are_read() -> None:
         assert read_positions(hidden, mask, position)[0].tolist() == values
     with pytest.raises(SiteError, match=r"'lst'\. Did you mean 'last'\? Available: cls, last, max, mean\."):
         read_positions(hidden, mask, "lst")
-    assert set(EDITED) == {*EDIT_POSITIONS, *TOKEN_POSITIONS} - {"record"}
+    without_sink = {"all_but_first", "prompt_but_first"}
+    assert set(EDITED) == {*EDIT_POSITIONS, *TOKEN_POSITIONS, *without_sink} - {"record"}

@@ -77,7 +77,9 @@ def expected_columns(inputs: dict[str, Tensor], positions: str, total: int = 64)
             columns[row, places[-1]] = True
         if positions in ("all", "prompt"):
             columns[row, places] = True
-    if positions in ("all", "generated"):
+        if positions in ("all_but_first", "prompt_but_first"):
+            columns[row, places[1:]] = True
+    if positions in ("all", "all_but_first", "generated"):
         columns[:, width:] = True
     return columns
 

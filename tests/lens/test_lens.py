@@ -309,7 +309,11 @@ def test_a_relative_model_folder_is_looked_for_above_the_run_folder(
         ({"gate": "neuron", "tau": 1.0}, ConfigError, "tau=1.0 plays no part with gate 'neuron'"),
         ({"range": "quantile", "tau": 1.0}, ConfigError, "tau=1.0 plays no part .* and range 'quantile'"),
         ({"gate": "neuron", "edit": "leace", "top_fraction": 0.1}, ConfigError, "top_fraction=0.1 plays no part"),
-        ({"edit": "leace"}, ConfigError, "Edit 'leace' mixes neurons.*Next: intervention.gate=neuron or joint"),
+        (
+            {"edit": "leace"},
+            ConfigError,
+            "Edit 'leace' mixes neurons.*Next: intervention.gate=neuron or discriminant or joint",
+        ),
         ({"layer": 1}, SiteError, "Unknown site 'resid_post.1'.*Available: resid_post.2"),
         ({"layer": 7}, SiteError, "Layer 7 is past the end: the model has 3 layers"),
         ({"site": "resid_pots.2"}, SiteError, "Did you mean 'resid_post.2'"),

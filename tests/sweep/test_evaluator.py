@@ -22,7 +22,8 @@ from neuronlens.hooks.replay import starts_at
 from neuronlens.ranges.gaussian import GaussianRange
 from neuronlens.records import ActivationSet, Knobs, Site
 from neuronlens.saliency.max import MaxSaliency
-from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
+from neuronlens.sweep.evaluator import SweepEvaluator
+from neuronlens.sweep.shards import run_sweep
 from tests.activations.test_extract import CPU, dataset, loaded
 
 CELLS = [
@@ -125,10 +126,10 @@ EVERY = [
         edit=edit,
         strength=strength,
     )
-    for gate, tau in (("range", 1.5), ("outside", 1.5), ("neuron", None), ("joint", None))
+    for gate, tau in (("range", 1.5), ("outside", 1.5), ("neuron", None), ("joint", None), ("discriminant", None))
     for edit in option_names("edit")
     for strength in (0.0, 1.0)
-    if not part(Config(), "edit", edit).mixes_neurons or gate in ("neuron", "joint")
+    if not part(Config(), "edit", edit).mixes_neurons or gate in ("neuron", "joint", "discriminant")
 ]
 
 

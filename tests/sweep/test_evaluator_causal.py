@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,8 @@ from neuronlens.models.heads.generation import match
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.models.source import ModelSource
 from neuronlens.records import Knobs, Site
-from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
+from neuronlens.sweep.evaluator import SweepEvaluator
+from neuronlens.sweep.shards import run_sweep
 from tests.activations.test_extract import CPU, dataset
 from tests.conftest import CONCEPTS, tiny_causal, tiny_tokenizer
 from tests.sweep.test_evaluator import fitted
@@ -80,10 +81,18 @@ def _module(model: Any, family: str, site: Site) -> Any:
     return block if site.name == "resid_post" else block.get_submodule(MLP_OUT.get(family, "mlp.down_proj"))
 
 
-def _by_hand(edit: GatedEdit | None, columns: slice, x: Tensor) -> Tensor:
+Edited = GatedEdit | Callable[[Tensor], Tensor] | None
+"""What is done at some columns: a gated edit, worked out here, or a function of `[sample, position, neuron]`."""
+
+
+def _by_hand(edit: Edited, columns: slice, x: Tensor) -> Tensor:
     if edit is None:
         return x
     part = x[:, columns]
+    if not isinstance(edit, GatedEdit):
+        out = x.clone()
+        out[:, columns] = edit(part)
+        return out
     inside = (part >= edit.lower[0, 0]) & (part <= edit.upper[0, 0])
     target = edit.scale[0] * part + edit.shift[0]
     out = x.clone()
@@ -92,7 +101,7 @@ def _by_hand(edit: GatedEdit | None, columns: slice, x: Tensor) -> Tensor:
 
 
 def label_scores(
-    model: Any, family: str, site: Site, edit: GatedEdit | None, ids: list[int], label: list[int], positions: str
+    model: Any, family: str, site: Site, edit: Edited, ids: list[int], label: list[int], positions: str
 ) -> tuple[float, float]:
     """Return (first token's, mean) log-probability of one label after one prompt, from one plain forward."""
     end = len(ids)
@@ -117,9 +126,7 @@ def label_scores(
     return steps[0], float(np.mean(steps))
 
 
-def expected(
-    model: LoadedModel, family: str, site: Site, edit: GatedEdit | None, positions: str, first_only: bool
-) -> np.ndarray:
+def expected(model: LoadedModel, family: str, site: Site, edit: Edited, positions: str, first_only: bool) -> np.ndarray:
     """Return the labels' log-probabilities [sample, concept] of the test split."""
     data = dataset(per_concept=4)
     texts = [data.texts[row] for row in data.rows("test")]

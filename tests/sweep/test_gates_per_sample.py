@@ -25,7 +25,8 @@ from neuronlens.hooks.admission import Paths
 from neuronlens.hooks.contexts import edited
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Knobs, Site
-from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
+from neuronlens.sweep.evaluator import SweepEvaluator
+from neuronlens.sweep.shards import run_sweep
 from tests.activations.test_extract import CPU, dataset, loaded
 from tests.conftest import CONCEPTS, tiny_causal, tiny_tokenizer
 from tests.hooks.causal import generate, prompts, state

@@ -42,8 +42,9 @@ def test_every_saliency_range_gate_edit_and_control_is_one_line_of_config(
     methods = [
         f"{{saliency:[{','.join(option_names('saliency'))}]}}",
         f"{{range:[{','.join(option_names('range'))}],gate:[range,outside]}}",
-        f"{{edit:[{','.join(option_names('edit'))}],gate:[neuron,joint]}}",
+        f"{{edit:[{','.join(option_names('edit'))}],gate:[neuron,joint,discriminant]}}",
         f"{{control:[{','.join(CONTROLS)}],gate:[range,neuron]}}",
+        f"{{control:[{','.join(CONTROLS)}],gate:[discriminant],edit:[leace]}}",
     ]
     shared = ["sweep=single", "evaluation.bootstrap=20", f"sweep.methods=[{','.join(methods)}]"]
     rows = _rows([*overrides, *shared], tmp_path / "run")
@@ -199,7 +200,9 @@ def test_combinations_that_mean_nothing_are_left_out_or_refused() -> None:
     )
     assert {cell.gate for cell in cells if cell.edit == "leace"} == {"neuron", "joint"}
     assert all(cell.saliency is None for cell in cells if cell.edit == "leace" and cell.gate == "neuron")
-    assert all(cell.range is not None for cell in cells if cell.control == "other_concept")
+    assert {cell.gate for cell in cells if cell.control == "other_concept"} == {"range", "joint"}
+    with pytest.raises(ConfigError, match="holds no cell"):
+        grid(compose(["sweep=single", "intervention.control=random_direction"]))
     with pytest.raises(ConfigError, match="holds no cell"):
         grid(compose(["sweep=single", "intervention.control=other_concept", "intervention.gate=neuron"]))
     assert {cell.top_count for cell in grid(compose(["intervention.top_count=50"]))} == {50}, (

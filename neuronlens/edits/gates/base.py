@@ -40,16 +40,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Score:
-    """A position's score, a quadratic in x without cross terms: the gate is open where it is above 0.
+    """A position's score, a quadratic in x without cross terms: the gate is open where it is above 0, up to a ceiling.
 
     Attributes:
         quadratic, linear: `[neuron]` float64, 0 for neurons that play no part.
         constant: the rest of the sum; +inf opens the gate everywhere.
+        ceiling: the largest score at which the gate is open; +inf where a larger one never closes it.
     """
 
     quadratic: FloatArray
     linear: FloatArray
     constant: float
+    ceiling: float = np.inf
 
     def __call__(self, values: FloatArray) -> FloatArray:
         """Return sum_j quadratic_j x_j^2 + linear_j x_j + constant for `[sample, neuron]`, float64 `[sample]`."""
@@ -93,12 +95,14 @@ class Gate(Protocol):
         reads_ranking: whether it looks at which neurons are salient. (An edit that does not mix neurons always acts on
             the salient ones alone.)
         needs_select: whether it chooses something on the select split.
+        reads_covariance: whether it reads `activations.second`, which is then streamed over all tokens that are fitted on.
     """
 
     grain: Grain | None
     reads_range: bool
     reads_ranking: bool
     needs_select: bool
+    reads_covariance: bool = False
 
     def opening(self, evidence: Evidence) -> Intervals | Score | Decides:
         """Return where the gate is open: intervals `[interval, neuron]` where it decides by value or not at all.

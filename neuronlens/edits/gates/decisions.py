@@ -68,7 +68,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Quadratic(Decision):
-    """sum_j quadratic_j x_j^2 + linear_j x_j + constant, open up to the ceiling of the `Score` it was."""
+    """sum_j quadratic_j x_j^2 + linear_j x_j + constant, as of a `Score` without a ceiling."""
 
     quadratic: Tensor
     linear: Tensor

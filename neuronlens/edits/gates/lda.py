@@ -11,9 +11,9 @@ from neuronlens.config.rules import OneOf
 from neuronlens.config.schema import COVARIANCES, WHOLE_VECTORS
 from neuronlens.edits.gates.base import Decides, Evidence, Gate, whole_vector_grain
 from neuronlens.edits.gates.joint import best_threshold, chosen_on
-from neuronlens.edits.leace import covariance_of
+from neuronlens.edits.shrinkage import shrinkage_within, whitened
 from neuronlens.errors import ActivationError, ConfigError, unknown
-from neuronlens.records import ActivationSet, FloatArray
+from neuronlens.records import ActivationSet, FloatArray, SecondMoments
 
 Classes = tuple[FloatArray, FloatArray, list[int]]
 """Weights `[class, neuron]` and biases `[class]` of linear scores, and which concepts the classes are."""
@@ -84,12 +84,8 @@ def linear_discriminant(activations: ActivationSet, covariance: str) -> Classes:
     statistics = activations.statistics
     classes = [int(concept) for concept in np.flatnonzero(statistics.count)]
     means = statistics.mean[classes]
-    within = activations.values.astype(np.float64) - statistics.mean[activations.labels]
-    values, vectors = np.linalg.eigh(covariance_of(within, covariance))
-    kept = values > 1e-10 * values[-1]
-    if not kept.any() or values[-1] <= 0:
-        raise ActivationError("no neuron varies within a concept: the covariance has rank 0")
-    weights = (means @ vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    within = SecondMoments.of(activations.values.astype(np.float64) - statistics.mean[activations.labels])
+    weights = whitened(within, shrinkage_within(within, activations, covariance)).solve(means.T).T
     shares = statistics.count[classes] / statistics.count.sum()
     bias: FloatArray = np.log(shares) - (weights * means).sum(axis=1) / 2
     return weights, bias, classes

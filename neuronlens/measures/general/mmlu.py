@@ -100,7 +100,7 @@ def answer_questions(
         builders,
         cells,
         log_probability_among,
-        positions="last" if edit_positions == "record" else "all",
+        positions="last" if edit_positions == "record" else loaded.without_sink("all"),
         tokens_per_forward=tokens_per_forward,
         keep=keep,
     )

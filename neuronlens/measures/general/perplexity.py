@@ -106,7 +106,7 @@ def document_losses(
         builders,
         cells,
         token_log_probability,
-        positions="all",
+        positions=loaded.without_sink("all"),
         tokens_per_forward=tokens_per_forward,
         keep=keep,
     )

@@ -18,7 +18,7 @@ from neuronlens.records import ResultTable
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest
 
-ASIDE = ("paths", "logger", "trainer", "run_name", "quiet")
+ASIDE = ("paths", "logger", "trainer", "run_name", "quiet", "sweep.workers")
 """Settings that no number depends on."""
 NAMES_A_RUN = ("model.name", "dataset.name", "layers.select", "layers.site", "saliency", "range", "intervention.edit")
 WHOLE = {"model": "model.name", "dataset": "dataset.name"}
@@ -111,7 +111,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, str]:
     >>> settings({"saliency": {"_target_": "neuronlens.saliency.max.MaxSaliency"}, "seed": 0, "paths": {"x": 1}})
     {'saliency': 'max', 'seed': '0'}
     """
-    return {name: value for name, value in _flat(config, "") if name.split(".")[0] not in ASIDE}
+    return {name: value for name, value in _flat(config, "") if not {name, name.split(".")[0]} & {*ASIDE}}
 
 
 def _flat(node: Any, name: str) -> Iterator[tuple[str, str]]:

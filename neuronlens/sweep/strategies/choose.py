@@ -58,7 +58,7 @@ def edited_positions(loaded: LoadedModel, layer: int, edit_positions: str) -> st
             f"edit_positions 'generated' edits nothing: under head '{head.name}' no token follows the prompt. "
             "Next: intervention.edit_positions=record or all, or model.head=generation."
         )
-    return positions
+    return positions if stored_alone else loaded.without_sink(positions)
 
 
 def _is_last(loaded: LoadedModel, layer: int) -> bool:

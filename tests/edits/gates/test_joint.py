@@ -79,7 +79,8 @@ def test_undetected_positions_keep_their_bits_behind_an_edit_that_mixes_neurons(
     eraser = ProjectionEdit.of([Projection(np.zeros(4), direction, direction)], [1.0])
     linear = torch.zeros(1, 4, dtype=torch.float64)
     linear[0, 1] = 1.0
-    detector = Detector(torch.zeros(1, 4, dtype=torch.float64), linear, torch.zeros(1, dtype=torch.float64))
+    none = torch.zeros(1, dtype=torch.float64)
+    detector = Detector(torch.zeros(1, 4, dtype=torch.float64), linear, none, none + torch.inf)
     mask = torch.ones(20, 3, dtype=torch.bool)
     mask[5] = False
     found = DetectedEdit(eraser, detector)(hidden, mask)
