@@ -15,7 +15,7 @@ from torch import Tensor
 from neuronlens.activations import states as stored
 from neuronlens.activations.moments import ConceptMoments
 from neuronlens.activations.states import Recorded, StoredStates
-from neuronlens.activations.subsets import token_set
+from neuronlens.activations.subsets import token_set, with_records
 from neuronlens.activations.tokens import TokenPlan, TokenStream, token_mask
 from neuronlens.config.fingerprint import fingerprint, plain
 from neuronlens.config.schema_run import TrainerConfig
@@ -236,10 +236,11 @@ def extract(
         activations = _activations(loaded, data, split, found)
         if store is not None and recorded is None:
             stored.save(store, key, found, plain(inputs), budget)
-    taken = {
-        site: token_set(activations[site], own, fingerprint([activations[site].fingerprint, tokens]))
-        for site, own in found.tokens.items()
-    }
+    taken = {}
+    for site, own in found.tokens.items():
+        assert tokens is not None, "tokens are taken as a plan says"
+        texts = activations[site]
+        taken[site] = with_records(token_set(texts, own, fingerprint([texts.fingerprint, tokens])), texts, tokens)
     seen = next((own.seen for own in found.tokens.values()), 0)
     return Extraction(activations, found.states, found.log_probabilities, found.prediction, taken, seen)
 

@@ -23,11 +23,8 @@ from neuronlens.config.check import Problem, faults_of_values, problems, refuse
 from neuronlens.config.explain import explain
 from neuronlens.config.folding import with_infinity
 from neuronlens.config.heads import declared, head_option, keep_option
-<<<<<<< HEAD
-from neuronlens.config.names import source_name
-=======
 from neuronlens.config.launchers import launcher_problems
->>>>>>> resume
+from neuronlens.config.names import source_name
 from neuronlens.config.plan import filled
 from neuronlens.config.schema import Config, GridConfig
 from neuronlens.config.trust import as_text, strangers, trust
