@@ -30,6 +30,12 @@ CARD = "neuronlens"
 PARTS = ("ranking", "ranges", "activations", "weights")
 """What the names of tensors begin with."""
 
+NEEDED = (
+    *(f"model.{name}" for name in ("type", "layers", "folder", "class")),
+    *("fitted_on.fitting", "definitions", "recipe"),
+)
+"""What a card cannot do without, dotted."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
@@ -100,6 +106,9 @@ def read_lens(path: Path) -> Content:
             f"The lens '{path}' has format {number}, and this version of neuronlens reads up to {FORMAT}. Next: a newer "
             "neuronlens."
         )
+    lacking = [name for name in NEEDED if not _holds(card, name.split("."))]
+    if lacking:
+        raise OutputError(f"The card of the lens '{path}' lacks {', '.join(lacking)}. Next: lens.save, once more.")
     parts: dict[str, dict[str, NDArray[Any]]] = {part: {} for part in PARTS}
     for name, array in tensors.items():
         part, _, own = name.partition("/")
@@ -107,6 +116,10 @@ def read_lens(path: Path) -> Content:
     files = FittedFiles(parts["ranking"], parts["ranges"], {}, about)
     fitted, select = fits_of(files, parts["activations"])
     return Content(folded(Card, card), fitted, select, parts["weights"] or None)
+
+
+def _holds(card: Any, path: Sequence[str]) -> bool:
+    return not path or (isinstance(card, dict) and path[0] in card and _holds(card[path[0]], path[1:]))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -160,6 +160,7 @@ def test_files_that_are_no_lens_or_a_newer_one_are_refused(tmp_path: Path) -> No
         card = json.loads((file.metadata() or {})["neuronlens"])
     for changed, error, message in (
         ({"format": 2}, OutputError, "has format 2, and this version of neuronlens reads up to 1"),
+        ({"model": {"type": "bert"}}, OutputError, "lacks model.layers, model.folder, model.class. Next"),
         ({"colour": 1}, ConfigError, "Unknown option 'colour'"),
         ({"recipe": {**card["recipe"], "sed": 1}}, ConfigError, r"Unknown option 'sed'. Did you mean 'seed'"),
         (
