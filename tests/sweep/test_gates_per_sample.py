@@ -51,7 +51,7 @@ CELLS = [
     Knobs(gate="cast", edit="qleace", strength=0.0),
     Knobs(saliency="max", top_fraction=0.5, gate="cast", edit="zero", strength=1.0),
     Knobs(
-        saliency="max", top_fraction=0.25, range="gaussian", tau=1.5, gate="dsg", edit="mean_projection", strength=2.0
+        saliency="max", top_fraction=0.0625, range="gaussian", tau=1.5, gate="dsg", edit="mean_projection", strength=2.0
     ),
 ]
 BLOCKS = {"bert": "bert.encoder.layer", "gpt2": "transformer.h"}
