@@ -39,8 +39,7 @@ class Knobs:
     """What a cell does, its concept apart. A knob that plays no part is None.
 
     Attributes:
-        saliency, range, gate, edit: names of options.
-        scope: what neurons are ranked over, their `layer` or the whole `model`.
+        saliency, range, gate, edit: names of options. scope: what is ranked over, the `layer` or the whole `model`.
         parameters: of the edit and the gate, as the results show them: `beta=0.125`.
         made_of: fingerprint of all that the ranking, range, gate and edit are built from.
     """
@@ -67,8 +66,7 @@ class Job:
     """Which job of a multirun a run is.
 
     Attributes:
-        number: its place, from 0.
-        overrides: what this job has of its own.
+        number, overrides: its place, from 0; what this job has of its own.
         multirun: the multirun's name, the same for all its jobs.
     """
 
@@ -86,13 +84,11 @@ class ConceptDataset:
     """Labelled texts in disjoint splits.
 
     Attributes:
-        texts: one per example.
-        labels: concept index `[example]`.
+        texts, labels: one per example; the concept's index `[example]`.
         concepts: the concepts' names, in label order.
         ids: stable example ids: a hash of the text, so the same in every process and order.
         splits: name of each example's split `[example]`.
-        dropped: concepts left out, with the reason.
-        near_duplicates: examples left out because the model reads the same of another one.
+        dropped, near_duplicates: concepts left out, with the reason; examples of which the model reads another's text.
         fingerprint: of everything above.
         notes: what was left out or merged on the way, a sentence each with its count.
     """
@@ -208,8 +204,7 @@ class ActivationSet:
         ids: example ids, in row order.
         statistics: per-concept moments, of all tokens where `values` are a sample of them.
         base_prediction, base_confidence: `[sample]`, or None where the model was not run to its head.
-        gradients: takes a concept per sample and returns the derivatives of their logits with respect to a number added to
-            a neuron at every edited position `[sample, neuron]`; None where the model is not at hand.
+        gradients: gives d logit / d neuron `[sample, neuron]` for a concept per sample; None without the model at hand.
         select: activations of the select split under the same labelling, for what is chosen there.
         streamed, shuffled: of tokens: moments of all of them together; the same tokens under shuffled labels.
         records: of tokens: the record vectors of the texts behind them, under the same labelling.

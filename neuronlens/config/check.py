@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from neuronlens.config.entries import entries
 from neuronlens.config.heads import declared, head_option
-from neuronlens.config.knobs import everywhere, gates_per_sample, needs_gradients, needs_select
+from neuronlens.config.knobs import everywhere, fits_on_tokens, gates_per_sample, needs_gradients, needs_select
+from neuronlens.config.nodes import part
 from neuronlens.config.rules import refusal, shown
 from neuronlens.config.schema import POOLED, Config
 from neuronlens.config.values import faults
@@ -126,6 +127,23 @@ def _tokens_to_average(config: Config) -> str | None:
         f"Gate '{gates[0]}' decides for whole samples from the mean of their tokens, and model.record_position is "
         f"{'what the head reads' if found is None else repr(found)}, so it would be fitted on other vectors. Next: "
         "model.record_position=mean and intervention.edit_positions=all."
+    )
+
+
+def _tokens_to_count(config: Config) -> str | None:
+    if fits_on_tokens(config):
+        return None
+    try:
+        gates = [
+            name for name in everywhere(config, "gate") if getattr(part(config, "gate", name), "reads_tokens", False)
+        ]
+    except ConfigError:
+        return None  # a gate that cannot be built is a problem of its own
+    if not gates:
+        return None
+    return (
+        f"Gate '{gates[0]}' counts a text's tokens, and record vectors are what is fitted on. Next: "
+        "intervention.fit_positions=tokens and intervention.edit_positions=all."
     )
 
 
@@ -251,6 +269,9 @@ BETWEEN = (
     ),
     Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),
     Between(("model.labels", "model.head", "model.finetune.blocks"), _labels_of_a_head),
+    Between(
+        ("intervention.fit_positions", "intervention.edit_positions", "intervention.gate", "sweep."), _tokens_to_count
+    ),
     Between(("layers.mode", "saliency", "sweep."), _gradients_of_the_plain_model),
     Between(("model.record_position", "intervention.gate", "intervention.gate_grain", "sweep."), _tokens_to_average),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),

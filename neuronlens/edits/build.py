@@ -263,7 +263,7 @@ class EditBuilder:
             ranges = self._fitted(knobs).ranges[str(knobs.range), knobs.tau]
             intervals = ranges.lower[of], ranges.upper[of]
         activations = self._fitted_on(knobs)
-        if gate.grain == "sample":
+        if gate.grain == "sample" and not getattr(gate, "reads_tokens", False):
             activations = self._texts(activations, knobs)
         if gate.needs_select and activations.select is None:
             raise ActivationError(

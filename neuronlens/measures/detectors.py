@@ -59,13 +59,13 @@ def _rows(
 def quality(score: Score | Decision, test: ActivationSet, concept: int) -> dict[str, float]:
     """Return the figures of one detector; NaN where the concept has no position, or all of them."""
     if isinstance(score, Decision):
-        test = (test.records or test) if score.over is not None else test
-        order = score.scores(test.values)
+        order, labels = score.of_texts(test)
         opened = order > 0
     else:
         order = replace(score, constant=0.0)(test.values)
         opened = (order + score.constant > 0) & (order + score.constant <= score.ceiling)
-    member = test.labels == concept
+        labels = test.labels
+    member = labels == concept
     sizes = {"n": int(member.sum()), "n_rest": int((~member).sum())}
     return {
         "auc": float(auroc(order[:, None], member.astype(np.int64), 2)[1, 0]),

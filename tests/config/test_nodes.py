@@ -39,7 +39,7 @@ for name in option_names("experiment"):
     grid(compose([f"experiment={name}"]))
     light(name)
 for name in option_names("head"):
-    grid(compose([f"model.head={name}"]))
+    grid(compose([f"model.head={name}", "model.finetune.blocks=null"]))
     light(name)
 parts = {group: option_names(group) for group in ("saliency", "range", "gate", "edit")}
 means = ["model.record_position=mean", "intervention.edit_positions=all"]  # for gates that decide for whole samples

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -18,13 +19,17 @@ from neuronlens.config.schema import Config
 from neuronlens.edits.base import Projection
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.decided import DecidedEdit
+from neuronlens.edits.gates.base import Evidence
 from neuronlens.edits.gates.decisions import Quadratic
+from neuronlens.edits.gates.dsg import DsgGate
 from neuronlens.edits.projected import ProjectionEdit
 from neuronlens.errors import ConfigError, SiteError
 from neuronlens.hooks.admission import Paths
 from neuronlens.hooks.contexts import edited
 from neuronlens.models.loaded import LoadedModel
+from neuronlens.pipeline import run
 from neuronlens.records import Knobs, Site
+from neuronlens.results.folder import RunFolder
 from neuronlens.sweep.evaluator import SweepEvaluator
 from neuronlens.sweep.shards import run_sweep
 from tests.activations.test_extract import CPU, dataset, loaded
@@ -34,7 +39,9 @@ from tests.sweep.test_evaluator import fitted
 from tests.sweep.test_evaluator_causal import LABELS, language_model
 
 WHOLE = Paths(shrinks=False, branches=False)
-SAMPLES = Config(gate={name: {"grain": "sample"} for name in ("joint", "lda", "logistic")})
+SAMPLES = Config(
+    gate={name: {"grain": "sample"} for name in ("joint", "lda", "logistic")} | {"dsg": {"percentile": 0.0}}
+)
 CELLS = [
     Knobs(saliency="max", top_fraction=1.0, gate="joint", edit="leace", strength=1.0),
     Knobs(gate="lda", edit="splince", strength=1.5),
@@ -43,6 +50,9 @@ CELLS = [
     Knobs(gate="dsas", edit="directional_ablation", strength=1.0),
     Knobs(gate="cast", edit="qleace", strength=0.0),
     Knobs(saliency="max", top_fraction=0.5, gate="cast", edit="zero", strength=1.0),
+    Knobs(
+        saliency="max", top_fraction=0.0625, range="gaussian", tau=1.5, gate="dsg", edit="mean_projection", strength=2.0
+    ),
 ]
 BLOCKS = {"bert": "bert.encoder.layer", "gpt2": "transformer.h"}
 Hand = Callable[[Tensor], Tensor]
@@ -58,13 +68,20 @@ def by_hand(builder: EditBuilder, cell: tuple[Knobs, int], *, causal: bool, prom
     decision, target = builder.opening(cell), builder._target(cell)
     chosen = np.ones(16, dtype=bool) if isinstance(target, Projection) else builder.selected(knobs)[cell[1]]
 
+    def score_of(known: np.ndarray) -> float:
+        """Return the score of the tokens that count: a share of them, or that of their mean."""
+        if knobs.gate != "dsg":
+            return float(decision.scores(known.mean(0)[None])[0])
+        ranges, units = builder.fits["none"].ranges["gaussian", 1.5], builder.selected(knobs)[cell[1]]
+        lower, upper = ranges.lower[cell[1], 0, units], ranges.upper[cell[1], 0, units]
+        return float(np.mean([((x[units] >= lower) & (x[units] <= upper)).any() for x in known])) - decision.threshold
+
     def edit(hidden: Tensor) -> Tensor:
         wide, out = hidden.double().numpy(), []
         end = prompt or len(wide)
         for place, x in enumerate(wide):
             known = wide if not causal else wide[:end] if knobs.gate == "cast" else wide[: place + 1]
-            read = x if knobs.gate == "dsas" else known.mean(0)
-            score = decision.scores(read[None])[0]
+            score = score_of(x[None] if knobs.gate == "dsas" else known)
             share = 1 / (1 + np.exp(-score)) if knobs.gate == "dsas" else float(score > 0)
             moved = target(x[None])[0] if isinstance(target, Projection) else np.zeros(16)
             out.append(x + share * knobs.strength * np.where(chosen, moved - x, 0.0))
@@ -240,6 +257,7 @@ def test_generation_that_cannot_be_followed_is_refused_and_beams_may_read_the_pr
         ["sweep.gate=[range,cast]", "model.record_position=live_mean", "intervention.edit_positions=all"],
         ["sweep.gate=[lda]", "intervention.gate_grain=sample", "model.record_position=last"],
         ["sweep.gate=[joint]", "++gate.joint.grain=sample"],
+        ["sweep.gate=[dsg]", "intervention.edit_positions=all"],
     ],
     ids=str,
 )
@@ -259,3 +277,53 @@ def test_an_edit_that_mixes_neurons_goes_behind_every_gate_for_whole_vectors() -
     cells = grid(compose(["sweep.edit=[leace]", gates]))
     assert {cell.gate for cell in cells} == {"neuron", "joint", "lda", "logistic", "dsas"}
     assert {cell.gate for cell in cells if cell.top_fraction is not None} == {"joint"}
+
+
+def test_dsg_opens_above_the_percentile_of_the_other_texts_share_of_tokens(make_activations) -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(20) % 2, 8)
+    values = random.normal(size=(160, 5)) + labels[:, None]
+    found = make_activations(values.astype(np.float32), labels, 2)
+    found = replace(found, ids=tuple(f"t{row // 8}" for row in range(160)))
+    salient = np.array([True, False, True, False, False])
+    low, high = np.full((1, 5), 1.0), np.full((1, 5), 3.0)
+    decision = DsgGate(percentile=0.8).opening(Evidence(found, 1, salient, (low, high), found))
+    inside = ((found.values >= 1) & (found.values <= 3))[:, salient].any(1)
+    shares = np.array([inside[labels == 0][place * 8 : place * 8 + 8].mean() for place in range(10)])
+    assert decision.threshold == pytest.approx(np.sort(shares)[8])  # nine of ten others are at or below
+    scores, owners = decision.of_texts(found)
+    expected = {f"t{text}": inside[text * 8 : text * 8 + 8].mean() - decision.threshold for text in range(20)}
+    np.testing.assert_allclose(scores, [expected[name] for name in sorted(expected)])
+    assert owners.tolist() == [int(name[1:]) % 2 for name in sorted(expected)]
+    with pytest.raises(ConfigError, match=r"'dsg' counts a text's tokens.*fit_positions=tokens"):
+        compose(["sweep.gate=[dsg]", "model.record_position=mean", *ALL, "intervention.fit_positions=record"])
+
+
+ALL = ["intervention.edit_positions=all"]
+
+
+@pytest.mark.parametrize("fit", ["tokens", "record"])
+def test_a_run_reports_how_well_every_gate_detects_on_test(tiny_overrides, tmp_path, fit: str) -> None:
+    gates = ["joint", "lda", "logistic", "cast", "dsas", *(["dsg"] if fit == "tokens" else [])]
+    overrides = [*tiny_overrides, *ALL, "model.record_position=mean", f"intervention.fit_positions={fit}"]
+    overrides += [
+        "intervention.gate_grain=sample",
+        f"sweep.gate=[{','.join(gates)}]",
+        "sweep.edit=[leace]",
+        "sweep.tau=[2]",
+    ]
+    overrides += ["sweep.top_fraction=[0.25]", "sweep.control=[none,shuffled_labels,other_concept]"]
+    run(compose(overrides), tmp_path / "run")
+    rows = RunFolder(tmp_path / "run").read_results().rows
+    edited_rows = rows[rows["edit"] == "leace"]
+    assert set(edited_rows["gate"]) == set(gates)
+    assert edited_rows["skipped"].isna().all(), edited_rows["skipped"].dropna().unique()
+    found = pd.read_parquet(tmp_path / "run" / "detectors.parquet")
+    plain = found[found["control"].isna()]
+    assert set(plain["gate"]) == set(gates)
+    assert plain["auc"].between(0, 1).all()
+    by_gate = plain.groupby("gate")
+    strong = by_gate["auc"].mean().drop(["cast", *(["dsg"] if fit == "tokens" else [])])
+    assert (strong > 0.8).all(), strong  # a cosine without a sign and a count of neurons in range promise no such thing
+    texts = by_gate["n"].first()
+    assert (texts.drop("dsas").nunique()) == 1, "gates per sample decide for texts"

@@ -95,6 +95,7 @@ class Gate(Protocol):
         reads_ranking: whether it looks at which neurons are salient. (An edit that does not mix neurons always acts on
             the salient ones alone.)
         needs_select: whether it chooses something on the select split.
+        reads_tokens: whether, deciding per sample, it is fitted on tokens and not on texts' record vectors.
         reads_covariance: whether it reads `activations.second`, which is then streamed over all tokens that are fitted on.
     """
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuronlens.edits.gates.base import Score
 from neuronlens.hooks.tokens import Over, Tokens
-from neuronlens.records import FloatArray
+from neuronlens.records import ActivationSet, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,11 @@ class Decision:
     def scores(self, values: FloatArray) -> FloatArray:
         """Return the scores `[sample]` of record vectors `[sample, neuron]`, float64."""
         return self.score(self.features(torch.from_numpy(np.asarray(values, dtype=np.float64)))).numpy()
+
+    def of_texts(self, activations: ActivationSet) -> tuple[FloatArray, IntArray]:
+        """Return the scores and labels of what it decides for `[sample]`: positions, or texts by their record vectors."""
+        found = activations if self.over is None else activations.records or activations
+        return self.scores(found.values), found.labels
 
     def opened(self, values: Tensor, tokens: Tokens | None, place: int) -> Tensor:
         """Return how far the gate is open `[sample, position]`, float64 in [0, 1].
@@ -126,3 +131,35 @@ class Cosine(Decision):
         along = (features @ self.direction) / (self.direction @ self.direction)
         similar = torch.cosine_similarity(features, torch.tanh(along[..., None] * self.direction), dim=-1)
         return similar - self.threshold if self.above else self.threshold - similar
+
+
+@dataclass(frozen=True)
+class FiringShare(Decision):
+    """The share of positions at which any of some neurons lies in its range, past a threshold (DSG).
+
+    Attributes:
+        units: which neurons `[unit]`, int64.
+        lower, upper: their ranges `[interval, unit]`, bounds included.
+        threshold: the share above which it opens.
+    """
+
+    units: Tensor
+    lower: Tensor
+    upper: Tensor
+    threshold: float
+
+    def features(self, values: Tensor) -> Tensor:
+        """Return 1 where any neuron is in range and 0 elsewhere `[..., 1]`."""
+        own = values[..., None, self.units]
+        inside = ((own >= self.lower) & (own <= self.upper)).flatten(-2).any(-1, keepdim=True)
+        return inside.to(torch.float64)
+
+    def score(self, features: Tensor) -> Tensor:
+        """Return the share above the threshold."""
+        return features[..., 0] - self.threshold
+
+    def of_texts(self, activations: ActivationSet) -> tuple[FloatArray, IntArray]:
+        """Return scores and labels by text, from those of its tokens that were kept, in the order of their ids."""
+        _, first, owner = np.unique(activations.ids, return_index=True, return_inverse=True)
+        fired = self.features(torch.from_numpy(activations.values.astype(np.float64)))[:, 0].numpy()
+        return np.bincount(owner, fired) / np.bincount(owner) - self.threshold, activations.labels[first]
