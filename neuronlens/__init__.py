@@ -34,7 +34,13 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.hooks.contexts import edited as edited
     from neuronlens.hooks.reads import position_read as position_read
     from neuronlens.hooks.takes import takes_positions as takes_positions
-    from neuronlens.lens.lens import ConceptLens as ConceptLens
+    from neuronlens.lens.estimators import ConceptEraser as ConceptEraser
+    from neuronlens.lens.estimators import GateScores as GateScores
+    from neuronlens.lens.estimators import RangeMembership as RangeMembership
+    from neuronlens.lens.estimators import SaliencySelector as SaliencySelector
+    from neuronlens.lens.fit import fit as fit
+    from neuronlens.lens.lens import Lens as ConceptLens  # noqa: F401
+    from neuronlens.lens.lens import Lens as Lens
     from neuronlens.measures.columns import RESULTS as RESULTS
     from neuronlens.measures.estimates import Estimate as Estimate
     from neuronlens.measures.estimates import of_difference as of_difference
@@ -82,7 +88,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.storage.cache import Store as Store
     from neuronlens.storage.files import write_json as write_json
     from neuronlens.sweep.evaluator import SweepEvaluator as SweepEvaluator
-    from neuronlens.sweep.evaluator import run_sweep as run_sweep
+    from neuronlens.sweep.shards import run_sweep as run_sweep
 
 __version__ = "0.1.0"
 
@@ -110,6 +116,12 @@ _HOMES = {
     "compose": "neuronlens.config.compose",
     "ConceptDataset": "neuronlens.records",
     "ConceptLens": "neuronlens.lens.lens",
+    "fit": "neuronlens.lens.fit",
+    "ConceptEraser": "neuronlens.lens.estimators",
+    "GateScores": "neuronlens.lens.estimators",
+    "RangeMembership": "neuronlens.lens.estimators",
+    "SaliencySelector": "neuronlens.lens.estimators",
+    "Lens": "neuronlens.lens.lens",
     "Config": "neuronlens.config.schema",
     "EditBuilder": "neuronlens.edits.build",
     "edited": "neuronlens.hooks.contexts",
@@ -144,7 +156,7 @@ _HOMES = {
     "RESULTS": "neuronlens.measures.columns",
     "ResultTable": "neuronlens.records",
     "run": "neuronlens.pipeline",
-    "run_sweep": "neuronlens.sweep.evaluator",
+    "run_sweep": "neuronlens.sweep.shards",
     "RunFolder": "neuronlens.results.folder",
     "Site": "neuronlens.records",
     "Store": "neuronlens.storage.cache",
@@ -161,8 +173,8 @@ _HOMES = {
     "write_table": "neuronlens.report.render.files",
     "load_model": "neuronlens.models.load",
 }
-_NAMED_OTHERWISE = {"load_model": "load"}
-"""Public name -> the name at its home, where the home's own is too short to stand alone."""
+_NAMED_OTHERWISE = {"ConceptLens": "Lens", "load_model": "load"}
+"""Public name -> the name at its home, where the home's own is too short to stand alone, or was another one before."""
 __all__ = ["__version__", *sorted(_HOMES)]
 
 if not TYPE_CHECKING:

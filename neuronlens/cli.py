@@ -9,25 +9,17 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import current_process
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from neuronlens import __version__
-from neuronlens.errors import NeuronLensError, OutputError, printable, unknown
+from neuronlens.errors import NeuronLensError, printable, unknown
 from neuronlens.execution.signals import Stopped, code_of, stoppable
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-
-log = logging.getLogger(__name__)
-_refused: list[str] = []
-"""What the jobs of this command refused so far."""
+from neuronlens.execution.verb import Verb
+from neuronlens.lens import commands
 
 USAGE = """\
-neuronlens [run|doctor|report|compare|help] [hydra overrides]
+neuronlens [run|doctor|report|compare|gather|explain|erase|lens|help] [hydra overrides]
 
 {verbs}
 
@@ -42,7 +34,13 @@ parameter of one. --config-dir DIR adds options of your own: DIR/edit/mine.yaml 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 a fault or a failed check, 2 bad input, 130 interrupted, 143 terminated."""
     logging.raiseExceptions = False  # a log on a full disk is not worth a traceback for each line
-    sys.exit(run_command(sys.argv[1:]))
+    try:
+        code = run_command(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `neuronlens --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -51,17 +49,19 @@ def run_command(arguments: Sequence[str]) -> int:
         with stoppable():
             return _dispatch(list(arguments))
     except (KeyboardInterrupt, Stopped) as error:
+        from neuronlens.launch import or_resume
+
         code = code_of(error)
         how = "Terminated" if code == 143 else "Interrupted"
         print(
-            f"neuronlens: {how}; files are closed, and the stages that were done are in the cache. Next: the same command "
-            "goes on from there.",
+            f"neuronlens: {how}; files are closed, and what was done is in the cache. Next: the same command goes on from "
+            f"there{or_resume()}.",
             file=sys.stderr,
         )
         return code
     except Exception as error:
         message = _message(error)
-        if message is None:
+        if message is None or isinstance(error, BrokenPipeError):
             raise
         if os.environ.get("NEURONLENS_DEBUG"):
             traceback.print_exc()
@@ -107,77 +107,23 @@ def _help(words: Sequence[str], folder: str | None = None) -> int:
     from neuronlens.config.help import described, overview
 
     about = [word for word in words if "=" not in word and not word.startswith("-")]
+    folders = [] if folder is None else [Path(folder)]
     if not about:
         verbs = "\n".join(f"  {name:<9}{verb.summary}" for name, verb in VERBS.items())
-        print(f"{USAGE.format(verbs=verbs)}\n{overview([] if folder is None else [Path(folder)])}")
+        print(f"{USAGE.format(verbs=verbs)}\n{overview(folders)}")
     elif about[0] in VERBS and len(about) == 1:
         print(f"neuronlens {about[0]} {VERBS[about[0]].arguments}\n\n{VERBS[about[0]].details}")
     for word in about[1:] if about and about[0] in VERBS else about:
-        print(described(word))
+        print(described(word, folders))
     return 0
 
 
 def _run(arguments: list[str]) -> int:
     from neuronlens.config.flags import take_apart
+    from neuronlens.launch import resume, start
 
     flags = take_apart(arguments)
-    import hydra
-
-    from neuronlens.config.compose import register
-    from neuronlens.config.groups import config_dir
-    from neuronlens.config.jobs import checked_jobs
-    from neuronlens.models.inputs import refuse_inputs_of
-    from neuronlens.results.claim import own_folder
-
-    register()
-    if flags.runs:  # all that is wrong is found before Hydra makes a folder
-        jobs = checked_jobs(flags.overrides, multirun=flags.multirun, config_dir=flags.config_dir)
-        refuse_inputs_of([one.config for one in jobs])
-        flags.overrides += own_folder(flags.overrides, jobs[0].config, multirun=flags.multirun)
-    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [before[0][0], *flags.words]
-    _refused.clear()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to `run_command`, which names them once
-    try:
-        hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")(job)()
-    finally:
-        sys.argv = before[0]
-        if before[1] is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before[1]
-    if _refused:
-        raise NeuronLensError("\n".join(_refused))
-    return 0
-
-
-def job(composed: DictConfig) -> None:
-    """Run one job of a (multi)run in its own folder; the function Hydra's launchers call."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from neuronlens.config.compose import resolve
-    from neuronlens.config.jobs import job_of, unused
-    from neuronlens.config.plan import grid
-
-    launched = HydraConfig.get()
-    config = resolve(composed, launched.runtime)
-    grid(config)
-    for sentence in unused(list(launched.overrides.task), config):
-        log.warning("%s", sentence)
-        print(f"neuronlens: {sentence}", file=sys.stderr)
-    from neuronlens.pipeline import run  # torch and transformers are imported only once the config holds
-    from neuronlens.results.claim import given_up
-
-    folder, one = Path(launched.runtime.output_dir), job_of(launched)
-    try:
-        run(config, folder, job=one)
-    except NeuronLensError as error:
-        if not isinstance(error, OutputError):
-            given_up(folder)
-        if current_process().name != "MainProcess":
-            raise
-        where = "" if one is None else f"Job {one.number} ({' '.join(one.overrides)}): "
-        _refused.append(f"{where}{error}")  # not raised here, for Hydra would add a message of its own
+    return start(flags) if flags.resumed is None else resume(Path(flags.resumed), flags.config_dir)
 
 
 def _doctor(overrides: list[str]) -> int:
@@ -203,8 +149,13 @@ def _report(folders: list[str]) -> int:
     wrong = next((folder for folder in folders if folder.startswith("-") or "=" in folder), None)
     if wrong is not None:
         raise NeuronLensError(unknown("option of report", wrong, [], "report takes run folders alone."))
-    for folder in folders:
-        redraw(Path(folder))
+    from neuronlens.results.finished import finished_runs
+
+    found, left_out = finished_runs([Path(folder) for folder in folders])
+    for sentence in left_out:
+        print(f"neuronlens: {sentence}", file=sys.stderr)
+    for folder in found:
+        redraw(folder)
     return 0
 
 
@@ -214,33 +165,49 @@ def _compare(arguments: list[str]) -> int:
     wrong = next((folder for folder in folders if folder.startswith("-")), None)
     if wrong is not None:
         raise NeuronLensError(unknown("option of compare", wrong, ["output=FOLDER"]))
-    if len(folders) < 2:
+    usage = (
+        "neuronlens compare outputs/<run_name>/<date_time> outputs/<run_name>/<date_time> ..., or a multirun's folder"
+    )
+    if not folders:
+        raise NeuronLensError(f"compare takes two run folders or more, the reference first; got 0: {usage}")
+    from neuronlens.results.finished import finished_runs
+
+    found, left_out = finished_runs([Path(folder) for folder in folders])
+    for sentence in left_out:
+        print(f"neuronlens: {sentence}", file=sys.stderr)
+    if len(found) < 2:
         raise NeuronLensError(
-            f"compare takes two run folders or more, the reference first; got {len(folders)}: "
-            "neuronlens compare outputs/<run_name>/<date_time> outputs/<run_name>/<date_time> ..."
+            f"compare takes two finished runs or more, the reference first; got {len(found)}: {usage}"
         )
     from neuronlens.report.side_by_side import put_side_by_side
 
-    put_side_by_side([Path(folder) for folder in folders], Path(options[-1]) if options else None)
+    put_side_by_side(found, Path(options[-1]) if options else None)
     return 0
 
 
-class Verb(NamedTuple):
-    """A first word: what takes the words after it and gives the exit code; its usage line, one line on it, `--help`'s rest."""
+def _gather(arguments: list[str]) -> int:
+    options = [argument.removeprefix("output=") for argument in arguments if argument.startswith("output=")]
+    folders = [argument for argument in arguments if not argument.startswith("output=")]
+    wrong = next((folder for folder in folders if folder.startswith("-") or "=" in folder), None)
+    if wrong is not None:
+        raise NeuronLensError(unknown("option of gather", wrong, ["output=FOLDER"]))
+    if len(folders) != 1:
+        raise NeuronLensError(
+            f"gather takes the folder of one multirun; got {len(folders)}: neuronlens gather outputs/multirun/<date_time>"
+        )
+    from neuronlens.report.gather.gather import gather
 
-    work: Callable[[list[str]], int]
-    arguments: str
-    summary: str
-    details: str
+    return 1 if gather(Path(folders[0]), Path(options[-1]) if options else None) else 0
 
 
 VERBS: Mapping[str, Verb] = {
     "run": Verb(
         _run,
-        "[group=option] [key.sub=value] [-m]",
+        "[group=option] [key.sub=value] [-m] | --resume FOLDER",
         "(default) data, model, activations, ranking, ranges, sweep, report: one run folder below outputs/",
         "Runs every stage and writes a folder outputs/<run_name>/<date_time>. It is the verb where none is typed.\n"
         "-m runs one job for each combination of values that are separated by commas: layers.select=0,1 -m.\n"
+        "--resume FOLDER goes on with a run that was stopped, with its config; the same command again does so in a new folder.\n"
         "--cfg job prints the whole config and runs nothing; --hydra-help lists Hydra's other flags.\n"
         "neuronlens --help lists the groups; neuronlens help KEY says what a key means.",
     ),
@@ -263,4 +230,13 @@ VERBS: Mapping[str, Verb] = {
         "The first folder is the reference. Writes the comparison and the claims it bears out, each as .md, .csv and .tex,\n"
         "to outputs/compare/<date_time> or to the folder named by output=.",
     ),
+    "gather": Verb(
+        _gather,
+        "MULTIRUN [output=FOLDER]",
+        "one table and one page over all jobs of a multirun: neuronlens gather outputs/multirun/<date_time>",
+        "Writes gathered.csv and .parquet (the results of all jobs) and gather.md, .csv, .tex and .html (what became of each\n"
+        "job, and how they compare; seeds are joined) into the multirun's folder or the one named by output=. -m does so at\n"
+        "its end. A job that failed is a row with its reason; the exit code is 1 then.",
+    ),
+    **commands.VERBS,
 }

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from neuronlens.config.knobs import swept
+from neuronlens.config.knobs import layers_of
 from neuronlens.config.schema import Config
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import NeuronLensError
@@ -22,7 +22,6 @@ from neuronlens.execution.trainer import quiet_libraries
 from neuronlens.hooks.contexts import capture, edited
 from neuronlens.hooks.masks import prompt_mask
 from neuronlens.hooks.replay import replaying, starts_at
-from neuronlens.hooks.resolver import resolve_layers
 from neuronlens.hooks.takes import takes_positions
 from neuronlens.models.batches import collate, text_batches
 from neuronlens.models.load import load
@@ -67,8 +66,7 @@ def examine(config: Config, console: Console | None = None) -> bool:
     store.claim()
     with quiet_libraries():
         source = locate(config.model, store)
-        chosen = swept(config, "layers")
-        layers = resolve_layers(chosen if config.sweep.layers is not None else chosen[0], source.layer_count)
+        layers = layers_of(config, source.layer_count)
         loaded = load(config.model, source, stage="ready" if config.model.finetune.blocks is None else "untrained")
         sites = [Site(layer, config.layers.site) for layer in layers]
         findings = list(check(loaded, sites, edit_positions=config.intervention.edit_positions))

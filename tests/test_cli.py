@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from neuronlens import __version__, doctor
 from neuronlens.cli import run_command
 from neuronlens.config.groups import group_names, option_names
+from neuronlens.config.schema import Config
 
 
 def _said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -110,7 +112,7 @@ def test_run_and_report_end_to_end(
     assert "Unedited model: accuracy" in told
     assert "At matched erasure, in the others' accuracy" in told
     assert "range wins" in told
-    (folder,) = (tmp_path / "outputs" / "local-made_up").iterdir()
+    (folder,) = (tmp_path / "outputs" / "tiny_bert-made_up").iterdir()
     assert (folder / ".hydra" / "overrides.yaml").is_file()
     assert "sweep" in (folder / "run.log").read_text()
     before = (folder / "table.md").read_text()
@@ -126,11 +128,55 @@ def test_a_multirun_is_a_run_folder_per_job(tiny_overrides: list[str], tmp_path:
     assert run_command(["run", *overrides]) == 0
     tables = [pd.read_parquet(path) for path in sorted((tmp_path / "outputs" / "multirun").rglob("results.parquet"))]
     assert [sorted(table["layer"].dropna().unique()) for table in tables] == [[0], [1]]
+    (multirun,) = (tmp_path / "outputs" / "multirun").iterdir()
+    gathered = pd.read_parquet(multirun / "gathered.parquet")
+    assert gathered.groupby("job")["layer"].max().to_dict() == {0: 0, 1: 1}
+    pd.testing.assert_frame_equal(gathered.drop(columns=["job", "overrides"]), pd.concat(tables, ignore_index=True))
 
 
-def test_a_bad_multirun_is_2(tiny_overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["run", *tiny_overrides, "layers.select=0,9", "-m"]) == 2
-    assert "past the end" in capsys.readouterr().err
+def test_a_failed_job_is_a_row_with_its_reason_and_the_others_have_theirs(
+    tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from neuronlens import pipeline
+
+    load = pipeline.prepare
+
+    def broken(config: Config, *others: object) -> object:
+        if config.seed == 7:
+            raise RuntimeError("a fault\nof two lines")
+        return load(config, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pipeline, "prepare", broken)
+    own = ["dataset.seed=0", "model.finetune.seed=0", "sweep.top_fraction=[0.5]", "quiet=true"]
+    words = [*tiny_overrides, *own, f"hydra.sweep.dir={tmp_path}/several", "layers.select=0,9", "seed=1,7", "-m"]
+    assert run_command(["run", *words]) == 1
+    said = capsys.readouterr()
+    assert "Job 2 (layers.select=9 seed=1): " in said.err
+    assert "past the end" in said.err
+    assert said.out == ""
+    folder = tmp_path / "several"
+    jobs = pd.read_csv(folder / "gather.csv").set_index("job")
+    assert jobs["layers.select"].to_dict() == {0: 0, 1: 0, 2: 9, 3: 9}
+    assert jobs["outcome"][0] == "done"
+    assert jobs["outcome"][1] == jobs["outcome"][3] == "failed: RuntimeError: a fault of two lines"
+    assert "past the end" in jobs["outcome"][2]
+    assert set(pd.read_csv(folder / "gathered.csv")["job"]) == {0}
+    page = (folder / "gather.html").read_text()
+    assert "a fault of two lines" in page
+    assert 'href="0/report.html"' in page
+    shutil.rmtree(folder / "0")
+    assert run_command(["gather", str(folder), f"output={tmp_path}/elsewhere"]) == 1
+    assert pd.read_csv(tmp_path / "elsewhere" / "gather.csv")["outcome"][0] == "failed: It was not started."
+
+
+def test_what_cannot_be_gathered_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, told in (
+        ([str(tmp_path)], "is not the folder of a multirun: multirun.yaml: No such file or directory"),
+        ([], "gather takes the folder of one multirun; got 0"),
+        ([str(tmp_path), "--outptu=x"], "Unknown option of gather"),
+    ):
+        assert run_command(["gather", *arguments]) == 2
+        assert told in _said(capsys)
 
 
 def test_help_names_every_verb_and_group(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +193,7 @@ def test_help_lists_every_group_with_its_options(group: str, capsys: pytest.Capt
     assert option_names(group)[0] in line
 
 
-@pytest.mark.parametrize("verb", ["run", "doctor", "report", "compare"])
+@pytest.mark.parametrize("verb", ["run", "doctor", "report", "compare", "gather"])
 @pytest.mark.parametrize("asked", ["--help", "-h"])
 def test_every_verb_answers_help(verb: str, asked: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command([verb, asked]) == 0
@@ -220,8 +266,18 @@ def test_doctor_passes_on_a_sound_model_and_fails_on_a_broken_one(
 
 def test_the_manifest_tells_what_a_result_rests_on(tiny_overrides: list[str], tmp_path: Path) -> None:
     assert run_command(["run", *tiny_overrides, "seed=0", f"paths.output_dir={tmp_path}/outputs"]) == 0
-    (folder,) = (tmp_path / "outputs" / "local-made_up").iterdir()
+    (folder,) = (tmp_path / "outputs" / "tiny_bert-made_up").iterdir()
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["seed"] == 0
     assert manifest["config"]["sweep"]["tau"] == [1.0, 2.5]
     assert manifest["versions"]["torch"]
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_without_a_word() -> None:
+    code = "import sys; from neuronlens.cli import main; sys.argv[1:] = ['help', 'dataset']; main()"
+    running = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.close()
+    assert running.stderr.read() == b""
+    assert running.wait() == 141

@@ -28,13 +28,14 @@ RANKS = [
     {"results"},
     {"report", "tracking"},
     {"lens", "doctor", "pipeline"},
+    {"launch"},
     {"cli", "__init__"},
 ]
 HOMES = {
-    "hydra": {"config", "cli", "pipeline"},
-    "omegaconf": {"config", "cli", "pipeline"},
+    "hydra": {"config", "launch", "pipeline"},
+    "omegaconf": {"config", "launch", "pipeline"},
     "pytorch_lightning": {"models", "activations", "sweep", "measures", "execution"},
-    "transformers": {"models", "execution"},
+    "transformers": {"models", "execution", "lens"},
     "wandb": {"tracking"},
     "tensorboard": {"tracking"},
     "rich": {"execution", "report", "doctor"},
@@ -43,7 +44,7 @@ HOMES = {
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "vl_convert": {"report"},
-    "sklearn": {"saliency", "ranges", "edits", "measures"},
+    "sklearn": {"saliency", "ranges", "edits", "measures", "lens"},
 }
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from neuronlens.config.entries import entries
-from neuronlens.config.heads import head_option
-from neuronlens.config.knobs import everywhere, needs_select
+from neuronlens.config.heads import declared, head_option
+from neuronlens.config.knobs import everywhere, gates_per_sample, needs_gradients, needs_select
 from neuronlens.config.rules import refusal, shown
 from neuronlens.config.schema import POOLED, Config
 from neuronlens.config.values import faults
@@ -96,6 +96,54 @@ def _one_position_to_edit(config: Config) -> str | None:
     )
 
 
+def _labels_of_a_head(config: Config) -> str | None:
+    if config.model.labels is None:
+        return None
+    if declared(config.model.head).get("prompted"):
+        return (
+            f"model.labels names the logits of a classification head, and model.head={config.model.head} has none. Next: leave "
+            "it out; dataset.prompt.labels names the words of a concept."
+        )
+    if config.model.finetune.blocks is not None:
+        return (
+            "model.labels names the logits of a checkpoint's own head, and model.finetune.blocks trains a new one. Next: leave "
+            "model.labels out, or model.finetune.blocks=null."
+        )
+    return None
+
+
+def _tokens_to_average(config: Config) -> str | None:
+    if config.model.record_position == "mean":
+        return None
+    try:
+        gates = gates_per_sample(config)
+    except ConfigError:
+        return None  # a gate that cannot be built is a problem of its own
+    if not gates:
+        return None
+    found = config.model.record_position
+    return (
+        f"Gate '{gates[0]}' decides for whole samples from the mean of their tokens, and model.record_position is "
+        f"{'what the head reads' if found is None else repr(found)}, so it would be fitted on other vectors. Next: "
+        "model.record_position=mean and intervention.edit_positions=all."
+    )
+
+
+def _gradients_of_the_plain_model(config: Config) -> str | None:
+    if config.layers.mode != "incremental":
+        return None
+    try:
+        asked = needs_gradients(config)
+    except ConfigError:
+        return None  # a ranker that cannot be built is a problem of its own
+    if not asked:
+        return None
+    return (
+        "saliency=gradient is taken in the unedited model, and layers.mode=incremental ranks under the earlier layers' edits. "
+        "Next: layers.mode=each or together, or another saliency."
+    )
+
+
 def _two_columns(config: Config) -> str | None:
     if config.dataset.text_column != config.dataset.label_column:
         return None
@@ -134,6 +182,16 @@ def _words_to_be_confident_of(config: Config) -> str | None:
     return (
         f"model.confidence=first_token needs a head that reads words, and model.head is '{head.name}'. Next: "
         "model.confidence=labels."
+    )
+
+
+def _one_token_is_taught(config: Config) -> str | None:
+    head = config.model.head_options.get(config.model.head) or declared(config.model.head)
+    if config.model.finetune.blocks is None or "max_new_tokens" not in head:
+        return None
+    return (
+        f"model.head={config.model.head} reads an answer of several tokens, and fine-tuning teaches the model one token per "
+        "concept. Next: model.head=label_token, or model.finetune.blocks=null."
     )
 
 
@@ -192,7 +250,11 @@ BETWEEN = (
         _samples_to_choose_on,
     ),
     Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),
+    Between(("model.labels", "model.head", "model.finetune.blocks"), _labels_of_a_head),
+    Between(("layers.mode", "saliency", "sweep."), _gradients_of_the_plain_model),
+    Between(("model.record_position", "intervention.gate", "intervention.gate_grain", "sweep."), _tokens_to_average),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),
+    Between(("model.head", "model.finetune.blocks", "model.head_options"), _one_token_is_taught),
     Between(("intervention.scope", "layers.mode"), _layers_ranked_as_one),
     Between(("dataset.prompt.shots", "dataset.prompt."), _examples_drawn_or_written),
     Between(("evaluation.general.perplexity", "evaluation.general.documents."), _prose_to_read),

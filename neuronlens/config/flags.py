@@ -10,7 +10,8 @@ from neuronlens.errors import ConfigError, unknown
 PRINTED = ("job", "hydra", "all")
 SHORT = {"-m": "--multirun", "-cd": "--config-dir", "-c": "--cfg", "-p": "--package", "-i": "--info"}
 SHORT |= {"-sc": "--shell-completion"}
-TAKES_A_VALUE = ("--config-dir", "--cfg", "--package")
+FOLDERS = ("--config-dir", "--resume")
+TAKES_A_VALUE = (*FOLDERS, "--cfg", "--package")
 RUN_FLAGS = ("--multirun", *TAKES_A_VALUE, "--resolve", "--hydra-help", "--info", "--shell-completion")
 """What `run` takes; of these `--hydra-help`, `--info`, `--cfg` and `--shell-completion` print and run nothing."""
 DOCTOR_FLAGS = ("--config-dir",)
@@ -34,6 +35,11 @@ class Flags:
     def config_dir(self) -> str | None:
         """The folder of options that `--config-dir` names."""
         return self.given.get("--config-dir")
+
+    @property
+    def resumed(self) -> str | None:
+        """The folder of the run that goes on, which `--resume` names."""
+        return self.given.get("--resume")
 
     @property
     def multirun(self) -> bool:
@@ -76,7 +82,7 @@ def take_apart(arguments: Sequence[str], allowed: Iterable[str] = RUN_FLAGS) -> 
         if name == "--info" and words and words[0] in INFO:
             value = words.pop(0)
         if name in TAKES_A_VALUE and not value:
-            expected = " or ".join(PRINTED) if name == "--cfg" else "a folder" if name == "--config-dir" else "a group"
+            expected = " or ".join(PRINTED) if name == "--cfg" else "a folder" if name in FOLDERS else "a group"
             raise ConfigError(f"{name} stands without its value, expected {expected}. Next: {name} <{expected}>.")
         if name == "--cfg" and value not in PRINTED:
             raise ConfigError(unknown("value of --cfg", value, PRINTED))
@@ -89,6 +95,12 @@ def _refuse_alone(found: Flags) -> None:
     for name in ("--resolve", "--package"):
         if name in found.given and "--cfg" not in found.given:
             raise ConfigError(f"{name} says how --cfg prints, and there is no --cfg. Next: --cfg job {name}.")
+    if found.resumed is not None and (found.overrides or set(found.given) - set(FOLDERS)):
+        other = [*found.overrides, *(name for name in found.given if name not in FOLDERS)][0]
+        raise ConfigError(
+            f"--resume takes the config of the run that goes on, and stands beside '{other}'. Expected --config-dir alone "
+            "beside it. Next: leave it out, or the command of the run again with what is to be another."
+        )
     if "--shell-completion" in found.given and not any(word.startswith(COMPLETION) for word in found.overrides):
         raise ConfigError(
             "--shell-completion needs the shell that it is for, expected install=<shell>, uninstall=<shell> or "

@@ -50,10 +50,10 @@ def is_option(group: str, name: str, folders: Sequence[Path] = ()) -> bool:
     return name != "" and any((folder / group / f"{name}.yaml").is_file() for folder in (config_dir(), *folders))
 
 
-def phrase(group: str, option: str) -> str:
+def phrase(group: str, option: str, folders: Sequence[Path] = ()) -> str:
     """Return what an option says of itself: the first sentence of its file's opening comment."""
     lines = []
-    for line in _text(group, option).splitlines():
+    for line in _text(group, option, folders).splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):
@@ -87,12 +87,12 @@ def default_options() -> dict[str, str]:
     return found
 
 
-def part_entries(group: str, option: str) -> Iterator[Entry]:
+def part_entries(group: str, option: str, folders: Sequence[Path] = ()) -> Iterator[Entry]:
     """Give the arguments of the part that an option builds, as its YAML and the comments there say; none if it builds none.
 
     A comment is one sentence and, where there is one, the rule after `Expected:`. So nothing need be imported to show them.
     """
-    text = _text(group, option)
+    text = _text(group, option, folders)
     content = yaml.safe_load(text)
     if not isinstance(content, Mapping) or "_target_" not in content:
         return
@@ -105,5 +105,6 @@ def part_entries(group: str, option: str) -> Iterator[Entry]:
             yield Entry(f"{place}.{name}", value, Expected(type(value), False, ()), about, rule)
 
 
-def _text(group: str, option: str) -> str:
-    return (config_dir() / group / f"{option}.yaml").read_text(encoding="utf-8")
+def _text(group: str, option: str, folders: Sequence[Path] = ()) -> str:
+    places = [folder / group / f"{option}.yaml" for folder in (config_dir(), *folders)]
+    return next((place for place in places if place.is_file()), places[0]).read_text(encoding="utf-8")

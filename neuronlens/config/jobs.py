@@ -11,8 +11,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from neuronlens.config.compose import compose
+from neuronlens.config.compose import compose, composing
 from neuronlens.config.extras import refuse_missing
 from neuronlens.config.knobs import grids
 from neuronlens.config.plan import grid
@@ -50,18 +51,7 @@ def checked_jobs(overrides: Sequence[str], *, multirun: bool, config_dir: str | 
     Raises:
         ConfigError: the problems of every job, a line each, with the number and the values of the job.
     """
-    single = [list(overrides)]
-    split = single
-    if multirun:
-        parse = OverridesParser.create().parse_overrides
-        try:
-            split = BasicSweeper.split_arguments(parse(list(overrides)), max_batch_size=None)[0]
-        except (HydraException, ValueError, OverflowError, TypeError):
-            wrong = typed_problems(overrides).sentences
-            sentences = [sentence for _, sentence in wrong if "without -m" not in sentence]
-            raise ConfigError(
-                "\n".join(sentences) or "The values that -m runs over cannot be listed. Next: write them as a,b,c."
-            ) from None
+    split = split_jobs(overrides, config_dir) if multirun else [list(overrides)]
     jobs: list[CheckedJob] = []
     problems: dict[str, list[int]] = {}
     for number, own in enumerate(split):
@@ -76,6 +66,40 @@ def checked_jobs(overrides: Sequence[str], *, multirun: bool, config_dir: str | 
     if problems:
         raise ConfigError("\n".join(_of_jobs(problems, split, [*overrides])))
     return jobs
+
+
+def split_jobs(overrides: Sequence[str], config_dir: str | None = None) -> list[list[str]]:
+    """Return the overrides of each job of a multirun, in the order of their numbers.
+
+    >>> split_jobs(["seed=1,2", "layers=last"])
+    [['seed=1', 'layers=last'], ['seed=2', 'layers=last']]
+
+    Raises:
+        ConfigError: the values cannot be listed.
+    """
+    parse = OverridesParser.create().parse_overrides
+    try:
+        every = [*_swept_by_files(overrides, config_dir), *overrides]
+        return [list(own) for own in BasicSweeper.split_arguments(parse(every), max_batch_size=None)[0]]
+    except (HydraException, ValueError, OverflowError, TypeError):
+        wrong = typed_problems(overrides).sentences
+        sentences = [sentence for _, sentence in wrong if "without -m" not in sentence]
+        raise ConfigError(
+            "\n".join(sentences) or "The values that -m runs over cannot be listed. Next: write them as a,b,c."
+        ) from None
+
+
+def _swept_by_files(overrides: Sequence[str], config_dir: str | None) -> list[str]:
+    """Return the overrides that Hydra's sweeper takes from `hydra.sweeper.params` of a chosen option, as it does."""
+    single = [
+        one.input_line for one in OverridesParser.create().parse_overrides([*overrides]) if not one.is_sweep_override()
+    ]
+    try:
+        with composing([str(line) for line in single], config_dir) as whole:
+            found = whole.hydra.sweeper.get("params") or {}
+            return [f"{key}={value}" for key, value in found.items()]
+    except (HydraException, OmegaConfBaseException):  # each job's own check says what is wrong
+        return []
 
 
 def _of_jobs(problems: dict[str, list[int]], split: Sequence[Sequence[str]], typed: Sequence[str]) -> Iterator[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from neuronlens.config.layers import resolve_layers
 from neuronlens.config.nodes import node, option_of, part
 from neuronlens.config.parts import COMPOSED
 from neuronlens.config.schema import Config, GridConfig
+from neuronlens.errors import ConfigError
 
 
 def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any]:
@@ -25,6 +27,20 @@ def swept(config: Config, knob: str, grid: GridConfig | None = None) -> list[Any
     if knob == "tau":
         return [config.headline_tau]
     return [getattr(config.intervention, knob)]
+
+
+def layers_of(config: Config, count: int, width: int | None = None) -> tuple[int, ...]:
+    """Return the layers that a run reads in a model of `count` blocks and `width` neurons between them, ascending.
+
+    Raises:
+        SiteError: a layer past the end, or a word that is neither `last` nor `all`.
+        ConfigError: more neurons are asked for than there are.
+    """
+    top = config.intervention.top_count
+    if top is not None and width is not None and config.layers.site != "mlp_neurons" and top > width:
+        raise ConfigError(f"intervention.top_count is {top}, expected 0 to {width}, the number of neurons.")
+    chosen = swept(config, "layers")
+    return resolve_layers(chosen if config.sweep.layers is not None else chosen[0], count)
 
 
 def grids(config: Config) -> list[GridConfig]:
@@ -76,3 +92,13 @@ def needs_select(config: Config) -> bool:
     """Return whether anything is chosen on the select split: an operating point, a gate's threshold or a shrinkage."""
     parts = (part(config, group, name) for group in ("gate", "edit") for name in everywhere(config, group))
     return config.evaluation.select != "none" or any(getattr(own, "needs_select", False) for own in parts)
+
+
+def gates_per_sample(config: Config) -> list[str]:
+    """Return the gates of a run that decide for whole samples: they read every token of a text."""
+    return [name for name in everywhere(config, "gate") if part(config, "gate", name).grain == "sample"]
+
+
+def needs_gradients(config: Config) -> bool:
+    """Return whether any ranker of a run reads the model's gradients."""
+    return any(getattr(part(config, "saliency", name), "needs_gradients", False) for name in names(config, "saliency"))

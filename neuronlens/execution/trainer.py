@@ -6,11 +6,13 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
 
+from neuronlens.config.schema import Config
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.errors import ConfigError
 from neuronlens.execution.progress import Advance, counting
@@ -83,6 +85,36 @@ class StageProgress(pl.Callback):
         self._open.close()
 
 
+def refuse_absent_devices(config: Config) -> None:
+    """Refuse a device that the trainer or a part asks for and this machine does not have.
+
+    Raises:
+        ConfigError: with the key that names it.
+    """
+    refuse_absent_device("trainer.accelerator", config.trainer.accelerator)
+    for group, options in config.parts.items():
+        for node in options.values():
+            refuse_absent_device(f"{group}.device", str(node.get("device", "cpu")))
+
+
+def refuse_absent_device(key: str, device: str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Args:
+        key: the config entry that names it.
+
+    Raises:
+        ConfigError: `gpu`, or `cuda` with or without a number, and torch finds none or fewer.
+    """
+    kind, _, number = device.partition(":")
+    count = torch.cuda.device_count()
+    if number and not number.isdigit():
+        raise ConfigError(f"{key} is '{device}', expected cpu, cuda or a numbered one as cuda:0.")
+    if kind in ("gpu", "cuda") and int(number or 0) >= count:
+        there = "no CUDA device was found" if not count else f"{count} CUDA devices were found, counted from 0"
+        raise ConfigError(f"{key} is '{device}' and {there}. Next: {key}=cpu.")
+
+
 def make_trainer(config: TrainerConfig, stage: str, **options: Any) -> pl.Trainer:
     """Return a trainer for one stage.
 
@@ -92,14 +124,11 @@ def make_trainer(config: TrainerConfig, stage: str, **options: Any) -> pl.Traine
     Raises:
         ConfigError: a GPU is asked for and there is none.
     """
-    has_gpu = torch.cuda.is_available()
-    if config.accelerator in ("gpu", "cuda") and not has_gpu:
-        raise ConfigError(
-            f"trainer.accelerator is '{config.accelerator}' and no CUDA device was found. Next: trainer=cpu."
-        )
+    refuse_absent_device("trainer.accelerator", config.accelerator)
+    on_gpu = torch.cuda.is_available() and config.accelerator != "cpu"
     return pl.Trainer(
-        accelerator="gpu" if has_gpu and config.accelerator != "cpu" else "cpu",  # moments are float64: no MPS
-        devices=1,
+        accelerator="gpu" if on_gpu else "cpu",  # moments are float64: no MPS
+        devices=[least_loaded()] if on_gpu else 1,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -108,6 +137,12 @@ def make_trainer(config: TrainerConfig, stage: str, **options: Any) -> pl.Traine
         inference_mode=False,  # stored states are trained on; tensors of inference mode could not be
         **options,
     )
+
+
+@cache
+def least_loaded() -> int:
+    """Return the visible GPU with the most free memory, the same one as long as the process lives."""
+    return max(range(torch.cuda.device_count()), key=lambda device: torch.cuda.mem_get_info(device)[0])
 
 
 @contextmanager
@@ -136,3 +171,15 @@ def quiet_libraries() -> Iterator[None]:
         transformers.logging.set_verbosity(verbosity)
         if bars:
             transformers.logging.enable_progress_bar()
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Let torch compute on this many CPU threads in the block; None leaves their number to it."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)

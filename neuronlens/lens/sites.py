@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from neuronlens.config.layers import resolve_layer
 from neuronlens.errors import ConfigError, SiteError, unknown
-from neuronlens.hooks.resolver import resolve_layer
 from neuronlens.records import Site
 
 

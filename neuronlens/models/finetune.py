@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,15 @@ from neuronlens.config.schema import FinetuneConfig, ModelConfig
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.errors import ModelError
 from neuronlens.execution.machine import computed_by
+from neuronlens.execution.progress import remark
+from neuronlens.execution.signals import in_steps
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.masks import scored_index
 from neuronlens.hooks.readout import reading
 from neuronlens.hooks.replay import forward, starting_from
 from neuronlens.hooks.resolver import blocks_of
 from neuronlens.models.admission import admitted
+from neuronlens.models.epochs import Epochs, EveryEpoch
 from neuronlens.models.load import load
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.models.prefix import prefix_samples, stack_samples
@@ -73,6 +77,15 @@ class TopBlocks(pl.LightningModule):
                     logits = forward(self.model, inputs)[:, 0]
         return torch.nn.functional.cross_entropy(logits.float(), labels)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out of a checkpoint what is not trained: it is in the model's own files."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in trained}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take over what `on_save_checkpoint` left in."""
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
     def configure_optimizers(self) -> Any:
         """Return AdamW under a one-cycle schedule, stepped per batch."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -109,21 +122,23 @@ def finetuned(
     untrained = load(replace(config, record_position=None), source, data.concepts, stage="untrained")
     recipe = fingerprint({"model": untrained.fingerprint, "data": data.fingerprint, "finetune": tune})
     key = fingerprint([recipe, computed_by(trainer)])
-    kept = store.found("finetuned", key)
-    if kept is None:
-        untrained = _admitted(untrained, source.layer_count - _blocks(tune) - 1, data, store, trainer)
-        _train(untrained, tune, data, trainer, state_budget(trainer, store))
-        step = f"a smaller model.finetune.learning_rate than {tune.learning_rate:g}."
-        refuse_not_finite(f"{config.name} after fine-tuning", untrained.model.state_dict(), step)
-        manifest = {
-            "max_length": config.max_length,
-            "concepts": data.concepts,
-            "finetune": tune,
-            "source": source.identity,
-        }
-        with store.writing("finetuned", key, manifest) as folder:
-            untrained.model.save_pretrained(folder)
-            untrained.tokenizer.save_pretrained(folder)
+    with store.claimed("finetuned", key) as (kept, _):
+        if kept is None:
+            untrained = _admitted(untrained, source.layer_count - _blocks(tune) - 1, data, store, trainer)
+            epochs = Epochs(store, key)
+            _train(untrained, tune, data, trainer, state_budget(trainer, store), epochs)
+            step = f"a smaller model.finetune.learning_rate than {tune.learning_rate:g}."
+            refuse_not_finite(f"{config.name} after fine-tuning", untrained.model.state_dict(), step)
+            manifest = {
+                "max_length": config.max_length,
+                "concepts": data.concepts,
+                "finetune": tune,
+                "source": source.identity,
+            }
+            with store.writing("finetuned", key, manifest) as folder:
+                untrained.model.save_pretrained(folder)
+                untrained.tokenizer.save_pretrained(folder)
+            epochs.forget()
     folder = kept or store.folder("finetuned", key)
     trained = replace(source, location=str(folder), folder=str(folder), identity={"finetuned": recipe})
     return load(config, trained, data.concepts, stage="trained")
@@ -164,15 +179,21 @@ def _label_rows(loaded: LoadedModel) -> tuple[Tensor, nn.Linear] | None:
 
 
 def _train(
-    loaded: LoadedModel, tune: FinetuneConfig, data: ConceptDataset, trainer: TrainerConfig, budget: StateBudget
+    loaded: LoadedModel,
+    tune: FinetuneConfig,
+    data: ConceptDataset,
+    trainer: TrainerConfig,
+    budget: StateBudget,
+    epochs: Epochs,
 ) -> None:
     prefix_layer = len(blocks_of(loaded.model)) - _blocks(tune) - 1
     samples = prefix_samples(loaded, prefix_layer, data, trainer, budget)
+    order = torch.Generator().manual_seed(tune.seed)
     loader: DataLoader[Any] = DataLoader(
         samples,  # type: ignore[arg-type]
         tune.batch_size,
         shuffle=True,
-        generator=torch.Generator().manual_seed(tune.seed),
+        generator=order,
         collate_fn=partial(stack_samples, pad_id=loaded.tokenizer.pad_token_id),
     )
     labels = _label_rows(loaded)
@@ -184,10 +205,20 @@ def _train(
         rows=None if labels is None else labels[1],
     )
     fitter = make_trainer(trainer, "fine-tuning", max_epochs=tune.epochs, gradient_clip_val=1.0)
-    with torch.random.fork_rng(devices=[]):
+    fitter.callbacks.append(EveryEpoch(epochs, order))  # type: ignore[attr-defined]
+    before = epochs.latest()
+    if before is not None:
+        remark(f"goes on after epoch {before[0]} of {tune.epochs}, found in the cache; {tune.epochs - before[0]} left")
+    with torch.random.fork_rng(devices=[]), in_steps():
         torch.manual_seed(tune.seed)
         loaded.model.train()
-        fitter.fit(module, loader)
+        try:
+            fitter.fit(module, loader, ckpt_path=None if before is None else before[1], weights_only=True)
+        except torch.OutOfMemoryError as error:  # half a batch would be another training
+            raise ModelError(
+                f"The device has no memory for fine-tuning with model.finetune.batch_size={tune.batch_size}. Next: a smaller "
+                "one, or a smaller model.max_length."
+            ) from error
     loaded.model.eval().cpu()
     if labels is not None:
         with torch.no_grad():

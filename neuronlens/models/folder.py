@@ -15,6 +15,8 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "s
 """Files that hold a vocabulary; one of them makes a tokenizer."""
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers")
 """The entries of config.json that count blocks, by family."""
+WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
+"""The entries of config.json that count the neurons between blocks, by family."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 LFS = b"version https://git-lfs"
 _BLOCK = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
@@ -45,8 +47,21 @@ def refuse_unusable(folder: Path, option: str = "model.path") -> None:
     if not isinstance(config.get("model_type"), str):
         raise ModelError(f"{folder / 'config.json'} names no model_type. Expected the file that save_pretrained wrote.")
     names = {name for file in _weights(folder) for name in header(file) if name != "__metadata__"}
-    _refuse_fewer_layers(folder, config, names)
+    _refuse_fewer_layers(folder, names)
     _refuse_no_tokenizer(folder)
+
+
+def shape_in(folder: Path) -> tuple[int | None, int | None]:
+    """Return how many blocks a folder's model has and how many neurons between them; None where its config.json hides it.
+
+    Raises:
+        ModelError: config.json is no JSON.
+    """
+    config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    layers, width = (
+        next((config[key] for key in keys if isinstance(config.get(key), int)), None) for keys in (LAYERS, WIDTHS)
+    )
+    return layers, width
 
 
 def header(path: Path) -> dict[str, Any]:
@@ -101,8 +116,8 @@ def _weights(folder: Path) -> list[Path]:
     return files
 
 
-def _refuse_fewer_layers(folder: Path, config: dict[str, Any], names: set[str]) -> None:
-    wanted = next((config[key] for key in LAYERS if isinstance(config.get(key), int)), None)
+def _refuse_fewer_layers(folder: Path, names: set[str]) -> None:
+    wanted, _ = shape_in(folder)
     blocks = {int(found[1]) for name in names for found in _BLOCK.finditer(name)}
     if wanted is not None and blocks and max(blocks) >= wanted:
         raise ModelError(

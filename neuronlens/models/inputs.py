@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from neuronlens.config.fingerprint import fingerprint
+from neuronlens.config.knobs import layers_of
 from neuronlens.config.schema import Config
 from neuronlens.data.concepts import load_concepts
 from neuronlens.data.documents import load_documents
 from neuronlens.data.questions import load_questions
 from neuronlens.data.source import place_of
+from neuronlens.data.wheels import folder_of
 from neuronlens.errors import NeuronLensError
-from neuronlens.models.folder import refuse_unusable
+from neuronlens.models.folder import refuse_unusable, shape_in
 from neuronlens.storage.cache import Store
 
 READ_AT_MOST = 2**26
@@ -54,6 +56,17 @@ def _model(config: Config) -> None:
     place_of(config.model, f"Model '{config.model.name}'", "model")
     if config.model.path and not config.model.gguf:
         refuse_unusable(Path(config.model.path))
+        _refuse_layers(config, Path(config.model.path))
+    elif config.model.wheel and config.model.folder and config.model.sha256:
+        store = Store(Path(config.paths.cache_dir))
+        kept = folder_of(config.model.wheel, config.model.sha256, [config.model.folder], store)
+        _refuse_layers(config, kept / config.model.folder)
+
+
+def _refuse_layers(config: Config, folder: Path) -> None:
+    layers, width = shape_in(folder)
+    if layers is not None:
+        layers_of(config, layers, width)
 
 
 def _texts(config: Config) -> None:

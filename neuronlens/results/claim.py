@@ -15,12 +15,12 @@ TABLES = (
     *("results", "doses", "matched", "comparison", "methods", "budget", "budget_comparison", "budget_methods"),
     *("operating_points", "general", "diagnostics", "overlap", "detectors"),
 )
-FOLLOWED = ("figures", "metrics.csv", "tensorboard", "wandb")
+FOLLOWED = ("started.json", "figures", "metrics.csv", "tensorboard", "wandb")
 """What a run makes before it has results; of a run that was refused it may be replaced."""
 OURS = (
     *("manifest.json", "checksums.json"),
     *(f"{name}.parquet" for name in (*TABLES, "samples")),
-    *(f"{name}.safetensors" for name in ("ranking", "ranges", "activations", "neurons")),
+    *(f"{name}.safetensors" for name in ("ranking", "ranges", "activations", "neurons", "weights")),
     *("results.csv", "base.json", "summary.json", "ranges.json", "table.md", "report.html"),
     *FOLLOWED,
 )

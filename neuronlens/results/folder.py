@@ -12,16 +12,19 @@ from typing import Any
 
 import pandas as pd
 
+from neuronlens.config.schema import Config
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import NeuronLensError, OutputError
-from neuronlens.records import ActivationSet, ConceptDataset, FloatArray, IntArray, ResultTable, Site
-from neuronlens.results import fitted, manifest, samples, tables
+from neuronlens.models.identity import Sample
+from neuronlens.records import ActivationSet, ConceptDataset, FloatArray, IntArray, Job, ResultTable, Site
+from neuronlens.results import fitted, manifest, samples, started, tables
 from neuronlens.results.claim import FOLLOWED, OURS
 from neuronlens.results.fitted import FittedFiles
 from neuronlens.results.manifest import Manifest
 from neuronlens.storage import checksums
-from neuronlens.storage.files import write_atomically, write_json
+from neuronlens.storage.files import json_types, read_tensors, write_atomically, write_json, write_tensors
 
+WEIGHTS = "weights.safetensors"
 SEALED = (manifest.NAME, "base.json", "ranges.json", "summary.json", "*.parquet", "*.safetensors")
 """What is read again; each is held against its checksum first. Pages, figures and logs are for people, and
 the activations, the largest file, may be taken away: only a lens reads them, and says so."""
@@ -64,11 +67,16 @@ class RunFolder:
         if not os.access(self.path, os.W_OK):
             raise OutputError(f"The run folder {self.path} is not writable. Next: paths.output_dir=<folder>.")
 
-    def claim_for_a_run(self, *, overwrite: bool = False) -> None:
+    def stopped_with(self, config: Config) -> bool:
+        """Whether a run with this very config was started here and did not come to its end."""
+        return not self.finished and started.stored_config(self.path) == json_types(config)
+
+    def claim_for_a_run(self, *, overwrite: bool = False, resumed: bool = False) -> None:
         """Make sure that the folder is this run's alone: nothing of another run stays in it to enter the new report.
 
         Args:
             overwrite: whether what another run left is taken away; files that no run writes stay.
+            resumed: whether this is the run that was stopped here, and writes its files anew.
 
         Raises:
             OutputError: it cannot be written, or it holds files of another run and `overwrite` is off.
@@ -77,13 +85,13 @@ class RunFolder:
         results = [
             path.name for path in found if path.name not in FOLLOWED or (path == self.figures and any(path.iterdir()))
         ]
-        if results and not overwrite:
+        if results and not overwrite and not resumed:
             named = ", ".join(results[:3]) + (" and more" if len(results) > 3 else "")
             raise OutputError(
                 f"The run folder {self.path} holds {named} of another run. Next: another folder, or overwrite=true."
             )
         for path in found:
-            if path.name == "wandb" and not overwrite:
+            if path.name == "wandb" and (resumed or not overwrite):
                 continue  # the record of a run that was stopped, which can still be sent
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -91,11 +99,16 @@ class RunFolder:
                 path.unlink()
         self.claim()
 
+    def write_started(self, config: Config, job: Job | None = None) -> None:
+        """Write what the run is started with, for `neuronlens run --resume`."""
+        started.write_started(self.path, config, job)
+
     def write_manifest(self, content: Manifest) -> None:
-        """Write what the results rest on, and the checksums of every file that is read again."""
+        """Write what the results rest on, and the checksums of every file that is read again: the run is finished."""
         with self._writing():
             content.write(self.path)
         self._seal()
+        (self.path / started.NAME).unlink(missing_ok=True)
 
     def read_manifest(self) -> Manifest:
         """Return what the results rest on, an older format brought to today's.
@@ -156,6 +169,16 @@ class RunFolder:
         """
         with self._reading():
             return fitted.restore_fitted(self.path)
+
+    def write_weights(self, sample: Sample) -> None:
+        """Write a few values of the model's weights, by which a lens knows the model (`models.identity`)."""
+        with self._writing():
+            write_tensors(self.path / WEIGHTS, sample)
+
+    def read_weights(self) -> Sample | None:
+        """Return a few values of the model's weights; None of a run of an older version."""
+        with self._reading():
+            return read_tensors(self.path / WEIGHTS) if (self.path / WEIGHTS).is_file() else None
 
     def write_diagnostics(
         self, neurons: pd.DataFrame, overlap: pd.DataFrame, detectors: pd.DataFrame | None = None

@@ -10,13 +10,15 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from neuronlens.config.fingerprint import FORMAT_VERSION
 from neuronlens.errors import OutputError, reason
 from neuronlens.storage.checksums import damage, seal
+from neuronlens.storage.claims import claim
 from neuronlens.storage.files import StoredArrays, write_json, write_tensors
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,13 @@ log = logging.getLogger(__name__)
 def _say(sentence: str) -> None:
     log.warning("%s", sentence)
     print(f"neuronlens: {sentence}", file=sys.stderr)
+
+
+class Claimed(NamedTuple):
+    """What a process that asked for a stage has: its folder where it is kept, and whether it may be made here where not."""
+
+    kept: Path | None
+    ours: bool
 
 
 class Store:
@@ -75,7 +84,7 @@ class Store:
         Raises:
             OutputError: a damaged folder cannot be taken away.
         """
-        wrong = damage(folder)
+        wrong = damage(folder) or _stranger(folder)
         if wrong is None:
             return True
         self._warn(f"The cache {folder} is not as it was written: {wrong}. It is not used and made again.")
@@ -89,6 +98,34 @@ class Store:
                 f"Cannot take away the damaged cache {folder}: {reason(error)}. Next: paths.cache_dir=<folder>."
             ) from error
         return False
+
+    @contextmanager
+    def claimed(self, stage: str, key: str, *, wait: bool = True) -> Iterator[Claimed]:
+        """Hold the right to make a stage in the block, and give what is kept of it by then.
+
+        Of several processes one makes a stage that is not there, and the others wait for it; where its owner died, the next
+        one takes over. A stage that is there is nobody's to make, so nobody waits for it.
+
+        Args:
+            wait: whether to wait for an owner; where it is off and another process makes the stage, it is not `ours`.
+
+        Raises:
+            OutputError: as `found` does, or the claim cannot be written.
+        """
+        kept = self.found(stage, key)
+        if kept is not None:
+            yield Claimed(kept, ours=True)
+            return
+        with claim(self.root / "claims" / f"{stage}-{key}.lock", wait=wait, warn=self._warn) as ours:
+            kept = self.found(stage, key)
+            if ours and kept is None:  # whoever held the claim before and left a half-filled folder is dead
+                for left in self.folder(stage, key).parent.glob(f".{key}.*"):
+                    shutil.rmtree(left, ignore_errors=True)
+            yield Claimed(kept, ours=ours)
+
+    def forget(self, stage: str, key: str) -> None:
+        """Take a stage away, if it is there: what it was kept for is done."""
+        shutil.rmtree(self.folder(stage, key), ignore_errors=True)
 
     def load(self, stage: str, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """Return a stage's arrays and manifest, or None where it was not kept.
@@ -134,7 +171,9 @@ class Store:
             ) from error
         try:
             yield temporary
-            write_json(temporary / "manifest.json", {"stage": stage, "fingerprint": key, **manifest})
+            write_json(
+                temporary / "manifest.json", {**manifest, "stage": stage, "fingerprint": key, "format": FORMAT_VERSION}
+            )
             seal(temporary)
             temporary.chmod(0o755)
             try:
@@ -148,3 +187,18 @@ class Store:
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _stranger(folder: Path) -> str | None:
+    """Return what is wrong with a whole folder that does not belong where it stands; None where it does."""
+    try:
+        content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # written by `seal` alone, with no manifest to hold it against
+    if not isinstance(content, dict):
+        return "manifest.json holds no JSON object"
+    if content.get("format", 1) != FORMAT_VERSION:  # the first one had no number
+        return f"manifest.json has format {content.get('format', 1)!r}, and this version reads {FORMAT_VERSION}"
+    if content.get("fingerprint", folder.name) != folder.name:
+        return f"manifest.json is that of {content['fingerprint']}"
+    return None

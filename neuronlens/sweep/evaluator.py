@@ -14,11 +14,16 @@ from torch.utils.data import DataLoader
 
 from neuronlens.activations.states import StoredStates
 from neuronlens.edits.base import EditBatch
-from neuronlens.execution.trainer import TrainerConfig, make_trainer
+from neuronlens.execution.memory import in_halves
 from neuronlens.models.batches import Batch
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import BoolArray, Cell, FloatArray, IntArray, Site
 from neuronlens.sweep.strategies.choose import edited_positions, strategy_for
+
+FORWARDS = 16
+"""Forwards of a sweep that are kept together, at least."""
+FORWARDS_PER_BATCH = 8
+"""Of them over one stored batch, at least: some strategies run the batch itself once for all of them."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,11 @@ class Outcomes:
         names = [entry.name for entry in fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
+    def put(self, places: Sequence[int], found: Outcomes) -> None:
+        """Write the outcomes of some cells into their places."""
+        for entry in fields(self):
+            getattr(self, entry.name)[list(places)] = getattr(found, entry.name)
+
     def of_cells(self, places: Sequence[int]) -> Outcomes:
         """Return the outcomes of some cells."""
         return Outcomes(**{entry.name: getattr(self, entry.name)[list(places)] for entry in fields(self)})
@@ -65,6 +75,27 @@ class WorkItem:
     cells: list[int]
     batch: Batch
     states: Tensor
+
+    @property
+    def size(self) -> int:
+        """How many samples its forward holds, each cell's counted."""
+        return len(self.cells) * len(self.batch.rows)
+
+    def halves(self) -> tuple[WorkItem, WorkItem] | None:
+        """Return the item as two: half of its cells each, or half of its samples where it has one cell; None of one of each."""
+        half = len(self.cells) // 2
+        if half:
+            first, second = (
+                WorkItem(cells, self.batch, self.states) for cells in (self.cells[:half], self.cells[half:])
+            )
+            return first, second
+        batches = self.batch.halves()
+        if batches is None:
+            return None
+        half = len(batches[0].rows)
+        return WorkItem(self.cells, batches[0], self.states[:half]), WorkItem(
+            self.cells, batches[1], self.states[half:]
+        )
 
 
 def by_kind(cells: Sequence[Cell], builders: Mapping[Site, BuildsEdits]) -> list[list[int]]:
@@ -96,19 +127,35 @@ class CellForwards(pl.LightningModule):
         super().__init__()
         self.model, self.states, self.cells = model, states, list(cells)
         self.builders, self._share = dict(builders), share
+        self.cells_left: int | None = None
         self.n_samples = sum(len(batch.rows) for batch, _ in states.parts)
 
     def keep(self, item: WorkItem, edits: Mapping[Site, EditBatch]) -> None:
         """Run one forward under its cells' edits and keep what is wanted of it."""
         raise NotImplementedError
 
-    def predict_dataloader(self) -> DataLoader[WorkItem]:
-        """Return the forwards to run, each stored batch's together, cells that mix neurons apart from the others."""
+    def forwards(self, places: Sequence[int]) -> list[WorkItem]:
+        """Return the forwards that run some cells of one kind, each stored batch's together."""
         items = []
         for batch, states in self.states.parts:
             share = self._share(batch)
-            for cells in by_kind(self.cells, self.builders):
-                items += [WorkItem(cells[at : at + share], batch, states) for at in range(0, len(cells), share)]
+            items += [WorkItem(list(places[at : at + share]), batch, states) for at in range(0, len(places), share)]
+        return items
+
+    def shards(self) -> list[list[int]]:
+        """Return the places of the cells in parts that are run one after the other, each of one kind.
+
+        A part is some forwards' worth: what a kill costs at most, and what several processes share out. The parts follow from
+        the cells and batches alone, because a cell's last digits depend on those it shares a forward with.
+        """
+        batches = [batch for batch, _ in self.states.parts]
+        at_once = max(FORWARDS_PER_BATCH, -(-FORWARDS // max(len(batches), 1)))
+        most = at_once * max((self._share(batch) for batch in batches), default=1)
+        return [kind[at : at + most] for kind in by_kind(self.cells, self.builders) for at in range(0, len(kind), most)]
+
+    def predict_dataloader(self) -> DataLoader[WorkItem]:
+        """Return every forward, cells that mix neurons apart from the others."""
+        items = [item for kind in by_kind(self.cells, self.builders) for item in self.forwards(kind)]
         return DataLoader(items, batch_size=None)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, item: WorkItem, device: torch.device, dataloader_idx: int) -> WorkItem:
@@ -116,15 +163,20 @@ class CellForwards(pl.LightningModule):
         return WorkItem(item.cells, item.batch.to(device), item.states.to(device))
 
     def work(self) -> float:
-        """Return how many cells there are."""
-        return float(len(self.cells))
+        """Return how many cells there are to run."""
+        return float(len(self.cells) if self.cells_left is None else self.cells_left)
 
     def work_of(self, item: WorkItem) -> float:
         """Return how many cells an item is worth: each counts by the share of the samples it was run over."""
         return len(item.cells) * len(item.batch.rows) / max(self.n_samples, 1)
 
     def predict_step(self, item: WorkItem, batch_idx: int) -> None:
-        """Run one item."""
+        """Run one item, in halves where the device has no memory for it at once."""
+        in_halves(
+            self._run, item, halve=WorkItem.halves, size=lambda part: part.size, what="samples x cells of a forward"
+        )
+
+    def _run(self, item: WorkItem) -> None:
         cells = [self.cells[place] for place in item.cells]
         self.keep(item, {site: builder.batch(cells).to(item.states.device) for site, builder in self.builders.items()})
 
@@ -184,11 +236,3 @@ class SweepEvaluator(CellForwards):
         self.outcomes.correct[where] = (prediction == labels).numpy()
         self.outcomes.kl[where] = (base.exp() * (base - edited_log_probs)).sum(-1).numpy()
         self.outcomes.flipped[where] = (prediction != self.base_prediction[rows]).numpy()
-
-
-def run_sweep(evaluator: SweepEvaluator, trainer: TrainerConfig) -> Outcomes:
-    """Return the outcomes of all the evaluator's cells."""
-    if evaluator.cells:
-        stage = f"sweep at {', '.join(map(str, evaluator.builders))}"
-        make_trainer(trainer, stage).predict(evaluator, return_predictions=False)
-    return evaluator.outcomes

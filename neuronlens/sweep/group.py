@@ -12,20 +12,29 @@ from neuronlens.config.schema import Config
 from neuronlens.edits.fitting import Fitted
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import BoolArray, Cell, IntArray, Site
+from neuronlens.storage.cache import Store
 from neuronlens.sweep.doses import Split, dose_curves, search
 from neuronlens.sweep.evaluator import Outcomes
 from neuronlens.sweep.runner import SiteRunner, SiteSweep, Splits
 
 
 def sweep_group(
-    config: Config, loaded: LoadedModel, sites: tuple[Site, ...], fitted: Mapping[Site, Fitted], splits: Splits
+    config: Config,
+    loaded: LoadedModel,
+    sites: tuple[Site, ...],
+    fitted: Mapping[Site, Fitted],
+    splits: Splits,
+    store: Store | None = None,
 ) -> SiteSweep:
     """Return the outcomes of every cell at one group of sites, with finer doses where `evaluation.refine` asks for them.
 
     Cells that cannot be fitted are set aside with their reason.
+
+    Args:
+        store: where outcomes are kept and found again; None keeps nothing.
     """
-    runner = SiteRunner(config, loaded, sites, fitted, splits)
-    found = runner.run(runner.grid())
+    runner = SiteRunner(config, loaded, sites, fitted, splits, store)
+    found = runner.run(runner.grid(), announce=True)
     return replace(found, finer=_finer(runner, found) if config.evaluation.refine else None)
 
 

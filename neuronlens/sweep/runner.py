@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from neuronlens.activations.extract import Extraction
 from neuronlens.activations.subsets import only_correct
-from neuronlens.activations.tokens import RESERVOIR, token_plans
-from neuronlens.config.knobs import everywhere
+from neuronlens.config.fingerprint import plain
 from neuronlens.config.plan import grid
-from neuronlens.config.schema import Config, SweepConfig
+from neuronlens.config.schema import Config
 from neuronlens.edits.build import EditBuilder
-from neuronlens.edits.fitting import Fitted, fit_site, shuffled_labels
-from neuronlens.errors import ActivationError
+from neuronlens.edits.fitting import Fitted, fit_site
+from neuronlens.execution.code import code_behind
+from neuronlens.execution.machine import computed_by
 from neuronlens.hooks.resolver import blocks_of
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Cell, IntArray, Knobs, Site
-from neuronlens.sweep.evaluator import BuildsEdits, Outcomes, SweepEvaluator, run_sweep
-from neuronlens.sweep.incremental import activations_under, fit_in_order
+from neuronlens.storage.cache import Store
+from neuronlens.sweep.controls import with_controls
+from neuronlens.sweep.evaluator import BuildsEdits, Outcomes, SweepEvaluator
+from neuronlens.sweep.kept import KeptOutcomes
+from neuronlens.sweep.one_by_one import fit_incrementally
+from neuronlens.sweep.shards import run_sweep
 
-CELLS_AT_ONCE = 64
-"""Cells whose activations under earlier edits are held at once in incremental mode."""
-MOST_SCATTER = 1 << 26
-"""Values of their covariances over tokens that are, 512 MiB in float64."""
+MEASURES = (
+    *("select", "diagnostics", "recovery", "bootstrap", "level", "erasure_levels", "refine", "refine_cells"),
+    *("accuracy_budgets", "kl_budgets", "general"),
+)
+"""Keys of `evaluation` that say what is made of outcomes, and change none."""
 
 
 @dataclass(frozen=True)
@@ -107,31 +112,64 @@ class SiteRunner:
         sites: tuple[Site, ...],
         fitted: Mapping[Site, Fitted],
         splits: Splits,
+        store: Store | None = None,
     ) -> None:
         """Prepare to run cells at `sites`.
 
         Args:
             fitted: by site; those of other sites are not read.
+            store: where outcomes are kept and found again; None keeps nothing.
         """
         self.config, self.loaded, self.sites, self.splits = config, loaded, sites, splits
-        fits = _with_controls(config, {site: fitted[site] for site in sites})
+        fits = with_controls(config, {site: fitted[site] for site in sites})
         self.plain = {site: _builder(config, site, splits, fits) for site in sites}
         below = loaded.paths.start_of(sites[0]) < len(blocks_of(loaded.model)) - 1
         self.limit = config.evaluation.samples_below_last if below else None
         self.samples = first_samples(splits.test.activations[sites[0]].labels, self.limit)
         self.chooses = config.evaluation.select != "none" and splits.select is not None
+        code = None if store is None else code_behind(plain(config))
+        self.store = store if code is not None else None
+        self._rests_on = {"fitted": {str(site): _rests_on(splits, site) for site in sites}, "code": code}
 
     def grid(self) -> list[Cell]:
         """Return every cell that the config asks for."""
         concepts = len(self.splits.test.activations[self.sites[0]].concepts)
         return [(knobs, concept) for knobs in grid(self.config) for concept in range(concepts)]
 
-    def run(self, every: Sequence[Cell]) -> SiteSweep:
-        """Return the outcomes of some cells, those that cannot be fitted set aside with their reason."""
+    def kept(self, split: Extraction, limit: int | None = None) -> KeptOutcomes | None:
+        """Return where the outcomes of cells on a split are kept; None where nothing is.
+
+        Args:
+            limit: samples per concept, of a split of which not all are swept.
+        """
+        if self.store is None:
+            return None
+        config, loaded = self.config, self.loaded
+        inputs: dict[str, Any] = {
+            **self._rests_on,
+            "split": [split.activations[site].fingerprint for site in self.sites],
+            "samples_per_concept": limit,
+            "mode": config.layers.mode,
+            "seed": config.seed,
+            "intervention": _but(config.intervention, {entry.name for entry in fields(Knobs)}),  # these are the cells'
+            "evaluation": _but(config.evaluation, MEASURES),
+            "skips_first": loaded.skips_first,
+            "paths": plain(loaded.paths),
+            "batch_size": loaded.batch_size,
+            "computed_by": computed_by(config.trainer),
+        }
+        return KeptOutcomes(self.store, inputs)
+
+    def run(self, every: Sequence[Cell], *, announce: bool = False) -> SiteSweep:
+        """Return the outcomes of some cells, those that cannot be fitted set aside with their reason.
+
+        Args:
+            announce: print how many cells were found in the store.
+        """
         config, loaded, splits = self.config, self.loaded, self.splits
         if config.layers.mode == "incremental":
             first = self.plain[self.sites[0]]
-            builders, skipped = _fit_incrementally(config, loaded, self.sites, every, first, splits)
+            builders, skipped = fit_incrementally(config, loaded, self.sites, every, first, splits.fit, splits.select)
         else:
             builders = dict(self.plain)
             skipped = {}
@@ -141,7 +179,16 @@ class SiteRunner:
                 if reason:
                     skipped[cell] = reason
         cells = [cell for cell in every if cell not in skipped]
-        select = splits.select if self.chooses else None
+        swept: dict[str, tuple[Extraction, IntArray | None, int | None]] = {}
+        swept["test"] = splits.test, self.samples, self.limit
+        if self.chooses and splits.select is not None:
+            swept["select"] = splits.select, None, None
+        outcomes = {
+            name: _outcomes(
+                config, loaded, split, builders, cells, samples, self.kept(split, limit), name if announce else None
+            )
+            for name, (split, samples, limit) in swept.items()
+        }
         return SiteSweep(
             sites=self.sites,
             mode=config.layers.mode,
@@ -151,8 +198,8 @@ class SiteRunner:
             samples=self.samples,
             samples_per_concept=self.limit,
             builders=builders,
-            outcomes=_outcomes(config, loaded, splits.test, builders, cells, self.samples),
-            select=_outcomes(config, loaded, select, builders, cells) if select is not None else None,
+            outcomes=outcomes["test"],
+            select=outcomes.get("select"),
         )
 
 
@@ -177,88 +224,15 @@ def _builder(config: Config, site: Site, splits: Splits, fits: Mapping[str, Mapp
     )
 
 
-def _with_controls(config: Config, fitted: Mapping[Site, Fitted]) -> dict[str, Mapping[Site, Fitted]]:
-    """Return fits by control: under the true labels, and under shuffled ones where that control is asked for."""
-    fits: dict[str, Mapping[Site, Fitted]] = {"none": fitted}
-    if "shuffled_labels" in everywhere(config, "control"):
-        fits["shuffled_labels"] = {
-            site: fit_site(config, shuffled_labels(found.activations, config.seed)) for site, found in fitted.items()
-        }
-    return fits
-
-
-def _own_config(config: Config, knobs: Knobs) -> Config:
-    """Return the config narrowed to one cell's ranking, range and control, so that nothing else is fitted for it."""
-    narrow = SweepConfig(
-        saliency=None if knobs.saliency is None else [knobs.saliency],
-        range=None if knobs.range is None else [knobs.range],
-        tau=None if knobs.tau is None else [knobs.tau],
-        control=[knobs.control or "none"],
-    )
-    return replace(config, sweep=narrow)
-
-
-def _fit_incrementally(
-    config: Config,
-    loaded: LoadedModel,
-    sites: tuple[Site, ...],
-    cells: Sequence[Cell],
-    first: EditBuilder,
-    splits: Splits,
-) -> tuple[dict[Site, BuildsEdits], dict[Cell, str]]:
-    start = loaded.paths.start_of(sites[0])
-    options = {"edit_positions": config.intervention.edit_positions}
-    budget = config.evaluation.tokens_per_forward
-    plans = token_plans(config, loaded, size=RESERVOIR // 8)
-    correct = config.evaluation.fit_on == "correct" and not plans
-    width = splits.fit.activations[sites[0]].values.shape[1]
-    most = max(1, min(CELLS_AT_ONCE, MOST_SCATTER // width**2)) if plans else CELLS_AT_ONCE
-
-    def fit(
-        builders: Mapping[Site, BuildsEdits], site: Site, left: Sequence[Cell]
-    ) -> tuple[dict[Cell, EditBuilder], dict[Cell, str]]:
-        """Return the site's builder of every cell under the earlier edits, and why some cells have none."""
-        found: dict[Cell, EditBuilder] = {}
-        refused: dict[Cell, str] = {}
-        for at in range(0, len(left), most):
-            some = left[at : at + most]
-            seen = {
-                name: activations_under(
-                    loaded,
-                    split.states[start],
-                    builders,
-                    some,
-                    split.activations[site],
-                    tokens_per_forward=budget,
-                    trainer=config.trainer,
-                    tokens=plans.get(name),
-                    **options,
-                )
-                for name, split in (("fit", splits.fit), ("select", splits.select))
-                if split is not None
-            }
-            for cell in some:
-                try:
-                    fit_values, *select = (entry[cell]() for entry in seen.values())
-                except ActivationError as error:
-                    refused[cell] = f"{site}: {error}"
-                    continue
-                own = _own_config(config, cell[0])
-                fitted = {site: fit_site(own, only_correct(fit_values) if correct else fit_values)}
-                fits = {control: group[site] for control, group in _with_controls(own, fitted).items()}
-                found[cell] = EditBuilder(own, fits, select=select[0] if select else None)
-        return found, refused
-
-    return fit_in_order(sites, cells, first, fit)
-
-
 def _outcomes(
     config: Config,
     loaded: LoadedModel,
     split: Extraction,
     builders: Mapping[Site, BuildsEdits],
     cells: Sequence[Cell],
-    samples: IntArray | None = None,
+    samples: IntArray | None,
+    kept: KeptOutcomes | None,
+    announce: str | None,
 ) -> Outcomes:
     """Return the cells' outcomes on a split, or on some of its samples."""
     assert split.log_probabilities is not None, "every split that is swept is run to the head"
@@ -280,4 +254,15 @@ def _outcomes(
         edit_positions=config.intervention.edit_positions,
         tokens_per_forward=config.evaluation.tokens_per_forward,
     )
-    return run_sweep(evaluator, config.trainer)
+    return run_sweep(evaluator, config.trainer, kept, announce=announce)
+
+
+def _rests_on(splits: Splits, site: Site) -> list[str | None]:
+    """Return the fingerprints of what a site's edits are fitted and chosen on."""
+    chosen = None if splits.select is None else splits.select.fitted_on[site].fingerprint
+    return [splits.fit.fitted_on[site].fingerprint, chosen]
+
+
+def _but(settings: object, left_out: Collection[str]) -> dict[str, Any]:
+    """Return settings as JSON types without some: a key that nobody thought of makes another sweep, not a wrong one."""
+    return {name: value for name, value in plain(settings).items() if name not in left_out}

@@ -17,7 +17,7 @@ from neuronlens.errors import ConfigError
 
 @pytest.mark.parametrize("name", option_names("head"))
 def test_every_option_says_whether_it_is_prompted_and_what_it_takes(name: str) -> None:
-    option = head_option(compose([f"model.head={name}"]).model)
+    option = head_option(compose([f"model.head={name}", "model.finetune.blocks=null"]).model)
     assert option.prompted == (name != "seq_cls")
     assert ("confidence" in option.parameters) == (name != "seq_cls")
 
@@ -65,7 +65,8 @@ def test_an_unknown_head_is_named_with_the_nearest() -> None:
 
 
 def test_an_option_of_the_package_takes_its_values_from_the_models_own_keys() -> None:
-    config = compose(["model.head=generation", "model.max_new_tokens=3", "model.parse=contains"]).model
+    typed = ["model.head=generation", "model.finetune.blocks=null", "model.max_new_tokens=3", "model.parse=contains"]
+    config = compose(typed).model
     assert config.head_options == {}
     option = head_option(config)
     assert option.prompted

@@ -72,6 +72,17 @@ def test_help_finds_keys_by_their_beginning_their_end_and_their_group(
         assert part not in told
 
 
+def test_help_lists_the_options_of_a_folder_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "edit").mkdir()
+    (tmp_path / "edit" / "mine.yaml").write_text(
+        "# Halves what a neuron says.\n_target_: mine.Halve\nshare: 0.5  # What is left. Expected: a share in [0, 1]\n"
+    )
+    text = described("edit", [tmp_path])
+    assert "mine                 Halves what a neuron says." in text
+    assert "edit.mine.share" in text
+    assert "mine" not in described("edit")
+
+
 @pytest.mark.parametrize(
     ("word", "near"), [("modle", "model"), ("sweep.taus", "sweep.tau"), ("range.tua", "range.tau")]
 )

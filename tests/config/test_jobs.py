@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from neuronlens.config.compose import compose
@@ -23,6 +25,19 @@ def test_a_problem_of_some_jobs_names_them_and_one_of_all_names_none() -> None:
     assert any(line.startswith("range.tau is 'hello'") for line in lines)
     assert any(line.startswith("Job 2 (seed=x layers.select=0) and 1 more: seed is 'x'") for line in lines)
     assert len(lines) == 2
+
+
+def test_values_that_an_experiment_sweeps_are_jobs_too(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    file = tmp_path / "experiment" / "mine.yaml"
+    file.write_text("# @package _global_\n# Mine.\nhydra: {sweeper: {params: {seed: '1,2', range.tau: 3}}}\n")
+    overrides = ["experiment=mine", "layers.select=0,1"]
+    jobs = checked_jobs(overrides, multirun=True, config_dir=str(tmp_path))
+    assert [(job.config.seed, job.config.layers.select) for job in jobs] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert {job.config.headline_tau for job in jobs} == {3}
+    file.write_text(file.read_text().replace("1,2", "1,x"))
+    with pytest.raises(ConfigError, match=r"seed is 'x', expected a whole number"):
+        checked_jobs(overrides, multirun=True, config_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize(

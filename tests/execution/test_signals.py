@@ -47,7 +47,7 @@ def test_a_signal_in_a_stage_of_lightning_ends_with_its_code(
     )
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    assert "Next: the same command goes on from there." in done.stderr
+    assert "Next: the same command goes on from there, or neuronlens run --resume " in done.stderr
     assert not list((tmp_path / "cache" / "finetuned").glob("*/manifest.json")) or where == "on_predict_batch_end"
 
 

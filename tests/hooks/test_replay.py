@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from neuronlens.config.layers import resolve_layers
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import SiteError
 from neuronlens.hooks.contexts import capture, edited
 from neuronlens.hooks.masks import position_mask
 from neuronlens.hooks.replay import replaced_blocks, replay, run_body, starting_from
-from neuronlens.hooks.resolver import blocks_of, resolve_layers, resolve_site
+from neuronlens.hooks.resolver import blocks_of, resolve_site
 from neuronlens.records import Site
 from tests.conftest import FAMILY_NAMES, tiny_inputs, tiny_model
 

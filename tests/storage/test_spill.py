@@ -32,8 +32,9 @@ from neuronlens.records import Site
 from neuronlens.storage import spill
 from neuronlens.storage.cache import Store
 from neuronlens.storage.spill import StateBudget
-from neuronlens.sweep.evaluator import Outcomes, SweepEvaluator, run_sweep
+from neuronlens.sweep.evaluator import Outcomes, SweepEvaluator
 from neuronlens.sweep.incremental import activations_under
+from neuronlens.sweep.shards import run_sweep
 from tests.activations.test_extract import CPU, dataset, loaded
 from tests.conftest import tiny_causal, tiny_tokenizer
 from tests.sweep.test_evaluator import CELLS, fitted

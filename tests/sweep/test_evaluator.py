@@ -22,7 +22,8 @@ from neuronlens.hooks.replay import starts_at
 from neuronlens.ranges.gaussian import GaussianRange
 from neuronlens.records import ActivationSet, Knobs, Site
 from neuronlens.saliency.max import MaxSaliency
-from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
+from neuronlens.sweep.evaluator import SweepEvaluator
+from neuronlens.sweep.shards import run_sweep
 from tests.activations.test_extract import CPU, dataset, loaded
 
 CELLS = [

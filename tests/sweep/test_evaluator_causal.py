@@ -24,7 +24,8 @@ from neuronlens.models.heads.generation import match
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.models.source import ModelSource
 from neuronlens.records import Knobs, Site
-from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
+from neuronlens.sweep.evaluator import SweepEvaluator
+from neuronlens.sweep.shards import run_sweep
 from tests.activations.test_extract import CPU, dataset
 from tests.conftest import CONCEPTS, tiny_causal, tiny_tokenizer
 from tests.sweep.test_evaluator import fitted

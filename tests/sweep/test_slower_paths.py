@@ -15,7 +15,8 @@ from neuronlens.hooks.admission import Paths
 from neuronlens.models.admission import with_paths
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import Site
-from neuronlens.sweep.evaluator import Outcomes, SweepEvaluator, run_sweep
+from neuronlens.sweep.evaluator import Outcomes, SweepEvaluator
+from neuronlens.sweep.shards import run_sweep
 from neuronlens.sweep.strategies.branches import Branches
 from neuronlens.sweep.strategies.choose import strategy_for
 from neuronlens.sweep.strategies.prompt_alone import PromptAlone
