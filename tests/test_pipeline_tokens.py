@@ -204,3 +204,13 @@ def test_experiment_conditional_holds_its_methods_controls_points_and_claim(trai
     assert "discriminant_zero leace" in settings
     assert "discriminant leace" in settings
     assert RunFolder(folder).read_manifest().fitting["positions"] == "tokens"
+
+
+def test_leace_along_the_gradient_is_a_parameter_of_a_run_on_tokens(trained: list[str], tmp_path: Path) -> None:
+    shared = [*trained, "layers.select=[0]", "sweep.gate=[neuron,discriminant]", "sweep.edit=[leace]"]
+    delta = rows_of(shared, tmp_path / "delta")
+    gradient = rows_of([*shared, "++edit.leace.write=gradient"], tmp_path / "gradient")
+    assert gradient["skipped"].isna().all()
+    assert gradient["parameters"].str.contains("write=gradient").all()
+    assert not set(delta["cell_id"]) & set(gradient["cell_id"])
+    assert not np.allclose(delta["kl"], gradient["kl"])
