@@ -50,12 +50,17 @@ def sweep_of(
     positions: str,
     tokens_per_forward: int,
     taus: Sequence[float] = (TAU,),
+    config: Config | None = None,
 ) -> SweepEvaluator:
-    """Return the evaluator of `cells` at a block's output, with ranges of every tau fitted on `fit`."""
+    """Return the evaluator of `cells` at a block's output, with ranges of every tau fitted on `fit`.
+
+    Args:
+        config: names the parameters of edits and gates; None for their own.
+    """
     site = nl.Site(layer)
     found = fit.activations[site]
     ranges: dict[Any, Any] = {("gaussian", tau): GaussianRange(tau=tau).fit(found) for tau in taus}
-    builder = EditBuilder(Config(), {"none": Fitted(found, {"max": MaxSaliency().rank(found)}, ranges)})
+    builder = EditBuilder(config or Config(), {"none": Fitted(found, {"max": MaxSaliency().rank(found)}, ranges)})
     assert test.log_probabilities is not None
     assert test.prediction is not None
     return SweepEvaluator(

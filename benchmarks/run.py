@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import language, mixture, replay
+from benchmarks import conditional, language, mixture, replay
 from neuronlens import Column, Table, frame_of, to_console, wide_console, write_json
 
 CACHE = Path("outputs/cache")
 SUITES = {
     "replay": lambda: replay.bench(CACHE),
+    "conditional": lambda: conditional.bench(CACHE),
     "language": lambda: language.bench(CACHE),
     "mixture": mixture.bench,
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.activations.extract import ActivationExtractor as ActivationExtractor
     from neuronlens.activations.extract import Extraction as Extraction
     from neuronlens.activations.extract import extract as extract
+    from neuronlens.activations.tokens import TokenPlan as TokenPlan
     from neuronlens.config.compose import compose as compose
     from neuronlens.config.fingerprint import plain as plain
     from neuronlens.config.schema import Config as Config
@@ -163,6 +164,7 @@ _HOMES = {
     "Table": "neuronlens.report.table",
     "takes_positions": "neuronlens.hooks.takes",
     "text_batches": "neuronlens.models.batches",
+    "TokenPlan": "neuronlens.activations.tokens",
     "to_console": "neuronlens.report.render.console",
     "TrainerConfig": "neuronlens.config.schema_run",
     "wide_console": "neuronlens.execution.console",

@@ -63,12 +63,7 @@ Cell = tuple[Knobs, int]
 
 @dataclass(frozen=True)
 class Job:
-    """Which job of a multirun a run is.
-
-    Attributes:
-        number, overrides: its place, from 0; what this job has of its own.
-        multirun: the multirun's name, the same for all its jobs.
-    """
+    """Which job of a multirun a run is: its place from 0, what it overrides, and the multirun's name, the same for all."""
 
     number: int
     overrides: tuple[str, ...]

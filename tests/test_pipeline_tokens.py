@@ -21,6 +21,7 @@ from neuronlens.hooks.contexts import capture
 from neuronlens.lens.lens import Lens
 from neuronlens.pipeline import run
 from neuronlens.records import Site
+from neuronlens.report.claims.claims import claims
 from neuronlens.results.folder import RunFolder
 
 SHARED = ["sweep=single", "evaluation.bootstrap=20", "evaluation.refine=false", "intervention.edit_positions=all"]
@@ -181,3 +182,35 @@ def test_the_first_token_keeps_its_state_in_the_sweep_and_in_the_lens(trained: l
         torch.testing.assert_close(hidden[0, 0], first[0, 0])
         assert not torch.allclose(hidden[0, 1:], first[0, 1:], atol=1e-4)
     del plain
+
+
+def test_experiment_conditional_holds_its_methods_controls_points_and_claim(trained: list[str], tmp_path: Path) -> None:
+    small = [entry for entry in trained if entry not in SHARED and not entry.startswith("dataset.samples")]
+    small += ["layers.select=[0,last]", "dataset.samples_per_concept={train:40,fit:15,select:5,test:15}"]
+    folder = tmp_path / "run"
+    run(compose(["experiment=conditional", *small]), folder)
+    rows = pd.read_parquet(folder / "results.parquet")
+    assert rows["skipped"].isna().all()
+    leace = rows[rows["edit"] == "leace"]
+    assert set(leace["gate"]) == {"neuron", "discriminant", "discriminant_zero"}
+    assert set(leace["control"].dropna()) == {"other_concept", "random_direction", "shuffled_labels"}
+    assert {"range", "neuron"} <= set(rows.loc[rows["edit"] == "complement_mean", "gate"])
+    assert leace["strength"].max() == 8
+    points = pd.read_parquet(folder / "operating_points.parquet")
+    chosen = points[points["cell_id"].notna()]
+    assert {"neuron", "discriminant_zero"} <= set(chosen.loc[chosen["edit"] == "leace", "gate"])
+    claimed = claims([RunFolder(folder)]).frame
+    settings = " ".join(claimed.loc[claimed["claim"] == 7, "setting"])
+    assert "discriminant_zero leace" in settings
+    assert "discriminant leace" in settings
+    assert RunFolder(folder).read_manifest().fitting["positions"] == "tokens"
+
+
+def test_leace_along_the_gradient_is_a_parameter_of_a_run_on_tokens(trained: list[str], tmp_path: Path) -> None:
+    shared = [*trained, "layers.select=[0]", "sweep.gate=[neuron,discriminant]", "sweep.edit=[leace]"]
+    delta = rows_of(shared, tmp_path / "delta")
+    gradient = rows_of([*shared, "++edit.leace.write=gradient"], tmp_path / "gradient")
+    assert gradient["skipped"].isna().all()
+    assert gradient["parameters"].str.contains("write=gradient").all()
+    assert not set(delta["cell_id"]) & set(gradient["cell_id"])
+    assert not np.allclose(delta["kl"], gradient["kl"])

@@ -153,12 +153,12 @@ def _gradients_of_the_plain_model(config: Config) -> str | None:
     try:
         asked = needs_gradients(config)
     except ConfigError:
-        return None  # a ranker that cannot be built is a problem of its own
+        return None  # a part that cannot be built is a problem of its own
     if not asked:
         return None
     return (
-        "saliency=gradient is taken in the unedited model, and layers.mode=incremental ranks under the earlier layers' edits. "
-        "Next: layers.mode=each or together, or another saliency."
+        "Gradients (saliency=gradient, write=gradient) are taken in the unedited model, and layers.mode=incremental fits under "
+        "the earlier layers' edits. Next: layers.mode=each or together, or another saliency or write=delta."
     )
 
 
@@ -272,7 +272,7 @@ BETWEEN = (
     Between(
         ("intervention.fit_positions", "intervention.edit_positions", "intervention.gate", "sweep."), _tokens_to_count
     ),
-    Between(("layers.mode", "saliency", "sweep."), _gradients_of_the_plain_model),
+    Between(("layers.mode", "saliency", "sweep.", "intervention.edit", "edit."), _gradients_of_the_plain_model),
     Between(("model.record_position", "intervention.gate", "intervention.gate_grain", "sweep."), _tokens_to_average),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),
     Between(("model.head", "model.finetune.blocks", "model.head_options"), _one_token_is_taught),

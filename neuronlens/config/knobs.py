@@ -100,5 +100,7 @@ def gates_per_sample(config: Config) -> list[str]:
 
 
 def needs_gradients(config: Config) -> bool:
-    """Return whether any ranker of a run reads the model's gradients."""
-    return any(getattr(part(config, "saliency", name), "needs_gradients", False) for name in names(config, "saliency"))
+    """Return whether any ranker or edit of a run reads the model's gradients."""
+    parts = [part(config, "saliency", name) for name in names(config, "saliency")]
+    parts += [part(config, "edit", name) for name in everywhere(config, "edit")]
+    return any(getattr(own, "needs_gradients", False) for own in parts)

@@ -6,6 +6,7 @@ pseudo-inverse, and U an orthonormal basis of the column space of W Sigma_xz, r(
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -17,7 +18,9 @@ from neuronlens.edits.contrast import require_contrast
 from neuronlens.edits.shrinkage import Whitened, shrinkage_of, whitened
 from neuronlens.errors import ConfigError, unknown
 from neuronlens.records import ActivationSet, FloatArray
+from neuronlens.saliency.gradient import mean_slopes
 
+WRITES = ("delta", "gradient")
 CORRELATION_FLOOR = 1e-9
 """A whitened cross-covariance below this, relative to the concept's own deviation, is float64 rounding."""
 
@@ -25,22 +28,30 @@ CORRELATION_FLOOR = 1e-9
 class Leace(Edit):
     """Least-squares concept erasure of one concept against the rest: x - z delta_c, of rank one.
 
-    z is the discriminant coordinate (`edits/discriminant.py`), delta_c the difference of the concept's mean and the others'.
+    z is the discriminant coordinate (`gates/discriminant.py`), delta_c the difference of the concept's mean and the others'.
     """
 
     mixes_neurons = True
     reads_covariance = True
 
-    def __init__(self, *, covariance: Annotated[str, OneOf(COVARIANCES)] = "ledoit_wolf") -> None:
-        """Shrink the covariance so: see `shrinkage.shrinkage_of`.
+    def __init__(
+        self,
+        *,
+        covariance: Annotated[str, OneOf(COVARIANCES)] = "ledoit_wolf",
+        write: Annotated[str, OneOf(WRITES)] = "delta",
+    ) -> None:
+        """Shrink the covariance so (see `shrinkage.shrinkage_of`), and write along delta_c or the logit's mean gradient.
 
         Raises:
-            ConfigError: an unknown covariance.
+            ConfigError: an unknown covariance, or an unknown direction to write along.
         """
         if covariance not in COVARIANCES:
             raise ConfigError(unknown("covariance", covariance, COVARIANCES))
-        self.covariance = covariance
-        self.needs_select = covariance == "selected"
+        if write not in WRITES:
+            raise ConfigError(unknown("write", write, WRITES))
+        self.covariance, self.write = covariance, write
+        self.needs_select, self.needs_gradients = covariance == "selected", write == "gradient"
+        self._slopes: tuple[ActivationSet, FloatArray] | None = None
         self._whitened: tuple[ActivationSet, Whitened] | None = None
 
     def target(self, activations: ActivationSet, concept: int) -> Projection:
@@ -54,8 +65,21 @@ class Leace(Edit):
         fitted, statistics = self.whitening(activations), activations.statistics
         require_contrast(statistics, concept)
         share = statistics.count[concept] / statistics.count.sum()
-        crossed = share * (1 - share) * (statistics.mean[concept] - statistics.complement_mean[concept])
-        return erasure(fitted, crossed[:, None], np.sqrt(share * (1 - share)))
+        delta = statistics.mean[concept] - statistics.complement_mean[concept]
+        found = erasure(fitted, share * (1 - share) * delta[:, None], np.sqrt(share * (1 - share)))
+        if self.write == "delta" or found.reason is not None:
+            return found
+        return along(found, self.slopes(activations)[concept], delta)
+
+    def slopes(self, activations: ActivationSet) -> FloatArray:
+        """Return the mean gradient of each concept's logit `[concept, neuron]`, kept until other activations are given.
+
+        Raises:
+            ActivationError: these activations cannot tell it.
+        """
+        if self._slopes is None or self._slopes[0] is not activations:
+            self._slopes = activations, mean_slopes(activations, "write=gradient")
+        return self._slopes[1]
 
     def whitening(self, activations: ActivationSet) -> Whitened:
         """Return the shrunk covariance of these activations, kept until others are given.
@@ -67,6 +91,20 @@ class Leace(Edit):
             shrinkage = shrinkage_of(activations, self.covariance)
             self._whitened = activations, whitened(activations.second, shrinkage)
         return self._whitened[1]
+
+
+def along(projection: Projection, direction: FloatArray, delta: FloatArray) -> Projection:
+    """Return a projection of rank one that moves as far, along `direction` instead of `delta` `[neuron]`, to the same side.
+
+    The identity, with the reason, where there is no direction.
+    """
+    length = float(np.linalg.norm(direction))
+    if not length > 0:
+        return identity(
+            len(delta), "the concept's logit does not change with the site: there is no gradient to write along"
+        )
+    scale = np.linalg.norm(projection.write) * np.sign(projection.write[0] @ delta) / length
+    return replace(projection, write=(scale * direction)[None])
 
 
 def erasure(fitted: Whitened, crossed: FloatArray, deviation: float) -> Projection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neuronlens.errors import ActivationError
-from neuronlens.records import ActivationSet
+from neuronlens.records import ActivationSet, FloatArray
 from neuronlens.saliency.base import Ranker
 from neuronlens.saliency.ranking import NeuronRanking
 
@@ -23,18 +23,29 @@ class GradientSaliency(Ranker):
         """Return scores `[concept, neuron]`, units of the logit; NaN for a concept that has no sample, or all of them.
 
         Raises:
-            ActivationError: these activations cannot tell their gradients: they are stored, or of an edited model.
+            ActivationError: as `mean_slopes` does.
         """
-        texts = activations.records or activations
-        if texts.gradients is None:
-            raise ActivationError(
-                "saliency 'gradient' runs the model backwards, and these activations come without it. Next: sweep "
-                "saliency=gradient in the run itself"
-            )
         statistics = activations.statistics
-        slopes = texts.gradients(texts.labels).astype(np.float64)
-        scores = np.full(statistics.mean.shape, np.nan)
-        apart = statistics.mean - statistics.complement_mean
-        for concept in np.intersect1d(np.flatnonzero(statistics.count), texts.labels):
-            scores[concept] = np.abs(slopes[texts.labels == concept].mean(axis=0) * apart[concept])
+        scores = np.abs(mean_slopes(activations, "saliency=gradient") * (statistics.mean - statistics.complement_mean))
         return NeuronRanking("gradient", scores, activations.concepts)
+
+
+def mean_slopes(activations: ActivationSet, asked_by: str) -> FloatArray:
+    """Return the mean over a concept's texts of d logit_c / d x `[concept, neuron]`; NaN for a concept without any.
+
+    Args:
+        asked_by: the setting that asks for it, for the message.
+
+    Raises:
+        ActivationError: these activations cannot tell their gradients: they are stored, or of an edited model.
+    """
+    texts = activations.records or activations
+    if texts.gradients is None:
+        raise ActivationError(
+            f"{asked_by} runs the model backwards, and these activations come without it. Next: sweep {asked_by} in the run "
+            "itself"
+        )
+    slopes, found = texts.gradients(texts.labels), np.full(activations.statistics.mean.shape, np.nan)
+    for concept in np.intersect1d(np.flatnonzero(activations.statistics.count), texts.labels):
+        found[concept] = slopes[texts.labels == concept].mean(axis=0, dtype=np.float64)
+    return found

@@ -20,16 +20,21 @@ from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.detected import DetectedEdit, Detector
 from neuronlens.edits.fitting import Fitted
 from neuronlens.edits.gates.base import Score
+from neuronlens.edits.gates.discriminant import DiscriminantGate
+from neuronlens.edits.leace import Leace, along
 from neuronlens.edits.projected import ProjectionEdit
+from neuronlens.errors import ActivationError, ConfigError
 from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.replay import starts_at
 from neuronlens.records import ActivationSet, Knobs, Site
 from neuronlens.saliency.max import MaxSaliency
-from neuronlens.sweep.evaluator import SweepEvaluator, run_sweep
+from neuronlens.sweep.evaluator import SweepEvaluator
+from neuronlens.sweep.shards import run_sweep
 from tests.activations.test_extract import CPU, dataset, loaded
 from tests.conftest import tiny_causal
 from tests.hooks.causal import generate, prompts
 from tests.sweep.test_evaluator_causal import expected, language_model
+from tests.sweep.test_gradients import found
 
 STRENGTH = 3.0
 LEACE = Knobs(gate="discriminant", edit="leace", strength=STRENGTH)
@@ -215,3 +220,28 @@ def test_elementwise_edits_share_the_gate_with_leace_and_padding_is_untouched() 
         found = batch(states[None], ~padded)[0]
         assert torch.equal(found[padded], states[padded])
         assert not torch.equal(found, states)
+
+
+def test_leace_writes_along_the_mean_gradient_of_the_logit_as_far_and_to_the_same_side() -> None:
+    activations = found(loaded("bert"), Site(1), "all")
+    assert activations.gradients is not None
+    slopes = activations.gradients(activations.labels).astype(np.float64)
+    plain, gradient = Leace(covariance="shrunk"), Leace(covariance="shrunk", write="gradient")
+    wide = activations.values.astype(np.float64)
+    for concept in range(4):
+        own = slopes[activations.labels == concept].mean(axis=0)
+        ours, theirs = gradient.target(activations, concept), plain.target(activations, concept)
+        moves, expected = ours(wide) - wide, theirs(wide) - wide
+        np.testing.assert_allclose(np.linalg.norm(moves, axis=1), np.linalg.norm(expected, axis=1), rtol=1e-6)
+        z = DiscriminantGate(covariance="shrunk").coordinate(activations, concept)(wide)
+        np.testing.assert_allclose(moves @ own / np.linalg.norm(own), -np.sign(z) * np.linalg.norm(moves, axis=1))
+    nothing = along(theirs, np.zeros(len(own)), own)
+    assert "no gradient" in str(nothing.reason)
+    without = replace(activations, gradients=None)
+    with pytest.raises(ActivationError, match="write=gradient runs the model backwards"):
+        Leace(write="gradient").target(without, 0)
+    with pytest.raises(ConfigError, match="Did you mean 'gradient'"):
+        compose(["sweep.gate=[neuron]", "sweep.edit=[leace]", "++edit.leace.write=gradent"])
+    modes = ["layers.mode=incremental", "layers.select=[0,1]"]
+    with pytest.raises(ConfigError, match=r"layers\.mode=each"):
+        compose(["sweep.gate=[neuron]", "sweep.edit=[leace]", "++edit.leace.write=gradient", *modes])

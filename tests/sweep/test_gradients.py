@@ -120,7 +120,9 @@ def test_other_labels_and_some_samples_have_gradients_of_their_own() -> None:
 def test_without_the_model_it_is_refused_and_by_the_config_under_earlier_edits() -> None:
     with pytest.raises(ActivationError, match="runs the model backwards"):
         GradientSaliency().rank(replace(found(loaded("bert"), Site(1), "all"), gradients=None))
-    with pytest.raises(ConfigError, match=r"saliency=gradient is taken in the unedited model.*layers\.mode=each"):
+    with pytest.raises(
+        ConfigError, match=r"saliency=gradient, write=gradient.* are taken in the unedited model.*layers\.mode=each"
+    ):
         compose(["saliency=gradient", "layers.mode=incremental", "layers.select=[0,1]"])
 
 
