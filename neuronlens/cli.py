@@ -9,16 +9,17 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from neuronlens import __version__
 from neuronlens.errors import NeuronLensError, printable, unknown
 from neuronlens.execution.signals import Stopped, code_of, stoppable
+from neuronlens.execution.verb import Verb
+from neuronlens.lens import commands
 
 USAGE = """\
-neuronlens [run|doctor|report|compare|gather|help] [hydra overrides]
+neuronlens [run|doctor|report|compare|gather|explain|erase|lens|help] [hydra overrides]
 
 {verbs}
 
@@ -199,15 +200,6 @@ def _gather(arguments: list[str]) -> int:
     return 1 if gather(Path(folders[0]), Path(options[-1]) if options else None) else 0
 
 
-class Verb(NamedTuple):
-    """A first word: what takes the words after it and gives the exit code; its usage line, one line on it, `--help`'s rest."""
-
-    work: Callable[[list[str]], int]
-    arguments: str
-    summary: str
-    details: str
-
-
 VERBS: Mapping[str, Verb] = {
     "run": Verb(
         _run,
@@ -246,4 +238,5 @@ VERBS: Mapping[str, Verb] = {
         "job, and how they compare; seeds are joined) into the multirun's folder or the one named by output=. -m does so at\n"
         "its end. A job that failed is a row with its reason; the exit code is 1 then.",
     ),
+    **commands.VERBS,
 }

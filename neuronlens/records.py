@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -208,8 +208,11 @@ class ActivationSet:
         ids: example ids, in row order.
         statistics: per-concept moments, of all tokens where `values` are a sample of them.
         base_prediction, base_confidence: `[sample]`, or None where the model was not run to its head.
+        gradients: takes a concept per sample and returns the derivatives of their logits with respect to a number added to
+            a neuron at every edited position `[sample, neuron]`; None where the model is not at hand.
         select: activations of the select split under the same labelling, for what is chosen there.
         streamed, shuffled: of tokens: moments of all of them together; the same tokens under shuffled labels.
+        records: of tokens: the record vectors of the texts behind them, under the same labelling.
     """
 
     site: Site
@@ -221,9 +224,11 @@ class ActivationSet:
     fingerprint: str
     base_prediction: IntArray | None = None
     base_confidence: FloatArray | None = None
+    gradients: Callable[[IntArray], FloatArray] | None = None
     select: ActivationSet | None = None
     streamed: SecondMoments | None = None
     shuffled: ActivationSet | None = None
+    records: ActivationSet | None = None
 
     @cached_property
     def second(self) -> SecondMoments:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from neuronlens.activations.moments import statistics_of
-from neuronlens.activations.tokens import SHUFFLED, Tokens
+from neuronlens.activations.tokens import SHUFFLED, TokenPlan, Tokens
 from neuronlens.config.fingerprint import fingerprint
-from neuronlens.records import ActivationSet, IntArray
+from neuronlens.records import ActivationSet, BoolArray, FloatArray, IntArray
 
 
 def with_labels(activations: ActivationSet, labels: IntArray, what: str) -> ActivationSet:
@@ -16,6 +19,13 @@ def with_labels(activations: ActivationSet, labels: IntArray, what: str) -> Acti
     return replace(
         activations, labels=labels, statistics=statistics, fingerprint=fingerprint([activations.fingerprint, what])
     )
+
+
+def with_values(activations: ActivationSet, values: FloatArray, what: str) -> ActivationSet:
+    """Return the same samples with other values `[sample, neuron]` and their moments; `what` enters the fingerprint."""
+    statistics = statistics_of(values, activations.labels, len(activations.concepts))
+    key = fingerprint([activations.fingerprint, what])
+    return replace(activations, values=values, statistics=statistics, fingerprint=key, streamed=None, shuffled=None)
 
 
 def only_correct(activations: ActivationSet) -> ActivationSet:
@@ -32,7 +42,22 @@ def only_correct(activations: ActivationSet) -> ActivationSet:
         ids,
         statistics_of(values, labels, len(activations.concepts)),
         fingerprint([activations.fingerprint, "correct", ids]),
+        gradients=gradients_of(activations, right),
     )
+
+
+def gradients_of(activations: ActivationSet, kept: BoolArray) -> Callable[[IntArray], FloatArray] | None:
+    """Return what takes the gradients of some samples alone: the others' are taken for their own labels, and left out."""
+    every = activations.gradients
+    if every is None:
+        return None
+
+    def gradients(labels: IntArray) -> FloatArray:
+        whole = activations.labels.copy()
+        whole[kept] = labels
+        return every(whole)[kept]
+
+    return gradients
 
 
 def token_set(activations: ActivationSet, tokens: Tokens, fingerprint: str) -> ActivationSet:
@@ -57,3 +82,22 @@ def token_set(activations: ActivationSet, tokens: Tokens, fingerprint: str) -> A
         )
 
     return under("none", under(SHUFFLED) if SHUFFLED in tokens.labels else None)
+
+
+def with_records(tokens: ActivationSet, activations: ActivationSet, plan: TokenPlan) -> ActivationSet:
+    """Return tokens with the record vectors of the texts behind them, under the tokens' own labels.
+
+    Args:
+        tokens: as `token_set` gives them.
+        activations: one row per text of the split.
+        plan: how the tokens were taken.
+    """
+    kept = only_correct(activations) if plan.only_correct else activations
+    shuffled = tokens.shuffled
+    if shuffled is not None:
+        order = np.random.default_rng([plan.seed, len(activations.labels)]).permutation(len(activations.labels))
+        dealt = activations.labels[order]
+        if plan.only_correct:
+            dealt = dealt[activations.base_prediction == activations.labels]
+        shuffled = replace(shuffled, records=with_labels(kept, dealt, f"shuffled {plan.seed}"))
+    return replace(tokens, records=kept, shuffled=shuffled)

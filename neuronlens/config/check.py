@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from neuronlens.config.entries import entries
 from neuronlens.config.heads import declared, head_option
-from neuronlens.config.knobs import everywhere, needs_select
+from neuronlens.config.knobs import everywhere, gates_per_sample, needs_gradients, needs_select
 from neuronlens.config.rules import refusal, shown
 from neuronlens.config.schema import POOLED, Config
 from neuronlens.config.values import faults
@@ -110,6 +110,38 @@ def _labels_of_a_head(config: Config) -> str | None:
             "model.labels out, or model.finetune.blocks=null."
         )
     return None
+
+
+def _tokens_to_average(config: Config) -> str | None:
+    if config.model.record_position == "mean":
+        return None
+    try:
+        gates = gates_per_sample(config)
+    except ConfigError:
+        return None  # a gate that cannot be built is a problem of its own
+    if not gates:
+        return None
+    found = config.model.record_position
+    return (
+        f"Gate '{gates[0]}' decides for whole samples from the mean of their tokens, and model.record_position is "
+        f"{'what the head reads' if found is None else repr(found)}, so it would be fitted on other vectors. Next: "
+        "model.record_position=mean and intervention.edit_positions=all."
+    )
+
+
+def _gradients_of_the_plain_model(config: Config) -> str | None:
+    if config.layers.mode != "incremental":
+        return None
+    try:
+        asked = needs_gradients(config)
+    except ConfigError:
+        return None  # a ranker that cannot be built is a problem of its own
+    if not asked:
+        return None
+    return (
+        "saliency=gradient is taken in the unedited model, and layers.mode=incremental ranks under the earlier layers' edits. "
+        "Next: layers.mode=each or together, or another saliency."
+    )
 
 
 def _two_columns(config: Config) -> str | None:
@@ -219,6 +251,8 @@ BETWEEN = (
     ),
     Between(("dataset.samples_per_concept.train", "model.finetune.blocks"), _samples_to_train_on),
     Between(("model.labels", "model.head", "model.finetune.blocks"), _labels_of_a_head),
+    Between(("layers.mode", "saliency", "sweep."), _gradients_of_the_plain_model),
+    Between(("model.record_position", "intervention.gate", "intervention.gate_grain", "sweep."), _tokens_to_average),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),
     Between(("model.head", "model.finetune.blocks", "model.head_options"), _one_token_is_taught),
     Between(("intervention.scope", "layers.mode"), _layers_ranked_as_one),

@@ -21,11 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 from neuronlens.config import groups
 from neuronlens.config.check import Problem, faults_of_values, problems, refuse
 from neuronlens.config.explain import explain
+from neuronlens.config.folding import with_infinity
 from neuronlens.config.heads import declared, head_option, keep_option
+from neuronlens.config.launchers import launcher_problems
 from neuronlens.config.names import source_name
 from neuronlens.config.plan import filled
-from neuronlens.config.schema import Config, GridConfig, SweepConfig
-from neuronlens.config.stored import with_infinity
+from neuronlens.config.schema import Config, GridConfig
 from neuronlens.config.trust import as_text, strangers, trust
 from neuronlens.config.typed import typed_problems
 from neuronlens.errors import ConfigError, file_name, unknown
@@ -70,7 +71,9 @@ def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = No
     elsewhere = any(override.startswith("hydra.searchpath") for override in overrides)
     typed = typed_problems(overrides, None if elsewhere else [] if config_dir is None else [Path(config_dir)])
     wrong = [Problem(*one) for one in typed.sentences]
-    if not typed.whole:
+    launchers = launcher_problems(overrides, [] if config_dir is None else [Path(config_dir)])
+    wrong += [Problem(*one) for one in launchers]
+    if not typed.whole or launchers:
         refuse(wrong)
     try:
         with composing(typed.rest, config_dir) as found:
@@ -213,28 +216,6 @@ def restore(stored: Mapping[str, Any]) -> Config:
     refuse(strange)
     assert isinstance(merged, DictConfig)
     return resolve(merged)
-
-
-def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
-    """Return the checked config of one cell: the run's own single values, some of them replaced, and nothing swept.
-
-    Args:
-        knobs: values by the names of `records.Knobs`; the run's `control` is left out.
-
-    Raises:
-        ConfigError: a value out of its range, or both `top_fraction` and `top_count`.
-    """
-    if {"top_fraction", "top_count"} <= set(knobs):
-        raise ConfigError("Give one of top_fraction and top_count.")
-    intervention = dataclasses.replace(config.intervention, control="none")
-    if {"top_fraction", "top_count"} & set(knobs):
-        intervention = dataclasses.replace(intervention, top_count=knobs.get("top_count"))
-    lists: dict[str, Any] = {name: [value] for name, value in knobs.items() if name != "top_count"}
-    sweep = SweepConfig(**lists)
-    own, wrong = filled(dataclasses.replace(config, intervention=intervention, sweep=sweep))
-    found = problems(own, beside=[Problem(*one) for one in wrong])
-    refuse(Problem(key, sentence.replace("sweep.", "")) for key, sentence in found)  # a cell's knobs, not lists
-    return own
 
 
 def _unknown_keys(node: DictConfig, typed: DictConfig, prefix: str = "") -> list[Problem]:

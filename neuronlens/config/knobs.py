@@ -92,3 +92,13 @@ def needs_select(config: Config) -> bool:
     """Return whether anything is chosen on the select split: an operating point, a gate's threshold or a shrinkage."""
     parts = (part(config, group, name) for group in ("gate", "edit") for name in everywhere(config, group))
     return config.evaluation.select != "none" or any(getattr(own, "needs_select", False) for own in parts)
+
+
+def gates_per_sample(config: Config) -> list[str]:
+    """Return the gates of a run that decide for whole samples: they read every token of a text."""
+    return [name for name in everywhere(config, "gate") if part(config, "gate", name).grain == "sample"]
+
+
+def needs_gradients(config: Config) -> bool:
+    """Return whether any ranker of a run reads the model's gradients."""
+    return any(getattr(part(config, "saliency", name), "needs_gradients", False) for name in names(config, "saliency"))

@@ -101,6 +101,12 @@ def _combinations(config: Config, method: GridConfig) -> list[Knobs]:
                 f"Edit '{name}' mixes neurons, so a gate per neuron ({', '.join(gates)}) means nothing for it. "
                 f"Next: intervention.gate={' or '.join(_gates_of_vectors(config))}."
             )
+        if getattr(edit, "needs_gate", False) and all(gate.grain in (None, "value") for gate in gates.values()):
+            known = [name for name in _gates_of_vectors(config) if part(config, "gate", name).grain is not None]
+            raise ConfigError(
+                f"Edit '{name}' is right for the concept's samples alone, and gate {', '.join(gates)} detects none. "
+                f"Next: intervention.gate={' or '.join(known)}."
+            )
     made_of = cache(lambda *names: _made_of(config, *names))
     combined = []
     for gate, edit, strength, control in itertools.product(
@@ -108,6 +114,8 @@ def _combinations(config: Config, method: GridConfig) -> list[Knobs]:
     ):
         mixes = edits[edit].mixes_neurons
         if mixes and gates[gate].grain == "value":
+            continue
+        if getattr(edits[edit], "needs_gate", False) and gates[gate].grain is None:
             continue
         ranked = not mixes or gates[gate].reads_ranking
         for saliency, selection, (name, tau) in itertools.product(
@@ -142,7 +150,7 @@ def _differs(knobs: Knobs, grain: str | None, mixes_neurons: bool) -> bool:
     edit that has one.
     """
     if knobs.control == "other_concept":
-        return knobs.range is not None or grain == "position"
+        return knobs.range is not None or grain in ("position", "sample")
     if knobs.control == "random_neurons":
         return knobs.saliency is not None
     return knobs.control != "random_direction" or mixes_neurons

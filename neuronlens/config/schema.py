@@ -22,6 +22,8 @@ SKIP_FIRST = ("auto", "always", "never")
 TOKEN_POSITIONS = ("cls", "last")
 POOLED = ("mean", "max", "live_mean")
 RECORD_POSITIONS = (*TOKEN_POSITIONS, *POOLED)
+WHOLE_VECTORS = ("position", "sample")
+"""Grains at which a gate decides for all neurons at once."""
 COVARIANCES = ("empirical", "shrunk", "ledoit_wolf", "selected")
 
 MOST_LAYERS = 100_000
@@ -142,6 +144,11 @@ class InterventionConfig:
     """The edit that is made where `sweep` does not list values of its own."""
 
     gate: str = key("range", "When the edit applies: an option of gate.", FILLED)
+    gate_grain: str = key(
+        "position",
+        "Whether the gates joint, lda and logistic decide for each position, or for each sample from its tokens' mean.",
+        OneOf(WHOLE_VECTORS),
+    )
     edit: str = key("zero", "What a neuron's value is replaced by: an option of edit.", FILLED)
     top_fraction: float = key(0.3, "The fraction of the neurons that is edited, the most salient ones.", FRACTION)
     top_count: int | None = key(None, "How many neurons are edited, in place of the fraction.", Nullable(at_least(0)))

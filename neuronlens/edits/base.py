@@ -31,18 +31,20 @@ class Affine:
 
 @dataclass(frozen=True)
 class Projection:
-    """P(x) = x - write^T read (x - bias), for one concept.
+    """P(x) = x - write^T read (x - bias) + shift, for one concept.
 
     Attributes:
         bias: `[neuron]` float64.
-        read, write: `[rank, neuron]` float64; rank 0 is the identity.
+        read, write: `[rank, neuron]` float64; rank 0 without a shift is the identity.
         reason: why it is the identity, or None where it is not.
+        shift: `[neuron]` float64; None for 0. Only a map without a fixed point needs one.
     """
 
     bias: FloatArray
     read: FloatArray
     write: FloatArray
     reason: str | None = None
+    shift: FloatArray | None = None
 
     def __call__(self, values: FloatArray) -> FloatArray:
         """Return P(x) for `[sample, neuron]`, float64; the values are not modified.
@@ -51,7 +53,8 @@ class Projection:
         >>> keep_second(np.array([[3.0, 4.0]])).tolist()
         [[0.0, 4.0]]
         """
-        return values - (values - self.bias) @ self.read.T @ self.write
+        moved = values - (values - self.bias) @ self.read.T @ self.write
+        return moved if self.shift is None else moved + self.shift
 
 
 def identity(neurons: int, reason: str) -> Projection:
@@ -71,11 +74,13 @@ class Edit(Protocol):
     Attributes:
         mixes_neurons: whether a neuron's new value rests on other neurons. Such an edit changes all neurons, for the rest
             of the vector would still carry the concept, so gates that decide value by value do not apply to it.
+        needs_gate: whether its target is right for the concept's samples alone, so that a gate must detect these.
         needs_select: whether it chooses something on the select split, which it then finds at its activations.
         reads_covariance: whether it reads `activations.second`, which is then streamed over all tokens that are fitted on.
     """
 
     mixes_neurons: bool
+    needs_gate: bool = False
     needs_select: bool = False
     reads_covariance: bool = False
 

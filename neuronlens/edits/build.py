@@ -9,13 +9,16 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from neuronlens.config.knobs import fits_on_tokens
 from neuronlens.config.nodes import part
 from neuronlens.config.schema import Config
 from neuronlens.edits.base import Affine, Edit, EditBatch, Projection, Target
+from neuronlens.edits.decided import DecidedEdit
 from neuronlens.edits.detected import DetectedEdit, Detector
 from neuronlens.edits.fitting import Fitted, failure, other_concept, shuffled_labels
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.edits.gates.base import Evidence, Gate, Score
+from neuronlens.edits.gates.decisions import Decision
 from neuronlens.edits.projected import ProjectionEdit
 from neuronlens.edits.projections import random_direction
 from neuronlens.errors import ActivationError, ConfigError
@@ -52,7 +55,7 @@ class EditBuilder:
         self._activations: dict[str, ActivationSet] = {}
         self._selected: dict[tuple[object, ...], BoolArray] = {}
         self._targets: dict[tuple[object, ...], Target] = {}
-        self._scores: dict[tuple[object, ...], Score] = {}
+        self._scores: dict[tuple[object, ...], Score | Decision] = {}
 
     @property
     def concepts(self) -> tuple[str, ...]:
@@ -120,6 +123,17 @@ class EditBuilder:
             return str(error)
         return target.reason if isinstance(target, Projection) else None
 
+    def refuse_skipped(self, cell: Cell) -> None:
+        """Refuse a cell that cannot be made.
+
+        Raises:
+            ActivationError: with the reason.
+        """
+        reason = self.skip_reason(cell)
+        if reason:
+            found = self.fits["none"].activations
+            raise ActivationError(f"'{found.concepts[cell[1]]}' cannot be erased so at {found.site}: {reason}.")
+
     def batch(self, cells: Sequence[Cell]) -> EditBatch:
         """Return the edits of several cells as one batch, float32, on the CPU.
 
@@ -137,15 +151,16 @@ class EditBuilder:
         else:
             edit = self._elementwise(cells, openings, targets)  # type: ignore[arg-type]
         scores = [opening if isinstance(opening, Score) else None for opening in openings]
-        if not any(scores):
-            return edit
-        return DetectedEdit(edit, Detector.of(scores, self._neurons))
+        if any(scores):
+            edit = DetectedEdit(edit, Detector.of(scores, self._neurons))
+        decisions = tuple(opening if isinstance(opening, Decision) else None for opening in openings)
+        return DecidedEdit(edit, decisions) if any(decisions) else edit
 
     def _elementwise(
-        self, cells: Sequence[Cell], openings: Sequence[Intervals | Score], targets: Sequence[Affine]
+        self, cells: Sequence[Cell], openings: Sequence[Intervals | Score | Decision], targets: Sequence[Affine]
     ) -> GatedEdit:
         whole = np.full((1, self._neurons), WHOLE[0]), np.full((1, self._neurons), WHOLE[1])
-        bounds = [whole if isinstance(opening, Score) else opening for opening in openings]
+        bounds = [opening if isinstance(opening, tuple) else whole for opening in openings]
         intervals = max(len(low) for low, _ in bounds)
         lower = np.full((len(cells), intervals, self._neurons), EMPTY[0], dtype=np.float32)
         upper = np.full((len(cells), intervals, self._neurons), EMPTY[1], dtype=np.float32)
@@ -212,17 +227,28 @@ class EditBuilder:
             self._activations[labelling] = replace(self._fitted(knobs).activations, select=select)
         return self._activations[labelling]
 
-    def opening(self, cell: Cell) -> Intervals | Score:
-        """Return where a cell's gate is open, before the salient neurons are picked; scores are kept."""
+    def opening(self, cell: Cell) -> Intervals | Score | Decision:
+        """Return where a cell's gate is open, before the salient neurons are picked; scores and decisions are kept.
+
+        Raises:
+            ActivationError: the data give none.
+        """
         knobs, concept = cell
         gate = self._gate(knobs.gate)
-        if gate.grain != "position":
+        if gate.grain in (None, "value"):
             return _as_declared(gate.opening(self._evidence(cell, gate)), tuple, f"gate.{knobs.gate}")
         ranked = (knobs.saliency, knobs.top_fraction, knobs.top_count) if gate.reads_ranking else ()
         ranged = (knobs.range, knobs.tau) if gate.reads_range else ()
         key = (knobs.gate, knobs.control, concept, *ranked, *ranged)
         if key not in self._scores:
-            self._scores[key] = _as_declared(gate.opening(self._evidence(cell, gate)), Score, f"gate.{knobs.gate}")
+            found, name = gate.opening(self._evidence(cell, gate)), f"gate.{knobs.gate}"
+            if gate.grain == "position" and not isinstance(found, Decision):
+                self._scores[key] = _as_declared(found, Score, name)
+            else:
+                decision = _as_declared(found, Decision, name)
+                if (decision.over is not None) != (gate.grain == "sample"):
+                    raise ConfigError(f"{name} decides over {decision.over}, and its grain is '{gate.grain}'.")
+                self._scores[key] = decision
         return self._scores[key]
 
     def _evidence(self, cell: Cell, gate: Gate) -> Evidence:
@@ -237,12 +263,30 @@ class EditBuilder:
             ranges = self._fitted(knobs).ranges[str(knobs.range), knobs.tau]
             intervals = ranges.lower[of], ranges.upper[of]
         activations = self._fitted_on(knobs)
+        if gate.grain == "sample":
+            activations = self._texts(activations, knobs)
         if gate.needs_select and activations.select is None:
             raise ActivationError(
                 f"Gate '{knobs.gate}' chooses its threshold on the select split, which was not recorded."
             )
         select = activations.select if gate.needs_select else None
         return Evidence(activations, of, self.selected(knobs)[cell[1]], intervals, select)
+
+    def _texts(self, activations: ActivationSet, knobs: Knobs) -> ActivationSet:
+        """Return the texts' record vectors, where tokens are fitted on: what a gate per sample reads.
+
+        Raises:
+            ActivationError: the tokens alone were kept.
+        """
+        if not fits_on_tokens(self.config):
+            return activations
+        select = activations.select
+        if activations.records is None or (select is not None and select.records is None):
+            raise ActivationError(
+                f"Gate '{knobs.gate}' is fitted on means of whole texts, and their tokens alone were kept. Next: "
+                "intervention.fit_positions=record."
+            )
+        return replace(activations.records, select=None if select is None else select.records)
 
 
 def _as_declared(found: object, expected: type[Found], part: str) -> Found:

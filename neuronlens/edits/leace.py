@@ -51,14 +51,22 @@ class Leace(Edit):
         Raises:
             ActivationError: fewer than two samples, or no neuron that varies.
         """
-        if self._whitened is None or self._whitened[0] is not activations:
-            shrinkage = shrinkage_of(activations, self.covariance)
-            self._whitened = activations, whitened(activations.second, shrinkage)
-        statistics = activations.statistics
+        fitted, statistics = self.whitening(activations), activations.statistics
         require_contrast(statistics, concept)
         share = statistics.count[concept] / statistics.count.sum()
         crossed = share * (1 - share) * (statistics.mean[concept] - statistics.complement_mean[concept])
-        return erasure(self._whitened[1], crossed[:, None], np.sqrt(share * (1 - share)))
+        return erasure(fitted, crossed[:, None], np.sqrt(share * (1 - share)))
+
+    def whitening(self, activations: ActivationSet) -> Whitened:
+        """Return the shrunk covariance of these activations, kept until others are given.
+
+        Raises:
+            ActivationError: fewer than two samples, or no neuron that varies.
+        """
+        if self._whitened is None or self._whitened[0] is not activations:
+            shrinkage = shrinkage_of(activations, self.covariance)
+            self._whitened = activations, whitened(activations.second, shrinkage)
+        return self._whitened[1]
 
 
 def erasure(fitted: Whitened, crossed: FloatArray, deviation: float) -> Projection:

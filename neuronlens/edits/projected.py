@@ -27,12 +27,14 @@ class ProjectionEdit(EditBatch):
         bias: `[cell, neuron]`.
         read, write: `[cell, rank, neuron]`; rows of 0 fill up a cell of lower rank.
         strength: `[cell]`; 0 leaves everything alone, 1 reaches P(x).
+        shift: `[cell, neuron]`; None where no cell has one.
     """
 
     bias: Tensor
     read: Tensor
     write: Tensor
     strength: Tensor
+    shift: Tensor | None = None
 
     @classmethod
     def of(cls, projections: Sequence[Projection], strengths: Sequence[float]) -> ProjectionEdit:
@@ -53,7 +55,17 @@ class ProjectionEdit(EditBatch):
             read[place, : len(projection.read)] = projection.read
             write[place, : len(projection.write)] = projection.write
         bias = np.stack([projection.bias for projection in projections]).astype(np.float32)
-        return cls(*map(torch.from_numpy, (bias, read, write, np.asarray(strengths, dtype=np.float32))))
+        shift = None
+        if any(projection.shift is not None for projection in projections):
+            none = np.zeros(bias.shape[1])
+            shift = np.stack([none if one.shift is None else one.shift for one in projections]).astype(np.float32)
+        return cls(
+            torch.from_numpy(bias),
+            torch.from_numpy(read),
+            torch.from_numpy(write),
+            torch.from_numpy(np.asarray(strengths, dtype=np.float32)),
+            None if shift is None else torch.from_numpy(shift),
+        )
 
     @classmethod
     def stack(cls, batches: Sequence[ProjectionEdit]) -> ProjectionEdit:
@@ -63,6 +75,7 @@ class ProjectionEdit(EditBatch):
             padded([batch.read for batch in batches], 0.0),
             padded([batch.write for batch in batches], 0.0),
             torch.cat([batch.strength for batch in batches]),
+            _joined([batch.shift for batch in batches], [batch.bias for batch in batches]),
         )
 
     @property
@@ -72,7 +85,10 @@ class ProjectionEdit(EditBatch):
 
     def to(self, device: torch.device | str) -> ProjectionEdit:
         """Return the edit on `device`."""
-        return ProjectionEdit(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        shift = None if self.shift is None else self.shift.to(device)
+        return ProjectionEdit(
+            self.bias.to(device), self.read.to(device), self.write.to(device), self.strength.to(device), shift
+        )
 
     def __call__(self, hidden: Tensor, mask: Tensor | None = None, *, allowed: Tensor | None = None) -> Tensor:
         """Return `hidden` with every open position's vector moved towards its projection.
@@ -94,7 +110,10 @@ class ProjectionEdit(EditBatch):
         """
         cells, neurons = self.bias.shape
         gate = open_positions(hidden, cells, neurons, mask, allowed)
-        changes = ((self.strength != 0) & self.write.flatten(1).any(-1))[:, None, None]
+        moves = self.write.flatten(1).any(-1)
+        if self.shift is not None:
+            moves = moves | self.shift.any(-1)
+        changes = ((self.strength != 0) & moves)[:, None, None]
         gate = changes if gate is None else changes & gate
         values = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
         bias, read, write, strength = (
@@ -103,6 +122,17 @@ class ProjectionEdit(EditBatch):
         rows = values.flatten(1, 2)  # [cell or 1, row, neuron]: one matrix product per cell
         # Centred before it is read: read bias and read x are large and nearly equal where means dwarf deviations.
         component = (rows - bias[:, None]) @ read.transpose(1, 2)
-        moved = (rows - (strength[:, None, None] * component) @ write).unflatten(1, hidden.shape[1:3])
+        moved = rows - (strength[:, None, None] * component) @ write
+        if self.shift is not None:
+            moved = moved + (strength[:, None] * self.shift.to(values.dtype))[:, None]
+        moved = moved.unflatten(1, hidden.shape[1:3])
         limit = torch.finfo(hidden.dtype).max
         return torch.where(gate[..., None], moved.clamp_(-limit, limit).to(hidden.dtype), hidden)
+
+
+def _joined(shifts: Sequence[Tensor | None], biases: Sequence[Tensor]) -> Tensor | None:
+    """Return the shifts of several batches as one; None where none has any."""
+    if all(shift is None for shift in shifts):
+        return None
+    pairs = zip(shifts, biases, strict=True)
+    return torch.cat([torch.zeros_like(bias) if shift is None else shift for shift, bias in pairs])

@@ -81,6 +81,15 @@ def shrinkage_of(activations: ActivationSet, covariance: str) -> float:
     return ledoit_wolf(activations.second) if covariance == "ledoit_wolf" else FIXED[covariance]
 
 
+def shrinkage_within(second: SecondMoments, activations: ActivationSet, covariance: str) -> float:
+    """Return the amount for a covariance within classes of the activations: Ledoit and Wolf's own, else as `shrinkage_of`.
+
+    Raises:
+        ActivationError, ConfigError: as `shrinkage_of` does.
+    """
+    return ledoit_wolf(second) if covariance == "ledoit_wolf" else shrinkage_of(activations, covariance)
+
+
 def ledoit_wolf(second: SecondMoments) -> float:
     """Return Ledoit and Wolf's amount (2004): the expected error of the covariance over its distance from t I.
 

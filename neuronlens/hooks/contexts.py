@@ -17,6 +17,8 @@ from neuronlens.hooks.forwards import Forward, Running, kept_through_checkpoints
 from neuronlens.hooks.generation import by_name, generate_calls
 from neuronlens.hooks.masks import EDITED, read_index
 from neuronlens.hooks.resolver import Point, resolve_site
+from neuronlens.hooks.takes import is_causal
+from neuronlens.hooks.tokens import reads_tokens, run_edit
 from neuronlens.hooks.wrapped import bare, body_of, run_eagerly
 from neuronlens.records import Site
 
@@ -91,6 +93,7 @@ def edited(
     cells: int = 1,
     prompt: Tensor | None = None,
     attended: Tensor | None = None,
+    segment: Tensor | None = None,
 ) -> Iterator[nn.Module]:
     """Edit the sites' vectors in every forward in the block, and leave the model as it was found.
 
@@ -107,6 +110,7 @@ def edited(
         prompt: which positions are prompt `[sample, position]` bool, for one cell; for plain forwards.
         attended: which positions are no pads `[sample, position]` bool, for one cell, where the forward's own attention
             mask does not say: one of four dimensions, or none.
+        segment: which label's continuation a position belongs to `[sample, position]`, where several share one prompt.
 
     Raises:
         SiteError: a site matches nothing, or its hook never fired though the model ran (TRAPS 13); the masks do not fit
@@ -115,8 +119,9 @@ def edited(
     if positions not in EDITED:
         raise SiteError(unknown("edit position", positions, EDITED))
     running, own = Running(), bare(model)
+    causal = reads_tokens(edits) and is_causal(model)
 
-    def change(edit: Edit) -> Use:
+    def change(site: Site, edit: Edit) -> Use:
         at: dict[torch.device, Edit] = {}
 
         def changed(hidden: Tensor) -> Tensor:
@@ -129,7 +134,10 @@ def edited(
             mask = running.forward.mask(by_cell, positions)
             if hidden.device not in at:
                 at[hidden.device] = edit.to(hidden.device) if hasattr(edit, "to") else edit
-            return at[hidden.device](by_cell, mask).flatten(0, 1)
+            tokens = None
+            if reads_tokens({site: edit}):
+                tokens = running.forward.tokens(by_cell, causal=causal, owner=(running, site))
+            return run_edit(at[hidden.device], by_cell, mask, tokens).flatten(0, 1)
 
         return changed
 
@@ -141,8 +149,8 @@ def edited(
             running.depth += 1
             if running.depth > 1:
                 return
-            given: dict[str, Any] = {"prompt": prompt, "attended": attended, "positions": positions}
-            running.forward = Forward.of(module, arguments, named, call(), **given)
+            given: dict[str, Any] = {"prompt": prompt, "attended": attended, "segment": segment}
+            running.forward = Forward.of(module, arguments, named, call(), positions=positions, **given)
             if positions == "last" and attended is None and running.forward.call is None:
                 refuse_unread_end(own, by_name(module.forward, arguments, named))
 
@@ -153,7 +161,7 @@ def edited(
             handles.callback(module.register_forward_pre_hook(_Hook(look), with_kwargs=True).remove)
             handles.callback(module.register_forward_hook(_Hook(leave), always_call=True).remove)
         for site, point in points.items():
-            handles.enter_context(_hooked(site, point, change(edits[site]), running, seen, order=1))
+            handles.enter_context(_hooked(site, point, change(site, edits[site]), running, seen, order=1))
         yield model
 
 

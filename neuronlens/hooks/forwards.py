@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from neuronlens.errors import SiteError
 from neuronlens.hooks.generation import GenerateCall, by_name
 from neuronlens.hooks.masks import edit_mask, position_mask, read_index
+from neuronlens.hooks.tokens import Tokens, Written
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,14 @@ class Forward:
         attention_mask: for all cells, as passed, or `attended` for one cell in its place.
         past: columns that the cache holds already.
         call: the generate call it serves, or None for a plain forward.
-        prompt: as given to `edited`.
+        prompt, segment: as given to `edited`.
     """
 
     attention_mask: Any
     past: int
     call: GenerateCall | None
     prompt: Tensor | None
+    segment: Tensor | None = None
 
     @classmethod
     def of(
@@ -42,6 +45,7 @@ class Forward:
         positions: str,
         prompt: Tensor | None,
         attended: Tensor | None,
+        segment: Tensor | None,
     ) -> Forward:
         """Read a forward's mask and cache off its arguments.
 
@@ -49,15 +53,16 @@ class Forward:
             SiteError: the mask does not tell pads from tokens, or the position to be edited is a pad.
         """
         passed = by_name(module.forward, arguments, named)
-        mask = passed.get("attention_mask")
+        mask: Any = passed.get("attention_mask")
+        cache: Any = passed.get("past_key_values")
+        past = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
         if call is not None:
             if prompt is not None or attended is not None:
                 raise SiteError("prompt= and attended= describe plain forwards; model.generate knows its own prompt.")
             _refuse_pads(call.given, positions)
-            cache = passed.get("past_key_values")
-            return cls(mask, 0 if cache is None else int(cache.get_seq_length()), call, None)
+            return cls(mask, past, call, None)
         if attended is not None:
-            return cls(attended, 0, None, prompt)
+            return cls(attended, past, None, prompt, segment)
         if passed.get("cu_seq_lens_q") is not None or not (
             mask is None or (isinstance(mask, Tensor) and mask.dim() == 2)
         ):
@@ -66,18 +71,48 @@ class Forward:
                 "Next: nl.edited(..., attended=<bool tensor [sample, position]>)."
             )
         _refuse_pads(mask, positions)
-        return cls(mask, 0, None, prompt)
+        return cls(mask, past, None, prompt, segment)
 
     def mask(self, by_cell: Tensor, positions: str) -> Tensor | None:
         """Return which positions are edited `[sample, position]`, None for all, of `[cell, sample, position, neuron]`."""
-        cells, samples, width = by_cell.shape[:3]
         if self.call is None:
-            known = None if self.attention_mask is None else self.attention_mask[:samples]
+            known = None if self.attention_mask is None else self.attention_mask[: by_cell.shape[1]]
             return position_mask(known, by_cell[0], positions, self.prompt)
-        columns = self.call.attended(self.attention_mask, cells * samples, self.past + width, by_cell.device)[:samples]
+        columns, asked = self._columns(by_cell, self.call)
+        return edit_mask(columns, asked, positions)[:, self.past : self.past + by_cell.shape[2]]
+
+    def _columns(self, by_cell: Tensor, call: GenerateCall) -> tuple[Tensor, Tensor]:
+        """Return which columns of a generate call are attended and which are prompt `[sample, column]`, cached ones too."""
+        cells, samples, width = by_cell.shape[:3]
+        columns = call.attended(self.attention_mask, cells * samples, self.past + width, by_cell.device)[:samples]
         asked = columns.clone()
-        asked[:, self.call.width :] = False
-        return edit_mask(columns, asked, positions)[:, self.past : self.past + width]
+        asked[:, call.width :] = False
+        return columns, asked
+
+    def tokens(self, by_cell: Tensor, *, causal: bool, owner: Any) -> Tokens:
+        """Return the tokens of `[cell, sample, position, neuron]`, for an edit that decides per sample.
+
+        Args:
+            causal: whether the model is.
+            owner: whose memory of the generate call it is.
+
+        Raises:
+            SiteError: a plain forward that goes on from a cache.
+        """
+        width = by_cell.shape[2]
+        if self.call is not None:
+            written = Written(self.past, self.call.width, self.call.beams, self.call.kept.setdefault(owner, {}))
+            attended, asked = (part[:, self.past : self.past + width] for part in self._columns(by_cell, self.call))
+            return Tokens(attended, asked, causal, written=written)
+        if self.past:
+            raise SiteError(
+                "This forward goes on from a cache, and a gate per sample needs the tokens before it. Next: model.generate, or "
+                "the whole text in one forward."
+            )
+        known = self.mask(by_cell, "all")
+        attended = torch.ones(by_cell.shape[1:3], dtype=torch.bool, device=by_cell.device) if known is None else known
+        prompt = attended if self.prompt is None else attended & self.prompt.to(attended.device)
+        return Tokens(attended, prompt, causal, self.segment)
 
 
 def _refuse_pads(mask: Tensor | None, positions: str) -> None:

@@ -8,7 +8,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,10 +24,14 @@ class GenerateCall:
     Attributes:
         width: how many columns the prompt has; every later column holds a generated token.
         given: the attention mask of the call `[sample, column]`, or None where it was left out.
+        beams: how many texts a beam search writes at once for each sample.
+        kept: what an edit's forwards hand on to the next ones, by whose it is.
     """
 
     width: int
     given: Tensor | None
+    beams: int = 1
+    kept: dict[Any, dict[int, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, passed: Mapping[str, Any]) -> GenerateCall:
@@ -45,11 +49,13 @@ class GenerateCall:
                 "A paged cache and classifier-free guidance run forwards whose columns are not the text's, so an edit "
                 "could not tell the prompt. Next: model.generate without cache_implementation='paged' and guidance_scale."
             )
+        own = getattr(passed.get("self"), "generation_config", None)
+        beams = settings.get("num_beams") or getattr(own, "num_beams", None) or 1
         mask = passed.get("attention_mask")
         if mask is not None:
-            return cls(mask.shape[1], mask)
+            return cls(mask.shape[1], mask, beams)
         inputs = [passed.get(name) for name in ("inputs_embeds", "inputs", "input_ids")]
-        return cls(next((tensor.shape[1] for tensor in inputs if tensor is not None), 1), None)
+        return cls(next((tensor.shape[1] for tensor in inputs if tensor is not None), 1), None, beams)
 
     def attended(self, mask: Any, rows: int, total: int, device: torch.device) -> Tensor:
         """Return which columns are no pads `[row, column]`, over `total` columns or the prompt's where that is more.

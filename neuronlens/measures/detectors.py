@@ -11,6 +11,7 @@ import pandas as pd
 
 from neuronlens.edits.build import EditBuilder
 from neuronlens.edits.gates.base import Score
+from neuronlens.edits.gates.decisions import Decision
 from neuronlens.records import ActivationSet, Cell, Site
 from neuronlens.saliency.auroc import auroc
 from neuronlens.sweep.runner import SiteSweep
@@ -26,7 +27,8 @@ def detectors(
 
     `auc` is the area under the ROC curve of the score (chance 0.5), `hit_rate` and `false_alarm_rate` are the shares of the
     concept's and of the others' positions at which the gate is open, and `n` and `n_rest` how many of these there are. The
-    positions are those that the gate was fitted on: record vectors, or tokens.
+    positions are those that the gate was fitted on: record vectors, or tokens; of a gate per sample, its texts. A soft gate
+    counts as open above one half.
 
     Args:
         held_out: of the test split, under its true labels.
@@ -48,16 +50,22 @@ def _rows(
     )
     for knobs, concept in kinds:
         score = builder.opening((knobs, concept))
-        if isinstance(score, Score):
-            found = {name: getattr(knobs, name) for name in KNOBS}
-            yield {"site": str(test.site), **found, "concept": concepts[concept], **quality(score, test, concept)}
+        if isinstance(score, tuple):
+            continue
+        found = {name: getattr(knobs, name) for name in KNOBS}
+        yield {"site": str(test.site), **found, "concept": concepts[concept], **quality(score, test, concept)}
 
 
-def quality(score: Score, test: ActivationSet, concept: int) -> dict[str, float]:
+def quality(score: Score | Decision, test: ActivationSet, concept: int) -> dict[str, float]:
     """Return the figures of one detector; NaN where the concept has no position, or all of them."""
-    order, member = replace(score, constant=0.0)(test.values), test.labels == concept
-    scores = order + score.constant
-    opened = (scores > 0) & (scores <= score.ceiling)
+    if isinstance(score, Decision):
+        test = (test.records or test) if score.over is not None else test
+        order = score.scores(test.values)
+        opened = order > 0
+    else:
+        order = replace(score, constant=0.0)(test.values)
+        opened = (order + score.constant > 0) & (order + score.constant <= score.ceiling)
+    member = test.labels == concept
     sizes = {"n": int(member.sum()), "n_rest": int((~member).sum())}
     return {
         "auc": float(auroc(order[:, None], member.astype(np.int64), 2)[1, 0]),

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import nn
 
 from neuronlens.activations.extract import Extraction
 from neuronlens.activations.states import StoredStates
 from neuronlens.hooks.masks import edit_mask, prompt_mask
+from neuronlens.hooks.takes import is_causal
+from neuronlens.hooks.tokens import Tokens, run_edit
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import BoolArray, Cell, FloatArray, IntArray, Site
 from neuronlens.sweep.evaluator import by_kind
@@ -56,7 +59,7 @@ def _of_sweep(
         share = max(1, VALUES_AT_ONCE // max(size, 1))
         for at in range(0, len(places), share):
             cells = [sweep.cells[place] for place in places[at : at + share]]
-            change, touched, allowed = _changes(sweep, site, cells, some, positions)
+            change, touched, allowed = _changes(loaded.model, sweep, site, cells, some, positions)
             others = labels[kept]
             for place, cell in enumerate(cells):
                 found[cell] = extent(change[place], touched[place], allowed, others != cell[1])
@@ -83,7 +86,7 @@ def extent(change: FloatArray, touched: IntArray, allowed: IntArray, complement:
 
 
 def _changes(
-    sweep: SiteSweep, site: Site, cells: Sequence[Cell], states: StoredStates, positions: str
+    model: nn.Module, sweep: SiteSweep, site: Site, cells: Sequence[Cell], states: StoredStates, positions: str
 ) -> tuple[FloatArray, IntArray, IntArray]:
     """Return relative change and touched positions `[cell, sample]`, and the positions that may change `[sample]`."""
     edits = sweep.builders[site].batch(cells)
@@ -94,7 +97,10 @@ def _changes(
         for batch, stored in states.parts:
             mask = edit_mask(batch.inputs["attention_mask"] != 0, prompt_mask(batch.inputs), positions)
             hidden = stored[None]
-            added = (edits(hidden, mask).float() - hidden.float()).norm(dim=-1)  # [cell, sample, position]
+            tokens = Tokens.of(batch.inputs, causal=is_causal(model))
+            added = (run_edit(edits, hidden, mask, tokens).float() - hidden.float()).norm(
+                dim=-1
+            )  # [cell, sample, position]
             before = (hidden.float().norm(dim=-1) * mask).norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
             change[:, batch.rows] = (added.norm(dim=-1) / before).numpy()
             touched[:, batch.rows] = (added > 0).sum(-1).numpy()

@@ -17,6 +17,7 @@ import torch
 from neuronlens.activations.extract import Extraction
 from neuronlens.config.schema import Config
 from neuronlens.hooks.resolver import blocks_of
+from neuronlens.hooks.tokens import Tokens, run_edit
 from neuronlens.measures.columns import COST, CURVE, ERASED, RESULTS
 from neuronlens.measures.rows import cell_id
 from neuronlens.models.loaded import LoadedModel
@@ -128,8 +129,9 @@ def _figures(
 def _edited(builder: BuildsEdits, cell: Cell, values: FloatArray) -> FloatArray:
     """Return activations `[sample, neuron]` under a cell's edit."""
     hidden = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None, :, None]
+    every = torch.ones(hidden.shape[1:3], dtype=torch.bool)  # a record vector is the mean of one token, itself
     with torch.no_grad():
-        return builder.batch([cell])(hidden)[0, :, 0].numpy()
+        return run_edit(builder.batch([cell]), hidden, None, Tokens(every, every, causal=False))[0, :, 0].numpy()
 
 
 def _at_the_end(

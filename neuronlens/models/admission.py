@@ -13,6 +13,7 @@ import transformers
 from torch.utils.data import DataLoader
 
 from neuronlens.config.fingerprint import fingerprint
+from neuronlens.config.knobs import gates_per_sample
 from neuronlens.config.schema import TOKEN_POSITIONS, Config
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.errors import ModelError
@@ -86,7 +87,10 @@ def admit_run(
     texts = [data.texts[row] for row in data.rows("fit")[: len(LENGTHS)]]
     sites = [site for group in groups for site in group]
     where = config.intervention.edit_positions
-    return admitted(loaded, texts, sites, edit_positions=where, store=store, trainer=config.trainer)
+    found, admission = admitted(loaded, texts, sites, edit_positions=where, store=store, trainer=config.trainer)
+    if gates_per_sample(config):  # such a gate reads every token of a text, whichever are edited or read
+        found = with_paths(found, replace(found.paths, shrinks=False, branches=False))
+    return found, admission
 
 
 def with_paths(loaded: LoadedModel, paths: Paths) -> LoadedModel:

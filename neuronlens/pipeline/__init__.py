@@ -17,6 +17,7 @@ from neuronlens.config.plan import grid, headline_selection
 from neuronlens.config.schema import Config
 from neuronlens.edits.fitting import Fitted
 from neuronlens.execution.machine import peak_memory_gib
+from neuronlens.execution.memory import watching_memory
 from neuronlens.execution.stages import Stages
 from neuronlens.execution.trainer import quiet_libraries, refuse_absent_devices, torch_threads
 from neuronlens.execution.workers import helped
@@ -32,6 +33,7 @@ from neuronlens.measures.heldout import diagnose
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.tables import result_table
 from neuronlens.measures.unedited import all_skipped, correct_sets, count_correct, near_chance
+from neuronlens.models.identity import weight_sample
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.pipeline.prepare import prepare, share_sweep
 from neuronlens.records import ConceptDataset, Job, ResultTable, Site
@@ -75,7 +77,13 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
     folder.claim_for_a_run(overwrite=config.overwrite, resumed=resumed or folder.stopped_with(config))
     folder.write_started(config, job)
     follower = Tracker(config, folder, warn=stages.warn, job=job)
-    with quiet_libraries(), torch_threads(config.trainer.threads), follower as tracker, stages.logged():
+    with (
+        quiet_libraries(),
+        torch_threads(config.trainer.threads),
+        watching_memory() as smaller,
+        follower as tracker,
+        stages.logged(),
+    ):
         stages.follow(tracker.log_stage)
         ready = prepare(config, store, stages)
         loaded, data, splits, fitted = ready.loaded, ready.data, ready.splits, ready.fitted
@@ -83,6 +91,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
         stages.warn(near_chance(counts, config.model))
         with stages("sweep"), helped(config.sweep.workers - 1, partial(share_sweep, config), warn=stages.warn):
             sweeps = [sweep_group(config, loaded, group, fitted, splits, store) for group in ready.groups]
+        stages.warn([f"Out of device memory: went on with {size} {what}." for what, size in smaller.items()])
         with stages("measures"):
             own = run_id(config, folder.path, job)
             table, manifest = measure_all(config, own, loaded, data, splits, sweeps, bootstrap)
@@ -94,6 +103,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
                 table = replace(table, general=able)
         with stages("report"):
             write_run(config, folder, table, data, splits, fitted, sweeps)
+            folder.write_weights(weight_sample(loaded.model, max(site.layer for site in fitted)))
             _, left_out = draw_run(folder, table, manifest, bootstrap)
             stages.warn(left_out)
         manifest = replace(
@@ -102,6 +112,7 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
             correct_sets=correct_sets(splits),
             timings_s=stages.timings,
             peak_memory_gib=peak_memory_gib(),
+            smaller_batches=smaller,
         )
         folder.write_manifest(manifest)  # last: the folder is whole before anything reads it
         trim(store)

@@ -12,7 +12,7 @@ import numpy as np
 from neuronlens.activations.extract import extract
 from neuronlens.activations.sinks import skips_first
 from neuronlens.activations.tokens import token_plans
-from neuronlens.config.knobs import layers_of, needs_select
+from neuronlens.config.knobs import layers_of, needs_gradients, needs_select
 from neuronlens.config.schema import Config
 from neuronlens.config.schema_evaluation import GeneralConfig
 from neuronlens.data.concepts import load_concepts
@@ -35,6 +35,7 @@ from neuronlens.models.source import ModelSource, locate
 from neuronlens.records import ConceptDataset, Site
 from neuronlens.storage.cache import Store
 from neuronlens.storage.spill import state_budget
+from neuronlens.sweep.gradients import with_gradients
 from neuronlens.sweep.group import sweep_group
 from neuronlens.sweep.runner import Splits, fit_all, site_groups
 
@@ -119,15 +120,17 @@ def extract_splits(
     correct = config.evaluation.fit_on == "correct"
     plans = token_plans(config, loaded)
     options_of = {split: options | {"tokens": plans.get(split)} for split in ("fit", "select", "test")}
-    stated = incremental or config.evaluation.recovery
+    stated = incremental or config.evaluation.recovery or needs_gradients(config)
     head = correct or stated or whole
     fit = extract(loaded, data, "fit", keep=starts if stated else (), to_the_head=head, **options_of["fit"])
+    if needs_gradients(config):
+        fit = with_gradients(config, loaded, fit)
     chosen = config.evaluation.select != "none"
     select = None
     if needs_select(config):
         keep, head = starts if chosen or incremental else (), chosen or incremental or whole
         select = extract(loaded, data, "select", keep=keep, to_the_head=head, **options_of["select"])
-    elif len(data.rows("select")) and not incremental:  # for the gates of a ConceptLens
+    elif len(data.rows("select")) and not incremental:  # for the gates of a lens
         select = extract(loaded, data, "select", to_the_head=whole, **options_of["select"])
     return Splits(fit, extract(loaded, data, "test", keep=starts, **options_of["test"]), select)
 

@@ -17,7 +17,7 @@ from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.edits.base import EditBatch
 from neuronlens.edits.build import EditBuilder
-from neuronlens.edits.detected import stacked
+from neuronlens.edits.decided import stacked
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
@@ -156,7 +156,7 @@ def activations_under(
 
 
 def _other_values(plain: ActivationSet, values: FloatArray, cell: Cell) -> ActivationSet:
-    return with_labels(replace(plain, values=values), plain.labels, f"under {cell}")
+    return with_labels(replace(plain, values=values, gradients=None), plain.labels, f"under {cell}")
 
 
 def _tokens_of(plain: ActivationSet, stream: TokenStream, cell: Cell) -> ActivationSet:

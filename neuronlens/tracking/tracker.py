@@ -20,8 +20,8 @@ from neuronlens.tracking.scalars import Step, chosen, flat, steps_along_the_dose
 log = logging.getLogger(__name__)
 
 RANGES = ("ranges.safetensors", "ranges.json")
-LENS = ("manifest.json", "ranking.safetensors", "neurons.safetensors", "activations.safetensors")
-"""With `RANGES` all that `ConceptLens.load` reads."""
+LENS = ("manifest.json", *(f"{name}.safetensors" for name in ("ranking", "neurons", "activations", "weights")))
+"""With `RANGES` all that `Lens.from_run` reads."""
 RESULTS = (
     *("results.parquet", "matched.parquet", "comparison.parquet", "methods.parquet", "operating_points.parquet"),
     *(f"{name}.parquet" for name in OPTIONAL),

@@ -42,7 +42,8 @@ for name in option_names("head"):
     grid(compose([f"model.head={name}"]))
     light(name)
 parts = {group: option_names(group) for group in ("saliency", "range", "gate", "edit")}
-cells = grid(compose([f"sweep.{group}=[{','.join(names)}]" for group, names in parts.items()]))
+means = ["model.record_position=mean", "intervention.edit_positions=all"]  # for gates that decide for whole samples
+cells = grid(compose([*(f"sweep.{group}=[{','.join(names)}]" for group, names in parts.items()), *means]))
 for group, names in parts.items():
     assert {getattr(cell, group) for cell in cells} - {None} == set(names)
 light("all parts in one sweep")
@@ -74,7 +75,9 @@ def test_every_option_and_every_mistake_is_checked_without_a_heavy_import() -> N
 @pytest.mark.parametrize("group", PROTOCOLS)
 def test_every_option_meets_its_protocol_and_says_all_its_parameters(group: str) -> None:
     names = option_names(group)
-    config = compose([f"sweep.{group}=[{','.join(names)}]", "sweep.gate=[neuron,range,joint,outside]"])
+    gates = option_names("gate") if group == "gate" else ["neuron", "range", "joint", "outside"]
+    means = ["model.record_position=mean", "intervention.edit_positions=all"]
+    config = compose([f"sweep.{group}=[{','.join(names)}]", f"sweep.gate=[{','.join(gates)}]", *means])
     assert set(config.parts[group]) >= set(names)
     for name in names:
         part(config, group, name)

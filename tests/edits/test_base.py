@@ -76,7 +76,7 @@ def test_a_part_that_does_not_give_what_it_declares_is_refused(
     monkeypatch.undo()
     own = EditBuilder(builder.config, builder.fits, select=builder.select)
     monkeypatch.setattr(NeuronGate, "grain", "position")
-    monkeypatch.setattr(JointGate, "grain", "value")
+    monkeypatch.setattr(JointGate, "__init__", lambda gate, *, grain: setattr(gate, "grain", "value"))
     with pytest.raises(ConfigError, match=r"gate\.neuron gave tuple, and its declarations promise Score"):
         own.batch([(FREE, 0)])
     with pytest.raises(ConfigError, match=r"gate\.joint gave Score, and its declarations promise intervals"):

@@ -27,7 +27,7 @@ from neuronlens.records import ActivationSet, Knobs, Site
 from neuronlens.saliency.max import MaxSaliency
 from neuronlens.saliency.ranking import NeuronRanking
 
-MIXING = ("leace", "directional_ablation")
+MIXING = ("leace", "directional_ablation", "splince", "mean_projection", "qleace", "alphasteer")
 KNOBS = Knobs(saliency="max", top_fraction=0.5, range="gaussian", tau=1.0, gate="range", edit="zero", strength=1.0)
 
 

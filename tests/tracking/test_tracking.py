@@ -19,7 +19,7 @@ import pytest
 
 from neuronlens.config.compose import compose
 from neuronlens.errors import ConfigError, NeuronLensError
-from neuronlens.lens.lens import ConceptLens
+from neuronlens.lens.lens import Lens
 from neuronlens.measures.headline import headline_row
 from neuronlens.pipeline import run
 from neuronlens.records import Job
@@ -289,7 +289,7 @@ def test_artifacts_hold_the_files_with_fingerprints_and_the_lens_rests_on_the_ra
     assert order.index("ranges-tiny_bert-made_up") < order.index("lens-local-made_up")
     for entry in kept["lens"].manifest.contents:  # what the artifact holds is all that a lens needs
         shutil.copy(folder / entry.path, tmp_path / entry.path)
-    assert ConceptLens.load(tmp_path).edit("apple", layer=2)
+    assert Lens.load(tmp_path).edit("apple", layer=2)
     for name in ("results.parquet", "comparison.parquet", "summary.json", "table.md"):
         assert name in {entry.path for entry in kept["results"].manifest.contents}
 

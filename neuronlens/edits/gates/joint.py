@@ -1,14 +1,17 @@
-"""The joint gate: one decision per sample and position from all salient neurons at once, in front of any edit."""
+"""The joint gate (naive Bayes): one decision from all salient neurons at once, in front of any edit."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 
-from neuronlens.edits.gates.base import Evidence, Gate, Score
+from neuronlens.config.rules import OneOf
+from neuronlens.config.schema import WHOLE_VECTORS
+from neuronlens.edits.gates.base import Decides, Evidence, Gate, Score, whole_vector_grain
 from neuronlens.errors import ActivationError
-from neuronlens.records import BoolArray, ConceptStatistics, FloatArray
+from neuronlens.records import ActivationSet, BoolArray, ConceptStatistics, FloatArray
 
 VARIANCE_FLOOR = 1e-6
 """Added to every variance, squared units of the activations, so that a constant neuron keeps a law."""
@@ -20,24 +23,49 @@ class JointGate(Gate):
     The threshold separates the concept from the rest best on the select split (SPEC section 4, `joint`).
     """
 
-    grain = "position"
     reads_range = False
     reads_ranking = True
     needs_select = True
 
-    def opening(self, evidence: Evidence) -> Score:
+    def __init__(self, *, grain: Annotated[str, OneOf(WHOLE_VECTORS)] = "position") -> None:
+        """Decide for each position, or for each sample from the mean of its tokens.
+
+        Raises:
+            ConfigError: another grain.
+        """
+        self.grain = whole_vector_grain(grain)
+
+    def opening(self, evidence: Evidence) -> Score | Decides:
         """Return the ratio minus its threshold.
 
         Raises:
             ActivationError: the select split holds the concept in all or in none of its samples.
         """
-        assert evidence.select is not None, "a gate that needs the select split is given it"
-        member = evidence.select.labels == evidence.concept
-        if member.all() or not member.any():
-            raise ActivationError("the select split holds the concept in all or in none of its samples")
+        select, member = chosen_on(evidence)
         ratio = likelihood_ratio(evidence.activations.statistics, evidence.concept, evidence.salient)
-        threshold = best_threshold(ratio(evidence.select.values), member)
-        return replace(ratio, constant=ratio.constant - threshold)
+        threshold = best_threshold(ratio(select.values), member)
+        score = replace(ratio, constant=ratio.constant - threshold)
+        return of_samples(score) if self.grain == "sample" else score
+
+
+def of_samples(score: Score) -> Decides:
+    """Return a position's score as one of the mean of a sample's tokens, those so far in a causal model."""
+    from neuronlens.edits.gates.decisions import Quadratic  # here, so that a config is checked without torch
+
+    return Quadratic.of(score, over="so_far")
+
+
+def chosen_on(evidence: Evidence) -> tuple[ActivationSet, BoolArray]:
+    """Return the activations of the select split, and which of its samples carry the concept `[sample]`.
+
+    Raises:
+        ActivationError: all of them do or none does.
+    """
+    assert evidence.select is not None, "a gate that needs the select split is given it"
+    member = evidence.select.labels == evidence.concept
+    if member.all() or not member.any():
+        raise ActivationError("the select split holds the concept in all or in none of its samples")
+    return evidence.select, member
 
 
 def likelihood_ratio(statistics: ConceptStatistics, concept: int, salient: BoolArray) -> Score:

@@ -25,6 +25,7 @@ from neuronlens.hooks.readout import log_probability_of
 from neuronlens.hooks.replay import forward, run_body, starting_from, starts_at
 from neuronlens.hooks.resolver import blocks_of
 from neuronlens.hooks.takes import is_causal, takes_positions
+from neuronlens.hooks.tokens import Tokens, reads_tokens, run_edit
 from neuronlens.models.batches import collate
 from neuronlens.models.checkpoint import usable_positions
 from neuronlens.models.loaded import LoadedModel
@@ -204,9 +205,14 @@ class EditedReader(pl.LightningModule):
             states = recorded[Site(self.last)].unflatten(0, (len(cells), -1))
         else:
             states = states[None]
-        hidden = states[:, reads.row, reads.place]
         if at_end is None:
-            return hidden
+            return states[:, reads.row, reads.place]
+        if reads_tokens({Site(self.last): at_end}):
+            attended, prompt = reads.inputs["attention_mask"] != 0, prompt_mask(reads.inputs)
+            tokens = Tokens.of(reads.inputs, causal=is_causal(self.model))
+            edited = run_edit(at_end, states, edit_mask(attended, prompt, self.positions), tokens)
+            return edited[:, reads.row, reads.place]
+        hidden = states[:, reads.row, reads.place]
         # The head takes each position for itself, so at the last block only those that are read need their edit.
         attended, prompt = reads.inputs["attention_mask"] != 0, prompt_mask(reads.inputs)
         where = edit_mask(attended, prompt, self.positions)[reads.row, reads.place][:, None]

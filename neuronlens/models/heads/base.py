@@ -23,10 +23,13 @@ class Reading:
         log_probabilities: `[sample, concept]`, float32 at least; one more column for all other words where confidence is
             the vocabulary's.
         prediction: concept index `[sample]`; -1 where a generated answer is none of them.
+        scores: what the labels are compared by before they are normalised, the logits, `[sample, concept]`; None where a
+            head has none but the log-probabilities.
     """
 
     log_probabilities: Tensor
     prediction: Tensor
+    scores: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -81,16 +81,16 @@ class LabelScores(Head):
         """
         if self.words is not None:
             scores = logits[..., 0, :].to(torch.promote_types(logits.dtype, torch.float32))
-            return Reading(torch.log_softmax(scores, -1), scores.argmax(-1))
+            return Reading(torch.log_softmax(scores, -1), scores.argmax(-1), scores)
         found = self._scored(logits, self._targets[: logits.shape[-2]])
         first = found[..., 0, :]
         scores = self.label_scores(first, found[..., 1:, 0] if further is None else further)
         if self.confidence == "labels":
-            return Reading(torch.log_softmax(scores, -1), scores.argmax(-1))
+            return Reading(torch.log_softmax(scores, -1), scores.argmax(-1), scores)
         at_prompt = logits[..., 0, :].flatten(0, -2)
         targets = self._targets[:1].to(logits.device).expand(len(at_prompt), -1)
         others = log_probability_of_others(at_prompt, targets).view(*first.shape[:-1], 1)
-        return Reading(torch.cat([first, others], dim=-1), scores.argmax(-1))
+        return Reading(torch.cat([first, others], dim=-1), scores.argmax(-1), scores)
 
     def label_scores(self, first: Tensor, further: Tensor) -> Tensor:
         """Return what labels are compared by `[..., label]`.

@@ -20,5 +20,6 @@ class SequenceClassification(Head):
 
     def of(self, logits: Tensor, further: Tensor | None = None) -> Reading:
         """Return the classifier's distribution over concepts, in float32 at least, and its most probable one."""
-        log_probabilities = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
-        return Reading(log_probabilities, log_probabilities.argmax(-1))
+        scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        log_probabilities = torch.log_softmax(scores, dim=-1)
+        return Reading(log_probabilities, log_probabilities.argmax(-1), scores)

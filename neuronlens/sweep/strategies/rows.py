@@ -11,6 +11,8 @@ from neuronlens.edits.base import EditBatch
 from neuronlens.hooks.contexts import edited
 from neuronlens.hooks.masks import edit_mask, prompt_mask
 from neuronlens.hooks.replay import replaying
+from neuronlens.hooks.takes import is_causal
+from neuronlens.hooks.tokens import Tokens, reads_tokens, run_edit
 from neuronlens.models.batches import Batch
 from neuronlens.models.heads.base import Reading
 from neuronlens.models.loaded import LoadedModel
@@ -42,15 +44,17 @@ def edited_rows(
         The inputs with the cells' rows one after the other `[cell x sample, position]`.
     """
     attended, prompt = inputs["attention_mask"] != 0, prompt_mask(inputs)
+    places: dict[str, Tensor] = {"attended": attended, "prompt": prompt}
     hidden, start = states[None], Site(layer)
     if start in edits:
-        hidden = edits[start](hidden, edit_mask(attended, prompt, positions))
+        tokens = Tokens.of(inputs, causal=is_causal(model)) if reads_tokens(edits) else None
+        hidden = run_edit(edits[start], hidden, edit_mask(attended, prompt, positions), tokens)
     hidden = hidden.expand(cells, *hidden.shape[1:])
     above = {site: edit for site, edit in edits.items() if site != start}
     with ExitStack() as contexts:
         if above:
             contexts.enter_context(
-                edited(model, above, positions=positions, cells=cells, attended=attended, prompt=prompt)
+                edited(model, above, positions=positions, cells=cells, **places, segment=inputs.get("segment"))
             )
         yield contexts.enter_context(replaying(model, layer, inputs, hidden))
 
