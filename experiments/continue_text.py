@@ -37,7 +37,7 @@ def load_writer(location: str) -> tuple[Any, Any]:
 
 
 def continuations(
-    lens: nl.ConceptLens, model: Any, tokenizer: Any, concept: str, prompt: str, tokens: int, **erase: Any
+    lens: nl.Lens, model: Any, tokenizer: Any, concept: str, prompt: str, tokens: int, **erase: Any
 ) -> tuple[str, str]:
     """Return the greedy continuation of a prompt as the model is, and with the concept erased."""
     inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     knobs = {name: getattr(options, name) for name in KNOBS if getattr(options, name) is not None}
     try:
-        lens = nl.ConceptLens.load(options.run_folder)
+        lens = nl.Lens.load(options.run_folder)
         lens.edit(options.concept, **knobs)  # a wrong name is refused before the model is loaded
         model, tokenizer = load_writer(options.model or lens.model_folder or lens.config.model.hub)
         written = continuations(

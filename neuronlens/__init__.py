@@ -33,7 +33,13 @@ if TYPE_CHECKING:  # what editors and mypy see
     from neuronlens.hooks.contexts import edited as edited
     from neuronlens.hooks.reads import position_read as position_read
     from neuronlens.hooks.takes import takes_positions as takes_positions
-    from neuronlens.lens.lens import ConceptLens as ConceptLens
+    from neuronlens.lens.estimators import ConceptEraser as ConceptEraser
+    from neuronlens.lens.estimators import GateScores as GateScores
+    from neuronlens.lens.estimators import RangeMembership as RangeMembership
+    from neuronlens.lens.estimators import SaliencySelector as SaliencySelector
+    from neuronlens.lens.fit import fit as fit
+    from neuronlens.lens.lens import Lens as ConceptLens  # noqa: F401
+    from neuronlens.lens.lens import Lens as Lens
     from neuronlens.measures.columns import RESULTS as RESULTS
     from neuronlens.measures.estimates import Estimate as Estimate
     from neuronlens.measures.estimates import of_difference as of_difference
@@ -109,6 +115,12 @@ _HOMES = {
     "compose": "neuronlens.config.compose",
     "ConceptDataset": "neuronlens.records",
     "ConceptLens": "neuronlens.lens.lens",
+    "fit": "neuronlens.lens.fit",
+    "ConceptEraser": "neuronlens.lens.estimators",
+    "GateScores": "neuronlens.lens.estimators",
+    "RangeMembership": "neuronlens.lens.estimators",
+    "SaliencySelector": "neuronlens.lens.estimators",
+    "Lens": "neuronlens.lens.lens",
     "Config": "neuronlens.config.schema",
     "EditBuilder": "neuronlens.edits.build",
     "edited": "neuronlens.hooks.contexts",
@@ -159,8 +171,8 @@ _HOMES = {
     "write_table": "neuronlens.report.render.files",
     "load_model": "neuronlens.models.load",
 }
-_NAMED_OTHERWISE = {"load_model": "load"}
-"""Public name -> the name at its home, where the home's own is too short to stand alone."""
+_NAMED_OTHERWISE = {"ConceptLens": "Lens", "load_model": "load"}
+"""Public name -> the name at its home, where the home's own is too short to stand alone, or was another one before."""
 __all__ = ["__version__", *sorted(_HOMES)]
 
 if not TYPE_CHECKING:

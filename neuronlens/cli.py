@@ -9,16 +9,17 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from neuronlens import __version__
 from neuronlens.errors import NeuronLensError, printable, unknown
 from neuronlens.execution.signals import Stopped, code_of, stoppable
+from neuronlens.execution.verb import Verb
+from neuronlens.lens import commands
 
 USAGE = """\
-neuronlens [run|doctor|report|compare|gather|help] [hydra overrides]
+neuronlens [run|doctor|report|compare|gather|explain|erase|lens|help] [hydra overrides]
 
 {verbs}
 
@@ -148,8 +149,13 @@ def _report(folders: list[str]) -> int:
     wrong = next((folder for folder in folders if folder.startswith("-") or "=" in folder), None)
     if wrong is not None:
         raise NeuronLensError(unknown("option of report", wrong, [], "report takes run folders alone."))
-    for folder in folders:
-        redraw(Path(folder))
+    from neuronlens.results.finished import finished_runs
+
+    found, left_out = finished_runs([Path(folder) for folder in folders])
+    for sentence in left_out:
+        print(f"neuronlens: {sentence}", file=sys.stderr)
+    for folder in found:
+        redraw(folder)
     return 0
 
 
@@ -159,14 +165,23 @@ def _compare(arguments: list[str]) -> int:
     wrong = next((folder for folder in folders if folder.startswith("-")), None)
     if wrong is not None:
         raise NeuronLensError(unknown("option of compare", wrong, ["output=FOLDER"]))
-    if len(folders) < 2:
+    usage = (
+        "neuronlens compare outputs/<run_name>/<date_time> outputs/<run_name>/<date_time> ..., or a multirun's folder"
+    )
+    if not folders:
+        raise NeuronLensError(f"compare takes two run folders or more, the reference first; got 0: {usage}")
+    from neuronlens.results.finished import finished_runs
+
+    found, left_out = finished_runs([Path(folder) for folder in folders])
+    for sentence in left_out:
+        print(f"neuronlens: {sentence}", file=sys.stderr)
+    if len(found) < 2:
         raise NeuronLensError(
-            f"compare takes two run folders or more, the reference first; got {len(folders)}: "
-            "neuronlens compare outputs/<run_name>/<date_time> outputs/<run_name>/<date_time> ..."
+            f"compare takes two finished runs or more, the reference first; got {len(found)}: {usage}"
         )
     from neuronlens.report.side_by_side import put_side_by_side
 
-    put_side_by_side([Path(folder) for folder in folders], Path(options[-1]) if options else None)
+    put_side_by_side(found, Path(options[-1]) if options else None)
     return 0
 
 
@@ -183,15 +198,6 @@ def _gather(arguments: list[str]) -> int:
     from neuronlens.report.gather.gather import gather
 
     return 1 if gather(Path(folders[0]), Path(options[-1]) if options else None) else 0
-
-
-class Verb(NamedTuple):
-    """A first word: what takes the words after it and gives the exit code; its usage line, one line on it, `--help`'s rest."""
-
-    work: Callable[[list[str]], int]
-    arguments: str
-    summary: str
-    details: str
 
 
 VERBS: Mapping[str, Verb] = {
@@ -232,4 +238,5 @@ VERBS: Mapping[str, Verb] = {
         "job, and how they compare; seeds are joined) into the multirun's folder or the one named by output=. -m does so at\n"
         "its end. A job that failed is a row with its reason; the exit code is 1 then.",
     ),
+    **commands.VERBS,
 }

@@ -101,10 +101,11 @@ def job(composed: DictConfig) -> None:
     """Run one job of a (multi)run in its own folder; the function Hydra's launchers call."""
     from hydra.core.hydra_config import HydraConfig
 
-    from neuronlens.config.compose import resolve
+    from neuronlens.config.compose import register, resolve
     from neuronlens.config.jobs import job_of, unused
     from neuronlens.config.plan import grid
 
+    register()  # a launcher may have started this process for the job
     launched = HydraConfig.get()
     config = resolve(composed, launched.runtime)
     grid(config)

@@ -112,7 +112,7 @@ def test_run_and_report_end_to_end(
     assert "Unedited model: accuracy" in told
     assert "At matched erasure, in the others' accuracy" in told
     assert "range wins" in told
-    (folder,) = (tmp_path / "outputs" / "local-made_up").iterdir()
+    (folder,) = (tmp_path / "outputs" / "tiny_bert-made_up").iterdir()
     assert (folder / ".hydra" / "overrides.yaml").is_file()
     assert "sweep" in (folder / "run.log").read_text()
     before = (folder / "table.md").read_text()
@@ -266,7 +266,7 @@ def test_doctor_passes_on_a_sound_model_and_fails_on_a_broken_one(
 
 def test_the_manifest_tells_what_a_result_rests_on(tiny_overrides: list[str], tmp_path: Path) -> None:
     assert run_command(["run", *tiny_overrides, "seed=0", f"paths.output_dir={tmp_path}/outputs"]) == 0
-    (folder,) = (tmp_path / "outputs" / "local-made_up").iterdir()
+    (folder,) = (tmp_path / "outputs" / "tiny_bert-made_up").iterdir()
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["seed"] == 0
     assert manifest["config"]["sweep"]["tau"] == [1.0, 2.5]

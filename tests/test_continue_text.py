@@ -9,7 +9,7 @@ import torch
 
 from experiments.continue_text import main
 from neuronlens.hooks.contexts import edited
-from neuronlens.lens.lens import ConceptLens
+from neuronlens.lens.lens import Lens
 from neuronlens.records import Site
 from tests.conftest import tiny_model, tiny_tokenizer
 from tests.lens.test_lens import causal_lens
@@ -19,8 +19,8 @@ PROMPT = "w3 w14 w15 w9 w2 w6"
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A lens's folder and its model's: a tiny Llama that writes."""
-    run, model_folder = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("model")
+    """A lens's file and its model's folder: a tiny Llama that writes."""
+    run, model_folder = tmp_path_factory.mktemp("run") / "made.lens", tmp_path_factory.mktemp("model")
     lens, model = causal_lens("llama", str(model_folder))
     model.save_pretrained(model_folder)
     tiny_tokenizer().save_pretrained(model_folder)
@@ -42,7 +42,7 @@ def test_it_prints_the_text_with_and_without_the_concept(
     said = _said(capsys.readouterr().out)
     model, tokenizer = causal_lens("llama")[1], tiny_tokenizer()
     inputs = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
-    edits = ConceptLens.load(run).edit("drum", gate="neuron", edit="complement_mean")
+    edits = Lens.load(run).edit("drum", gate="neuron", edit="complement_mean")
     assert list(edits) == [Site(1)]
     plain = model.generate(inputs, max_new_tokens=6, do_sample=False)[0, inputs.shape[1] :]
     with edited(model, edits, positions=positions), torch.no_grad():

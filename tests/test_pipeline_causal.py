@@ -11,7 +11,7 @@ from transformers import AutoModelForMaskedLM
 
 from neuronlens.config.compose import compose
 from neuronlens.errors import ModelError, NeuronLensError
-from neuronlens.lens.lens import ConceptLens
+from neuronlens.lens.lens import Lens
 from neuronlens.pipeline import run
 from neuronlens.results.folder import RunFolder
 from tests.conftest import CONCEPTS, FAMILY_CONFIGS, texts_of, tiny_causal, tiny_tokenizer
@@ -57,7 +57,7 @@ def test_a_prompted_run_and_its_lens_say_the_same(overrides: list[str], tmp_path
     counted = [row for row in manifest.base_correct if row["split"] == "test"]
     assert [row["n"] for row in counted] == [10] * 4
     rows = table.rows[(table.rows["gate"] == "range") & (table.rows["tau"] == 2.5) & (table.rows["edit"] == "zero")]
-    lens = ConceptLens.load(tmp_path / "run")
+    lens = Lens.load(tmp_path / "run")
     loaded = lens.load_model()
     samples = _samples(tmp_path / "run")
     for concept in CONCEPTS[:2]:

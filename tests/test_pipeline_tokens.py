@@ -18,7 +18,7 @@ from neuronlens.config.groups import option_names
 from neuronlens.config.knobs import fits_on_tokens
 from neuronlens.config.schema import CONTROLS
 from neuronlens.hooks.contexts import capture
-from neuronlens.lens.lens import ConceptLens
+from neuronlens.lens.lens import Lens
 from neuronlens.pipeline import run
 from neuronlens.records import Site
 from neuronlens.results.folder import RunFolder
@@ -138,7 +138,7 @@ def test_a_lens_of_a_token_run_makes_the_run_s_own_edits(
     monkeypatch.setattr("neuronlens.pipeline.token_plans", partial(token_plans, size=100))
     folder = tmp_path / "run"
     rows = rows_of([*trained, "layers.select=[0]", CONDITIONAL, "intervention.covariance=selected"], folder)
-    lens = ConceptLens.load(folder)
+    lens = Lens.load(folder)
     fitted, _ = RunFolder(folder).restore_fitted()
     assert len(fitted[Site(0)].activations.values) == 100 < fitted[Site(0)].activations.second.count
     loaded = lens.load_model()
@@ -161,7 +161,7 @@ def test_the_first_token_keeps_its_state_in_the_sweep_and_in_the_lens(trained: l
     folder = tmp_path / "run"
     rows = rows_of([*trained, "layers.select=[0]", CONDITIONAL, "intervention.skip_first=always"], folder)
     assert (rows["kl"] > 1e-6).any()
-    lens = ConceptLens.load(folder)
+    lens = Lens.load(folder)
     lens.save(tmp_path / "lens")
     loaded = lens.load_model()
     ids = torch.tensor([[2, 5, 9, 12, 3]])
@@ -169,7 +169,7 @@ def test_the_first_token_keeps_its_state_in_the_sweep_and_in_the_lens(trained: l
         loaded.model(input_ids=ids)
         before = loaded.model.bert.encoder.layer[0](loaded.model.bert.embeddings(ids))
     kept: list[torch.Tensor] = []
-    for own in (lens, ConceptLens.load(tmp_path / "lens")):
+    for own in (lens, Lens.load(tmp_path / "lens")):
         with own.erase(loaded.model, "apple", edit="leace", gate="neuron", strength=4.0), torch.no_grad():
             handle = loaded.model.bert.encoder.layer[1].register_forward_pre_hook(
                 lambda m, a: kept.append(a[0].clone())

@@ -35,7 +35,7 @@ HOMES = {
     "hydra": {"config", "launch", "pipeline"},
     "omegaconf": {"config", "launch", "pipeline"},
     "pytorch_lightning": {"models", "activations", "sweep", "measures", "execution"},
-    "transformers": {"models", "execution"},
+    "transformers": {"models", "execution", "lens"},
     "wandb": {"tracking"},
     "tensorboard": {"tracking"},
     "rich": {"execution", "report", "doctor"},
@@ -44,7 +44,7 @@ HOMES = {
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "vl_convert": {"report"},
-    "sklearn": {"saliency", "ranges", "edits", "measures"},
+    "sklearn": {"saliency", "ranges", "edits", "measures", "lens"},
 }
 
 

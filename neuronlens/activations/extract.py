@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from neuronlens.activations.tokens import TokenPlan, TokenStream, token_mask
 from neuronlens.config.fingerprint import fingerprint, plain
 from neuronlens.config.schema_run import TrainerConfig
 from neuronlens.execution.machine import computed_by
+from neuronlens.execution.memory import in_halves
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture, read_positions
 from neuronlens.hooks.masks import prompt_mask
@@ -113,7 +114,10 @@ class ActivationExtractor(pl.LightningModule):
         return float(len(batch.rows))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        """Record one batch."""
+        """Record one batch, in halves where the device has no memory for it at once."""
+        in_halves(self._run, batch, halve=Batch.halves, size=lambda part: len(part.rows), what="samples of a forward")
+
+    def _run(self, batch: Batch) -> None:
         rows = torch.from_numpy(batch.rows)
         head = self.loaded.head
         with capture(self.model, self.watched) as recorded:
@@ -121,8 +125,10 @@ class ActivationExtractor(pl.LightningModule):
                 output = head.read(self.model, batch.inputs)
             else:
                 run_body(self.model, batch.inputs, deepest=max(site.layer for site in self.watched))
-        if self.to_the_head:
-            self._record_predictions(output.log_probabilities, head.answer(self.model, batch.inputs, output), rows)
+        # Whatever takes much memory comes before the first record: a batch that is run again must not count twice.
+        answer = head.answer(self.model, batch.inputs, output) if self.to_the_head else None
+        if answer is not None:
+            self._record_predictions(output.log_probabilities, answer, rows)
         for site in self.sites:
             self._record_values(site, recorded[site], batch, rows)
             if self.plan is not None:
@@ -174,30 +180,11 @@ class ActivationExtractor(pl.LightningModule):
         parts = self.parts[layer]
         if layer == self.shrunk and self.loaded.head.replays:
             most = max(1, MOST_LOGITS // self.loaded.head.floats_per_sample)
-            joined = (_joined(some) for some in _up_to(parts, most))
-            parts = [(batch, self._held(state)) for batch, state in joined]
+            parts = [(batch, self._held(state)) for batch, state in stored.in_few_parts(parts, most)]
         return StoredStates(layer, parts)
 
     def _held(self, state: Tensor) -> Tensor:
         return state.detach().cpu() if self.budget is None else self.budget.keep(state)
-
-
-def _up_to(parts: Sequence[tuple[Batch, Tensor]], most: int) -> Iterator[list[tuple[Batch, Tensor]]]:
-    """Give neighbouring parts together, as long as they hold at most `most` samples."""
-    some: list[tuple[Batch, Tensor]] = []
-    for part in parts:
-        if some and sum(len(batch.rows) for batch, _ in (*some, part)) > most:
-            yield some
-            some = []
-        some.append(part)
-    if some:
-        yield some
-
-
-def _joined(parts: Sequence[tuple[Batch, Tensor]]) -> tuple[Batch, Tensor]:
-    inputs = {name: torch.cat([batch.inputs[name] for batch, _ in parts]) for name in parts[0][0].inputs}
-    rows = np.concatenate([batch.rows for batch, _ in parts])
-    return Batch(rows, inputs), torch.cat([state for _, state in parts])
 
 
 def extract(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,29 @@ class StoredStates:
                 inputs = {name: tensor[kept] for name, tensor in batch.inputs.items()}
                 parts.append((Batch(rows[kept.numpy()], inputs), state[kept]))
         return StoredStates(self.layer, parts)
+
+
+def in_few_parts(parts: Sequence[tuple[Batch, Tensor]], most: int) -> Iterator[tuple[Batch, Tensor]]:
+    """Give neighbouring parts joined, as long as they hold at most `most` samples together; none of them is padded."""
+    yield from map(_joined, _up_to(parts, most))
+
+
+def _up_to(parts: Sequence[tuple[Batch, Tensor]], most: int) -> Iterator[list[tuple[Batch, Tensor]]]:
+    """Give neighbouring parts together, as long as they hold at most `most` samples."""
+    some: list[tuple[Batch, Tensor]] = []
+    for part in parts:
+        if some and sum(len(batch.rows) for batch, _ in (*some, part)) > most:
+            yield some
+            some = []
+        some.append(part)
+    if some:
+        yield some
+
+
+def _joined(parts: Sequence[tuple[Batch, Tensor]]) -> tuple[Batch, Tensor]:
+    inputs = {name: torch.cat([batch.inputs[name] for batch, _ in parts]) for name in parts[0][0].inputs}
+    rows = np.concatenate([batch.rows for batch, _ in parts])
+    return Batch(rows, inputs), torch.cat([state for _, state in parts])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from neuronlens.activations.moments import statistics_of
 from neuronlens.activations.tokens import SHUFFLED, TokenPlan, Tokens
 from neuronlens.config.fingerprint import fingerprint
+from neuronlens.errors import ActivationError
 from neuronlens.records import ActivationSet, BoolArray, FloatArray, IntArray
 
 
@@ -19,6 +20,13 @@ def with_labels(activations: ActivationSet, labels: IntArray, what: str) -> Acti
     return replace(
         activations, labels=labels, statistics=statistics, fingerprint=fingerprint([activations.fingerprint, what])
     )
+
+
+def with_values(activations: ActivationSet, values: FloatArray, what: str) -> ActivationSet:
+    """Return the same samples with other values `[sample, neuron]` and their moments; `what` enters the fingerprint."""
+    statistics = statistics_of(values, activations.labels, len(activations.concepts))
+    key = fingerprint([activations.fingerprint, what])
+    return replace(activations, values=values, statistics=statistics, fingerprint=key, streamed=None, shuffled=None)
 
 
 def only_correct(activations: ActivationSet) -> ActivationSet:
@@ -94,3 +102,18 @@ def with_records(tokens: ActivationSet, activations: ActivationSet, plan: TokenP
             dealt = dealt[activations.base_prediction == activations.labels]
         shuffled = replace(shuffled, records=with_labels(kept, dealt, f"shuffled {plan.seed}"))
     return replace(tokens, records=kept, shuffled=shuffled)
+
+
+def texts_behind(tokens: ActivationSet) -> ActivationSet:
+    """Return the texts' record vectors behind tokens, those of the select split with them: what a gate per sample reads.
+
+    Raises:
+        ActivationError: the tokens alone were kept.
+    """
+    select = tokens.select
+    if tokens.records is None or (select is not None and select.records is None):
+        raise ActivationError(
+            "A gate per sample is fitted on means of whole texts, and their tokens alone were kept. Next: "
+            "intervention.fit_positions=record"
+        )
+    return replace(tokens.records, select=None if select is None else select.records)

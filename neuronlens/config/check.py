@@ -97,6 +97,22 @@ def _one_position_to_edit(config: Config) -> str | None:
     )
 
 
+def _labels_of_a_head(config: Config) -> str | None:
+    if config.model.labels is None:
+        return None
+    if declared(config.model.head).get("prompted"):
+        return (
+            f"model.labels names the logits of a classification head, and model.head={config.model.head} has none. Next: leave "
+            "it out; dataset.prompt.labels names the words of a concept."
+        )
+    if config.model.finetune.blocks is not None:
+        return (
+            "model.labels names the logits of a checkpoint's own head, and model.finetune.blocks trains a new one. Next: leave "
+            "model.labels out, or model.finetune.blocks=null."
+        )
+    return None
+
+
 def _tokens_to_average(config: Config) -> str | None:
     if config.model.record_position == "mean":
         return None
@@ -255,6 +271,7 @@ BETWEEN = (
     Between(
         ("intervention.fit_positions", "intervention.edit_positions", "intervention.gate", "sweep."), _tokens_to_count
     ),
+    Between(("model.labels", "model.head", "model.finetune.blocks"), _labels_of_a_head),
     Between(("layers.mode", "saliency", "sweep."), _gradients_of_the_plain_model),
     Between(("model.record_position", "intervention.gate", "intervention.gate_grain", "sweep."), _tokens_to_average),
     Between(("model.confidence", "model.head"), _words_to_be_confident_of),

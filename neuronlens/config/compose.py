@@ -21,10 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 from neuronlens.config import groups
 from neuronlens.config.check import Problem, faults_of_values, problems, refuse
 from neuronlens.config.explain import explain
+from neuronlens.config.folding import with_infinity
 from neuronlens.config.heads import declared, head_option, keep_option
+from neuronlens.config.launchers import launcher_problems
+from neuronlens.config.names import source_name
 from neuronlens.config.plan import filled
-from neuronlens.config.schema import Config, GridConfig, SweepConfig
-from neuronlens.config.stored import with_infinity
+from neuronlens.config.schema import Config, GridConfig
 from neuronlens.config.trust import as_text, strangers, trust
 from neuronlens.config.typed import typed_problems
 from neuronlens.errors import ConfigError, file_name, unknown
@@ -33,7 +35,7 @@ from neuronlens.errors import ConfigError, file_name, unknown
 def register() -> None:
     """Put the typed schema and the resolvers of conf/ where Hydra looks for them; safe to repeat."""
     ConfigStore.instance().store(name="neuronlens_schema", node=Config)
-    for resolver in (dataset_name, file_name, reference_confidence, reference_fit_on):
+    for resolver in (source_name, file_name, reference_confidence, reference_fit_on):
         if not OmegaConf.has_resolver(resolver.__name__):
             OmegaConf.register_new_resolver(resolver.__name__, resolver)
 
@@ -56,15 +58,6 @@ def reference_fit_on(head: str, blocks: int | None) -> str:
     return "correct" if declared(head).get("prompted") and blocks is None else "all"
 
 
-def dataset_name(name: str, path: str | None) -> str:
-    """Return the name a dataset goes by: its folder's where `dataset.path` is set, else the config's.
-
-    >>> dataset_name("newsgroups20", "../data/emotions")
-    'emotions'
-    """
-    return Path(path).resolve().name if path else name
-
-
 def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = None) -> Config:
     """Return the checked configuration that these Hydra overrides describe.
 
@@ -78,7 +71,9 @@ def compose(overrides: Sequence[str] = (), *, config_dir: Path | str | None = No
     elsewhere = any(override.startswith("hydra.searchpath") for override in overrides)
     typed = typed_problems(overrides, None if elsewhere else [] if config_dir is None else [Path(config_dir)])
     wrong = [Problem(*one) for one in typed.sentences]
-    if not typed.whole:
+    launchers = launcher_problems(overrides, [] if config_dir is None else [Path(config_dir)])
+    wrong += [Problem(*one) for one in launchers]
+    if not typed.whole or launchers:
         refuse(wrong)
     try:
         with composing(typed.rest, config_dir) as found:
@@ -144,6 +139,7 @@ def resolve(composed: DictConfig, runtime: RuntimeConf | None = None, beside: Se
         refuse([*found, Problem("", str(explain(error)))])
         raise
     assert isinstance(config, Config)
+    config.model.name, config.dataset.name = source_name(config.model), source_name(config.dataset)
     config.logger.job_type = config.logger.job_type or choices.get("experiment")
     return _checked(config, folders, choices, found)
 
@@ -220,28 +216,6 @@ def restore(stored: Mapping[str, Any]) -> Config:
     refuse(strange)
     assert isinstance(merged, DictConfig)
     return resolve(merged)
-
-
-def narrowed(config: Config, knobs: Mapping[str, Any]) -> Config:
-    """Return the checked config of one cell: the run's own single values, some of them replaced, and nothing swept.
-
-    Args:
-        knobs: values by the names of `records.Knobs`; the run's `control` is left out.
-
-    Raises:
-        ConfigError: a value out of its range, or both `top_fraction` and `top_count`.
-    """
-    if {"top_fraction", "top_count"} <= set(knobs):
-        raise ConfigError("Give one of top_fraction and top_count.")
-    intervention = dataclasses.replace(config.intervention, control="none")
-    if {"top_fraction", "top_count"} & set(knobs):
-        intervention = dataclasses.replace(intervention, top_count=knobs.get("top_count"))
-    lists: dict[str, Any] = {name: [value] for name, value in knobs.items() if name != "top_count"}
-    sweep = SweepConfig(**lists)
-    own, wrong = filled(dataclasses.replace(config, intervention=intervention, sweep=sweep))
-    found = problems(own, beside=[Problem(*one) for one in wrong])
-    refuse(Problem(key, sentence.replace("sweep.", "")) for key, sentence in found)  # a cell's knobs, not lists
-    return own
 
 
 def _unknown_keys(node: DictConfig, typed: DictConfig, prefix: str = "") -> list[Problem]:

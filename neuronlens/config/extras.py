@@ -16,6 +16,12 @@ EXTRAS = {
     "peft": ("peft",),
 }
 """What each extra of setup.cfg installs, by the names that are imported."""
+LAUNCHERS = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher",),
+    "submitit": ("hydra_plugins.hydra_submitit_launcher",),
+    "ray": ("hydra_plugins.hydra_ray_launcher",),
+}
+"""The same for Hydra's launchers, which the extra `all` leaves out: each brings the engine of a kind of cluster."""
 
 ATTENTIONS = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 """Attentions of transformers that a library of their own computes."""
@@ -23,7 +29,14 @@ ATTENTIONS = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_att
 
 def missing(extra: str) -> list[str]:
     """Return the libraries of an extra that are not installed; nothing is imported."""
-    return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+    return [name for name in (EXTRAS | LAUNCHERS)[extra] if not _is_there(name)]
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of what it lies in
+        return False
 
 
 def to_install(what: str, extra: str) -> str | None:

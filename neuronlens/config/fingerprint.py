@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-
 FORMAT_VERSION = 1  # raised when a stored stage changes its meaning, so that no old file is found again
 
 
 def plain(value: Any) -> Any:
     """Return `value` as JSON types: dataclasses and containers unfolded, paths as text, numbers as Python's own."""
-    if isinstance(value, (DictConfig, ListConfig)):
+    if type(value).__module__.startswith("omegaconf."):
+        from omegaconf import OmegaConf  # here, so that a lens is read without it
+
         value = OmegaConf.to_container(value, resolve=True)
     if hasattr(value, "__dataclass_fields__"):
         return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
-
 from neuronlens.config.fingerprint import plain
 from neuronlens.config.groups import config_dir, option_names
 from neuronlens.config.parts import option_file
@@ -76,6 +73,8 @@ def keep_option(config: Config, folders: Sequence[Path] = ()) -> None:
 
 def declared(name: str, folders: Sequence[Path] = ()) -> Mapping[str, Any]:
     """Return the keys of a head's option as they are written; none where there is no such option."""
+    from omegaconf import OmegaConf  # here, so that a lens is read without it
+
     file = _file(name, folders)
     found = OmegaConf.to_container(OmegaConf.load(file)) if file is not None else {}
     assert isinstance(found, dict), "an option's YAML is a mapping"
@@ -90,6 +89,8 @@ def _file(name: str, folders: Sequence[Path] = ()) -> Path | None:
 
 def _searched(folders: Sequence[Path]) -> list[Path]:
     """Return the folders beside ours: those given, and those that Hydra searches while it composes or runs a job."""
+    from hydra.core.global_hydra import GlobalHydra  # here, so that a lens is read without it
+
     hydra = GlobalHydra.instance()
     if not hydra.is_initialized():
         return list(folders)
@@ -103,6 +104,8 @@ def _resolved(name: str, values: Mapping[str, Any], folders: Sequence[Path] = ()
     keys = declared(name, folders)
     if not keys:
         raise ConfigError(unknown("model.head", name, option_names("head")))
+    from omegaconf import OmegaConf
+
     root = OmegaConf.create({**plain(values), "option": keys})
     found = OmegaConf.to_container(root.option, resolve=True)
     assert isinstance(found, dict), "a mapping stays one"

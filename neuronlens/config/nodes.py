@@ -8,9 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from neuronlens.config.fingerprint import plain
 from neuronlens.config.groups import option_names
 from neuronlens.config.parts import (
@@ -125,6 +122,9 @@ def _resolved(config: Config, group: str, name: str, found: Node) -> Node:
     """Return a node with its interpolations (`${intervention.beta}`) resolved by the config's own values."""
     if "${" not in str(found):
         return found
+    from omegaconf import OmegaConf  # here, so that a lens is read without it
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         root = OmegaConf.create(plain(replace(config, parts={group: {name: found}})))
         resolved = OmegaConf.to_container(root.parts[group][name], resolve=True)

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from neuronlens.config.arguments import factory_of, parameters, wrong_arguments
 from neuronlens.config.groups import COMPOSED, config_dir, option_names
 from neuronlens.errors import ConfigError, unknown
@@ -88,6 +86,8 @@ def imported(target: str) -> Any:
 
 def read_option(path: Path) -> Node:
     """Return what an option's YAML file holds, interpolations as they are written."""
+    from omegaconf import OmegaConf  # here, so that a lens is read without it
+
     return mapping(OmegaConf.to_container(OmegaConf.load(path)), str(path))
 
 

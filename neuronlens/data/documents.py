@@ -11,7 +11,8 @@ from typing import Any
 
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema_evaluation import DocumentsConfig
-from neuronlens.data.concepts import draw_place, example_id
+from neuronlens.data.columns import example_id
+from neuronlens.data.concepts import draw_place
 from neuronlens.data.files import READERS, read_table
 from neuronlens.data.source import file_of_wheel, on_the_hub, place_of
 from neuronlens.data.tables import hub_stream, reading

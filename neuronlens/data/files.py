@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from neuronlens.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-READERS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".tab": "csv",
-    ".bz2": "csv",
-    ".gz": "csv",
-    ".parquet": "parquet",
-    ".jsonl": "json",
-}
+KINDS = {".csv": "csv", ".tsv": "csv", ".tab": "csv", ".jsonl": "json", ".parquet": "parquet"}
+"""The endings of tables; text may be packed as well."""
+PACKED: Mapping[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open}  # type: ignore[dict-item]
+READERS = (*KINDS, *PACKED)
+"""Every ending of a file that `read_table` takes; a packed one without another ending is a csv."""
 NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -45,7 +43,8 @@ def read_table(path: Path, options: Mapping[str, Any]) -> pd.DataFrame:
     """
     if not path.is_file():
         raise DataError(f"The file {path} is not there. Next: another path.")
-    kind = READERS[path.suffix.lower()]
+    kind = kind_of(path)
+    assert kind is not None, "a table by its name"
     _refuse_foreign(path, options)
     readers = {"csv": _read_csv, "json": _read_jsonl, "parquet": _read_parquet}
     if options and kind != "csv":
@@ -70,7 +69,7 @@ def split_files(
         raise DataError(
             f"{option} '{folder}' is not a folder: it {there}. Expected a folder with {splits[0]}.csv or the like."
         )
-    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in READERS and path.is_file())
+    tables = sorted(path for path in folder.iterdir() if kind_of(path) is not None and path.is_file())
     files: dict[str, Path] = {}
     for split in splits:
         found = [path for path in tables if path.name.partition(".")[0].lower() in names.get(split, (split,))]
@@ -87,16 +86,33 @@ def split_files(
     return files, [path.name for path in tables if path not in files.values()]
 
 
-def file_tables(files: Mapping[str, Path], options: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Return the tables of several files of one kind.
+def kind_of(path: Path) -> str | None:
+    """Return how a file is read by its name: as `csv`, `json` or `parquet`; None of a name that no table has.
+
+    >>> kind_of(Path("a.TSV")), kind_of(Path("a.jsonl.gz")), kind_of(Path("a.gz")), kind_of(Path("a.parquet.gz"))
+    ('csv', 'json', 'csv', None)
+    """
+    if path.suffix.lower() not in PACKED:
+        return KINDS.get(path.suffix.lower())
+    inner = Path(path.stem).suffix.lower()
+    return None if KINDS.get(inner) == "parquet" else KINDS.get(inner, "csv")
+
+
+def file_tables(files: Mapping[str, Sequence[Path]], options: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Return the tables of each split, its files one after the other; all of them are of one kind.
 
     Raises:
         DataError: as `read_table` does; or files of several kinds.
     """
-    kinds = sorted({READERS[path.suffix.lower()] for path in files.values()})
+    import pandas as pd
+
+    kinds = sorted({str(kind_of(path)) for paths in files.values() for path in paths})
     if len(kinds) > 1:
         raise DataError(f"The files of one dataset are of several kinds: {', '.join(kinds)}. Expected one.")
-    return {split: read_table(path, options) for split, path in files.items()}
+    found = {split: [read_table(path, options) for path in paths] for split, paths in files.items()}
+    return {
+        split: parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True) for split, parts in found.items()
+    }
 
 
 def _refuse_foreign(path: Path, options: Mapping[str, Any]) -> None:
@@ -117,7 +133,7 @@ def _refuse_foreign(path: Path, options: Mapping[str, Any]) -> None:
 def _read_csv(path: Path, options: Mapping[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
-    separator = {"sep": "\t"} if path.suffix.lower() in (".tsv", ".tab") else {}
+    separator = {"sep": "\t"} if {".tsv", ".tab"} & {part.lower() for part in path.suffixes} else {}
     own = {"dtype": str, "keep_default_na": False, "na_filter": False, "encoding": "utf-8-sig"}
     try:
         table = pd.read_csv(path, **{**separator, **own, **options})
@@ -137,7 +153,8 @@ def _read_csv(path: Path, options: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
-    content = path.read_bytes()
+    with PACKED.get(path.suffix.lower(), open)(path, "rb") as file:
+        content = file.read()
     place = next((n for n, line in enumerate(content.split(b"\n"), 1) if not _is_utf8(line)), None)
     where = f" in line {place}" if place is not None else ""
     return (
@@ -171,9 +188,12 @@ def _read_jsonl(path: Path, options: Mapping[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        with PACKED.get(path.suffix.lower(), open)(path, "rb") as file:
+            lines = file.read().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(_not_utf8(path, error)) from error
+    except (OSError, EOFError) as error:
+        raise DataError(f"Cannot read {path}: {' '.join(str(error).split())[:200]}. Next: write it again.") from error
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():

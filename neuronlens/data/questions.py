@@ -13,7 +13,8 @@ from typing import Any
 
 from neuronlens.config.fingerprint import fingerprint
 from neuronlens.config.schema_evaluation import QuestionsConfig
-from neuronlens.data.concepts import draw_place, example_id
+from neuronlens.data.columns import example_id
+from neuronlens.data.concepts import draw_place
 from neuronlens.data.files import read_table, split_files
 from neuronlens.data.source import file_of_wheel, on_the_hub, place_of
 from neuronlens.data.tables import hub_splits, reading

@@ -177,6 +177,13 @@ def remark(sentence: str) -> None:
 
 
 @contextmanager
+def one_stage(name: str, *, shown: bool) -> Iterator[None]:
+    """Show one stage by itself on stderr, outside of a run: a bar on a terminal, a line at its end; or nothing."""
+    with ProgressLines(Console(stderr=True, quiet=not shown), bars=shown).stage(name):
+        yield
+
+
+@contextmanager
 def counting(what: str, total: float, unit: str) -> Iterator[Advance]:
     """Count work under the stage that is running in this context; outside of one nothing is shown."""
     lines = _current.get()

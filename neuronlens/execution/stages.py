@@ -94,5 +94,5 @@ class Stages:
         """Print paths or commands with what they are good for, then the seconds and the memory of the whole run."""
         for place, what in paths.items():
             self.results.print(Text.assemble(place, "  ", (what, "dim")), soft_wrap=True)
-        total = f"{self.timings['total']:.0f} s, {peak_memory_gib():.2f} GiB at most"
+        total = f"{self.timings['total']:.0f} s in all, at most {peak_memory_gib():.2f} GiB of memory"
         self.results.print(Text(total, style="dim"))

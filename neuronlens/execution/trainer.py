@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
@@ -124,11 +125,10 @@ def make_trainer(config: TrainerConfig, stage: str, **options: Any) -> pl.Traine
         ConfigError: a GPU is asked for and there is none.
     """
     refuse_absent_device("trainer.accelerator", config.accelerator)
+    on_gpu = torch.cuda.is_available() and config.accelerator != "cpu"
     return pl.Trainer(
-        accelerator="gpu"
-        if torch.cuda.is_available() and config.accelerator != "cpu"
-        else "cpu",  # moments are float64: no MPS
-        devices=1,
+        accelerator="gpu" if on_gpu else "cpu",  # moments are float64: no MPS
+        devices=[least_loaded()] if on_gpu else 1,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -137,6 +137,12 @@ def make_trainer(config: TrainerConfig, stage: str, **options: Any) -> pl.Traine
         inference_mode=False,  # stored states are trained on; tensors of inference mode could not be
         **options,
     )
+
+
+@cache
+def least_loaded() -> int:
+    """Return the visible GPU with the most free memory, the same one as long as the process lives."""
+    return max(range(torch.cuda.device_count()), key=lambda device: torch.cuda.mem_get_info(device)[0])
 
 
 @contextmanager

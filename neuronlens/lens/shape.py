@@ -1,4 +1,4 @@
-"""The shape of the model that a lens was fitted on, and other models held against it."""
+"""The shape and the weights of the model that a lens was fitted on, and other models held against them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import nn
 from neuronlens.errors import ModelError
 from neuronlens.hooks.resolver import blocks_of, width_at
 from neuronlens.hooks.wrapped import bare
+from neuronlens.models.identity import Sample, difference, precision_of, weight_sample
 from neuronlens.records import Site
 
 
@@ -32,6 +33,38 @@ def check_shape(model: nn.Module, *, model_type: str, layer_count: int, widths: 
             f"The lens was fitted on a {shape_text(model_type, layer_count, widths)}; this model is a "
             f"{shape_text(kind, layers, found)}. Next: lens.load_model()."
         )
+
+
+def check_weights(model: nn.Module, expected: Sample, *, deepest: int) -> None:
+    """Refuse a model whose weights are not those that a lens was fitted on, up to the rounding of its dtype.
+
+    Args:
+        model: of the shape that is expected.
+        expected: of the lens's model.
+        deepest: the last block that was fitted at; what lies above it is not compared.
+
+    Raises:
+        ModelError: it has other weights, with the first one that differs.
+    """
+    differs = difference(expected, weight_sample(model, deepest), precision_of(model))
+    if differs is not None:
+        raise ModelError(
+            f"The lens was fitted on another model with the shape of this one: {differs}. Its ranges are of that model's "
+            "activations. Next: lens.load_model(), or other_model=True to edit this one all the same."
+        )
+
+
+def check_widths(model: nn.Module, widths: Mapping[Site, int]) -> None:
+    """Refuse a model without the sites, or with another number of neurons there: an edit would not fit.
+
+    Raises:
+        SiteError: no such site.
+        ModelError: another number of neurons.
+    """
+    for site, width in widths.items():
+        found = width_at(model, site)
+        if found is not None and found != width:
+            raise ModelError(f"The lens has {width} neurons at {site}, and this model has {found} there.")
 
 
 def shape_text(model_type: str, layers: int | None, widths: Mapping[Site, int]) -> str:

@@ -11,7 +11,9 @@ from neuronlens.measures.declaration import Columns, ResultColumn
 
 RESULTS = Columns(
     (
-        ResultColumn("run_id", "run", "Name of the run folder."),
+        ResultColumn(
+            "run_id", "run", "Run name, date, job of a multirun and a short fingerprint; no other run has it."
+        ),
         ResultColumn("model", "run", "Name of the model."),
         ResultColumn("dataset", "run", "Name of the dataset."),
         ResultColumn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,6 +43,8 @@ AT_BUDGET = Matching(("damage", "budget"), tuple(ERASURE), ERASED, bounded=False
 def compare_gates(matched: pd.DataFrame, bootstrap: Bootstrap, by: Matching = AT_ERASURE) -> pd.DataFrame:
     """Return, per range method and place of matching, its measures minus the neuron mask's of the same edit, by concept.
 
+    A range of tau = inf is the neuron mask itself: it is not compared.
+
     Args:
         matched: as `matched_erasure` or `erasure_at_budget` gives it.
         bootstrap: of the intervals over concepts.
@@ -58,7 +61,7 @@ def compare_gates(matched: pd.DataFrame, bootstrap: Bootstrap, by: Matching = AT
     own = RESULTS.keys("range")
     shared = [*(column for column in METHOD if column not in own), *by.at]
     neuron = matched[matched["gate"] == "neuron"].drop(columns=own)
-    ours = matched[matched["gate"] == "range"]
+    ours = matched[(matched["gate"] == "range") & (matched["tau"] != np.inf)]
     if neuron.empty or ours.empty:
         return pd.DataFrame()
     paired = _join(ours, neuron, [*shared, "concept"], by)
@@ -105,6 +108,26 @@ def rank_methods(matched: pd.DataFrame, bootstrap: Bootstrap, by: Matching = AT_
     order = [*WHERE, *by.at, "often", by.first]
     ascending = [*([True] * (len(order) - 2)), False, RESULTS[by.first].better == "low"]
     return table.sort_values(order, ascending=ascending, kind="stable", ignore_index=True).drop(columns="often")
+
+
+def compare_pairs(matched: pd.DataFrame, row: Mapping[Any, Any]) -> pd.DataFrame:
+    """Return what both masks of one comparison at matched erasure cost in each concept that both erase as much.
+
+    Args:
+        row: of `compare_gates`.
+
+    Returns:
+        One row per concept: `concept`, and `COST` of the `range` and the `neuron` mask.
+    """
+    own = RESULTS.keys("range")
+    for knob in [*(knob for knob in METHOD if knob not in own), "level"]:
+        matched = matched[matched[knob].isna() if pd.isna(row[knob]) else matched[knob] == row[knob]]
+    neuron, ours = matched[matched["gate"] == "neuron"], matched[matched["gate"] == "range"]
+    for knob in own:
+        ours = ours[ours[knob].isna() if pd.isna(row[knob]) else ours[knob] == row[knob]]
+    columns = ["concept", COST]
+    both = ours[columns].merge(neuron[columns], on="concept", suffixes=("_range", "_neuron")).dropna()
+    return both.rename(columns={f"{COST}_{mask}": mask for mask in ("range", "neuron")})
 
 
 def plain_mask(methods: pd.DataFrame) -> pd.Series[bool]:

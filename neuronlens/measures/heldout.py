@@ -78,6 +78,12 @@ def diagnose(
     return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), pd.concat(overlaps, ignore_index=True)
 
 
+def purity_by_chance(diagnostics: pd.DataFrame) -> dict[str, float]:
+    """Return what purity is where a range fires on everybody alike: the concept's share of the held-out samples."""
+    counts = diagnostics.drop_duplicates("concept").set_index("concept")["n"].astype(float)
+    return {str(name): float(share) for name, share in (counts / counts.sum()).items()}
+
+
 def _at_salient(similar: FloatArray, selected: BoolArray) -> FloatArray:
     """Return the mean over a concept's salient neurons `[concept, other]` of `[concept, other, neuron]`; NaN without any."""
     usable = selected[:, None] & np.isfinite(similar)

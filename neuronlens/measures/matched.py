@@ -78,6 +78,12 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts) if parts else edited
 
 
+def share_erased(rows: pd.DataFrame) -> pd.Series[float]:
+    """Return the share of a concept's base accuracy that each row erases; NaN where the unedited model knows nothing of it."""
+    base = rows["base_concept_accuracy"].astype(float)
+    return rows[ERASED].astype(float) / base.where(base > 0)
+
+
 def concept_curves(rows: pd.DataFrame) -> Iterator[tuple[tuple[object, ...], pd.DataFrame]]:
     """Give each method's curve of each concept that the unedited model knows, by method and concept, weakest dose first."""
     for key, curve in curves(rows).groupby([*METHOD, "concept"], dropna=False, sort=False):

@@ -8,8 +8,13 @@ from typing import Any
 import pandas as pd
 
 from neuronlens.activations.subsets import only_correct
+from neuronlens.config.heads import declared
+from neuronlens.config.schema import ModelConfig
 from neuronlens.measures.estimates import of_share
 from neuronlens.sweep.runner import Splits
+
+MOST_NAMED = 8
+"""Concepts that a warning lists; the manifest's `base_correct` has all."""
 
 
 def count_correct(splits: Splits, concepts: Sequence[str], level: float) -> pd.DataFrame:
@@ -34,21 +39,36 @@ def count_correct(splits: Splits, concepts: Sequence[str], level: float) -> pd.D
     return pd.DataFrame(rows)
 
 
-def near_chance(counts: pd.DataFrame) -> list[str]:
+def near_chance(counts: pd.DataFrame, model: ModelConfig) -> list[str]:
     """Return a warning for the concepts whose accuracy on the test split may be that of guessing, with the figures.
 
     Guessing is 1 / number of concepts; what an edit erases of such a concept means nothing.
+
+    Args:
+        model: what the advice is for: one that was trained here, one that is asked in words, or a checkpoint's own head.
     """
     test = counts[counts["split"] == "test"]
     chance = 1.0 / max(len(test), 1)
     poor = test[~(test["low"] > chance)]
     if poor.empty:
         return []
-    figures = ", ".join(f"{row.concept} {row.correct}/{row.n}" for row in poor.itertuples())
+    figures = ", ".join(f"{row.concept} {row.correct}/{row.n}" for row in poor[:MOST_NAMED].itertuples())
+    figures += f" and {len(poor) - MOST_NAMED} more" if len(poor) > MOST_NAMED else ""
     return [
         f"The unedited model is near chance ({chance:.2f}) on {len(poor)} of {len(test)} concepts: {figures} right on test. "
-        "Drops of these mean little. Next: another prompt, more dataset.prompt.shots, or model.finetune.blocks=2."
+        f"Drops of these mean little. Next: {_advice(model)}"
     ]
+
+
+def _advice(model: ModelConfig) -> str:
+    if model.finetune.blocks is not None:
+        return (
+            f"more dataset.samples_per_concept.train, more model.finetune.epochs than {model.finetune.epochs}, or more "
+            f"model.finetune.blocks than {model.finetune.blocks}."
+        )
+    if declared(model.head).get("prompted"):
+        return "another prompt, more dataset.prompt.shots, or model.finetune.blocks=2."
+    return "a checkpoint that was trained on these labels, model.labels in another order, or model.finetune.blocks=2."
 
 
 def all_skipped(rows: pd.DataFrame) -> list[str]:

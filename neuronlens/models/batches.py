@@ -34,6 +34,17 @@ class Batch:
         """Return the batch with its inputs on `device`."""
         return Batch(self.rows, {name: tensor.to(device) for name, tensor in self.inputs.items()})
 
+    def halves(self) -> tuple[Batch, Batch] | None:
+        """Return the batch as two, each padded as it was; None of a single sample."""
+        half = len(self.rows) // 2
+        if half == 0:
+            return None
+        first, second = (
+            Batch(self.rows[part], {name: tensor[part] for name, tensor in self.inputs.items()})
+            for part in (slice(half), slice(half, None))
+        )
+        return first, second
+
 
 def collate(
     token_ids: Sequence[Sequence[int]],

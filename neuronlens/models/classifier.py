@@ -31,7 +31,7 @@ def classifier(config: ModelConfig, source: ModelSource, concepts: Sequence[str]
     model, missing = read_checkpoint(config, source, AutoModelForSequenceClassification)
     step = "model.finetune.blocks=2 to train them, or a checkpoint that holds them."
     refuse_missing(config, missing, step)
-    labels = model_labels(model.config.id2label)
+    labels = _named(model_labels(model.config.id2label), config)
     if head_option(config).target.startswith("neuronlens."):  # a head of one's own knows what its logits are
         refuse_other_tasks(model.config, config.name)
     if concepts is not None:
@@ -88,6 +88,18 @@ def model_labels(id2label: Mapping[int, str]) -> tuple[str, ...]:
     return tuple(str(id2label[number]) for number in sorted(id2label))
 
 
+def _named(own: tuple[str, ...], config: ModelConfig) -> tuple[str, ...]:
+    """Return the labels' names: those that the config gives, else the checkpoint's own."""
+    if config.labels is None:
+        return own
+    if len(config.labels) != len(own):
+        raise ModelError(
+            f"model.labels names {len(config.labels)} labels, and the head of model '{config.name}' has {len(own)} "
+            f"({', '.join(own[:8])}{' ...' if len(own) > 8 else ''}). Next: one name for each, in that order."
+        )
+    return tuple(config.labels)
+
+
 def refuse_other_labels(labels: Sequence[str], concepts: Sequence[str], model_name: str) -> None:
     """Refuse a model whose labels are not the dataset's concepts: its logits would be read as others'.
 
@@ -97,9 +109,7 @@ def refuse_other_labels(labels: Sequence[str], concepts: Sequence[str], model_na
     if set(labels) == set(concepts):
         return
     if len(labels) == len(concepts) and all(label == f"LABEL_{number}" for number, label in enumerate(labels)):
-        hint = (
-            "Its labels carry no names. Next: write them into the model's config (id2label) and load it from a folder."
-        )
+        hint = f"Its labels carry no names. Next: model.labels=[{','.join(concepts)}], in the order of its training."
     else:
         hint = "Next: a dataset with these labels, or model.finetune.blocks=2 to train a head for this dataset."
     raise ModelError(

@@ -212,7 +212,13 @@ def _train(
     with torch.random.fork_rng(devices=[]), in_steps():
         torch.manual_seed(tune.seed)
         loaded.model.train()
-        fitter.fit(module, loader, ckpt_path=None if before is None else before[1], weights_only=True)
+        try:
+            fitter.fit(module, loader, ckpt_path=None if before is None else before[1], weights_only=True)
+        except torch.OutOfMemoryError as error:  # half a batch would be another training
+            raise ModelError(
+                f"The device has no memory for fine-tuning with model.finetune.batch_size={tune.batch_size}. Next: a smaller "
+                "one, or a smaller model.max_length."
+            ) from error
     loaded.model.eval().cpu()
     if labels is not None:
         with torch.no_grad():

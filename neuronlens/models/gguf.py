@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import struct
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +62,11 @@ def _read(file: Path) -> tuple[Any, Any]:
     if hasattr(transformers, "GgufConfig"):  # newer ones could leave the weights packed, which is not savable
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(str(file.parent), **where, **options)
-        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **where)
+        with redirect_stderr(
+            io.StringIO()
+        ):  # transformers draws a bar of its own there, and none of its switches stops it
+            model, info = AutoModelForCausalLM.from_pretrained(str(file.parent), **where, **options)
+            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **where)
     except (OSError, ValueError, RuntimeError, LookupError, ImportError, struct.error) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from neuronlens.config.schema_run import TrainerConfig
+from neuronlens.execution.memory import in_halves
 from neuronlens.execution.trainer import make_trainer
 from neuronlens.hooks.contexts import capture
 from neuronlens.hooks.replay import run_body
@@ -64,7 +65,11 @@ class PrefixStates(pl.LightningModule):
         return float(len(batch.rows))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep one batch and its states `[sample, position, neuron]`."""
+        """Keep one batch and its states, in halves where the device has no memory for it at once."""
+        in_halves(self._run, batch, halve=Batch.halves, size=lambda part: len(part.rows), what="samples of a forward")
+
+    def _run(self, batch: Batch) -> None:
+        """Keep a batch and its states `[sample, position, neuron]`."""
         site = Site(self.layer)
         with capture(self.model, [site]) as recorded:
             run_body(self.model, batch.inputs, deepest=self.layer)

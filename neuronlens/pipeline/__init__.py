@@ -17,6 +17,7 @@ from neuronlens.config.plan import grid, headline_selection
 from neuronlens.config.schema import Config
 from neuronlens.edits.fitting import Fitted
 from neuronlens.execution.machine import peak_memory_gib
+from neuronlens.execution.memory import watching_memory
 from neuronlens.execution.stages import Stages
 from neuronlens.execution.trainer import quiet_libraries, refuse_absent_devices, torch_threads
 from neuronlens.execution.workers import helped
@@ -32,16 +33,17 @@ from neuronlens.measures.heldout import diagnose
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.tables import result_table
 from neuronlens.measures.unedited import all_skipped, correct_sets, count_correct, near_chance
+from neuronlens.models.identity import weight_sample
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.pipeline.prepare import prepare, share_sweep
 from neuronlens.records import ConceptDataset, Job, ResultTable, Site
 from neuronlens.report.conclusion import conclusion, worth_opening
 from neuronlens.report.drawing import draw_run
-from neuronlens.report.tables.document import markdown
+from neuronlens.report.tables.document import write_tables
 from neuronlens.report.tables.summary import summarise
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest, Prompt
-from neuronlens.results.provenance import provenance
+from neuronlens.results.provenance import provenance, run_id
 from neuronlens.storage.cache import Store
 from neuronlens.storage.files import json_types
 from neuronlens.sweep.group import sweep_group
@@ -75,16 +77,24 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
     folder.claim_for_a_run(overwrite=config.overwrite, resumed=resumed or folder.stopped_with(config))
     folder.write_started(config, job)
     follower = Tracker(config, folder, warn=stages.warn, job=job)
-    with quiet_libraries(), torch_threads(config.trainer.threads), follower as tracker, stages.logged():
+    with (
+        quiet_libraries(),
+        torch_threads(config.trainer.threads),
+        watching_memory() as smaller,
+        follower as tracker,
+        stages.logged(),
+    ):
         stages.follow(tracker.log_stage)
         ready = prepare(config, store, stages)
         loaded, data, splits, fitted = ready.loaded, ready.data, ready.splits, ready.fitted
         counts = count_correct(splits, data.concepts, bootstrap.level)
-        stages.warn(near_chance(counts))
+        stages.warn(near_chance(counts, config.model))
         with stages("sweep"), helped(config.sweep.workers - 1, partial(share_sweep, config), warn=stages.warn):
             sweeps = [sweep_group(config, loaded, group, fitted, splits, store) for group in ready.groups]
+        stages.warn([f"Out of device memory: went on with {size} {what}." for what, size in smaller.items()])
         with stages("measures"):
-            table, manifest = measure_all(config, folder, loaded, data, splits, sweeps, bootstrap)
+            own = run_id(config, folder.path, job)
+            table, manifest = measure_all(config, own, loaded, data, splits, sweeps, bootstrap)
             manifest = replace(manifest, admission=json_types(ready.admission))
             stages.warn(all_skipped(table.rows))
         if ready.language_model is not None:
@@ -92,7 +102,8 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
                 able = general_ability(config, ready.language_model, ready.general, data, sweeps, manifest, bootstrap)
                 table = replace(table, general=able)
         with stages("report"):
-            write_run(config, folder, table, data, splits, fitted, sweeps, bootstrap)
+            write_run(config, folder, table, data, splits, fitted, sweeps)
+            folder.write_weights(weight_sample(loaded.model, max(site.layer for site in fitted)))
             _, left_out = draw_run(folder, table, manifest, bootstrap)
             stages.warn(left_out)
         manifest = replace(
@@ -101,19 +112,20 @@ def run(config: Config, path: Path | str, *, job: Job | None = None, resumed: bo
             correct_sets=correct_sets(splits),
             timings_s=stages.timings,
             peak_memory_gib=peak_memory_gib(),
+            smaller_batches=smaller,
         )
         folder.write_manifest(manifest)  # last: the folder is whole before anything reads it
         trim(store)
         with stages("logging"):
             tracker.log_results(table, manifest)
-    stages.show(*conclusion(table, config.headline_tau, bootstrap, job))
+    stages.show(*conclusion(table, config, job))
     stages.show_paths(worth_opening(folder.path) | dict(tracker.notes))
     return table
 
 
 def measure_all(
     config: Config,
-    folder: RunFolder,
+    run_id: str,
     loaded: LoadedModel,
     data: ConceptDataset,
     splits: Splits,
@@ -124,7 +136,7 @@ def measure_all(
     plans = token_plans(config, loaded)
     fitting = fingerprint([config.evaluation.fit_on, config.seed, *([plans["fit"]] if plans else [])])
     keys = {"model": loaded.fingerprint, "data": data.fingerprint, "fitting": fitting}
-    run_id, asked = folder.path.name, loaded.prompt
+    asked = loaded.prompt
     table = result_table(config, loaded, data, splits, sweeps, run_id=run_id, fingerprints=keys, bootstrap=bootstrap)
     manifest = Manifest(
         stored_config=json_types(config),
@@ -171,10 +183,8 @@ def write_run(
     splits: Splits,
     fitted: Mapping[Site, Fitted],
     sweeps: Sequence[SiteSweep],
-    bootstrap: Bootstrap,
 ) -> None:
     """Write the run folder's tables and arrays."""
-    tau = config.headline_tau
     folder.write_results(table, safe_csv=config.safe_csv)
     base = {}
     for split, extraction in (("fit", splits.fit), ("select", splits.select), ("test", splits.test)):
@@ -188,5 +198,5 @@ def write_run(
         held_out = splits.test.fitted_on
         found = diagnose(fitted, held_out, scope=scope, **selection)
         folder.write_diagnostics(*found, detectors(sweeps, held_out, data.concepts))
-    folder.write_text("table.md", markdown(table, tau, bootstrap))
-    folder.write_summary(summarise(table, tau, bootstrap))
+    write_tables(folder, table, config)
+    folder.write_summary(summarise(table, config))

@@ -130,7 +130,7 @@ def extract_splits(
     if needs_select(config):
         keep, head = starts if chosen or incremental else (), chosen or incremental or whole
         select = extract(loaded, data, "select", keep=keep, to_the_head=head, **options_of["select"])
-    elif len(data.rows("select")) and not incremental:  # for the gates of a ConceptLens
+    elif len(data.rows("select")) and not incremental:  # for the gates of a lens
         select = extract(loaded, data, "select", to_the_head=whole, **options_of["select"])
     return Splits(fit, extract(loaded, data, "test", keep=starts, **options_of["test"]), select)
 

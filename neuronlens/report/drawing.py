@@ -28,5 +28,5 @@ def draw_run(
     from neuronlens.report.figures.draw import draw
     from neuronlens.report.page.write import write_page
 
-    drawn = draw(folder, table, bootstrap)
+    drawn = draw(folder, table, bootstrap, manifest.known_config.headline_tau)
     return [write_page(folder, table, manifest, bootstrap), *drawn], []

@@ -20,7 +20,7 @@ FOLLOWED = ("started.json", "figures", "metrics.csv", "tensorboard", "wandb")
 OURS = (
     *("manifest.json", "checksums.json"),
     *(f"{name}.parquet" for name in (*TABLES, "samples")),
-    *(f"{name}.safetensors" for name in ("ranking", "ranges", "activations", "neurons")),
+    *(f"{name}.safetensors" for name in ("ranking", "ranges", "activations", "neurons", "weights")),
     *("results.csv", "base.json", "summary.json", "ranges.json", "table.md", "report.html"),
     *FOLLOWED,
 )

@@ -46,9 +46,23 @@ def write_fitted(
 ) -> None:
     """Write rankings, ranges with their statistics, and the fit values of every concept's most salient neurons.
 
-    The values' example ids stand beside them as UTF-8 bytes `[sample, byte]` (`example_ids` reads them).
     `activations.safetensors` holds all values fitted on, and those of the select split: with them every gate and edit can
     be made again (`restore_fitted`).
+    """
+    files, values = arrays_of(fitted, select)
+    write_tensors(folder / "ranking.safetensors", files.ranking)
+    write_tensors(folder / "ranges.safetensors", files.ranges)
+    write_tensors(folder / "neurons.safetensors", files.neurons)
+    write_tensors(folder / ACTIVATIONS, values)
+    write_json(folder / "ranges.json", files.about)
+
+
+def arrays_of(
+    fitted: Mapping[Site, Fitted], select: Mapping[Site, ActivationSet] | None = None
+) -> tuple[FittedFiles, Arrays]:
+    """Return what a run fitted as arrays by name with their description, and the activations that it was fitted on.
+
+    The shown neurons' example ids stand beside their values as UTF-8 bytes `[sample, byte]` (`example_ids` reads them).
     """
     rankings: Arrays = {}
     bounds: Arrays = {}
@@ -70,13 +84,10 @@ def write_fitted(
             if recorded is not None:
                 values |= {f"{site}/{split}": recorded.values, f"{site}/{split}_labels": recorded.labels}
                 values |= _of_all_tokens(f"{site}/{split}", recorded)
-    write_tensors(folder / "ranking.safetensors", rankings)
-    write_tensors(folder / "ranges.safetensors", bounds)
-    write_tensors(folder / "neurons.safetensors", shown)
-    write_tensors(folder / ACTIVATIONS, values)
     concepts = next(iter(fitted.values())).activations.concepts
     sites = [{"layer": site.layer, "name": site.name, "failed": found.failed} for site, found in fitted.items()]
-    write_json(folder / "ranges.json", {"concepts": concepts, "ranges": described, "layout": LAYOUT, "sites": sites})
+    about = {"concepts": concepts, "ranges": described, "layout": LAYOUT, "sites": sites}
+    return FittedFiles(rankings, bounds, shown, about), values
 
 
 def _of_all_tokens(where: str, recorded: ActivationSet) -> Arrays:
@@ -128,9 +139,7 @@ def _moments(files: FittedFiles, site: str) -> ConceptStatistics:
 
 
 def restore_fitted(folder: Path) -> tuple[dict[Site, Fitted], dict[Site, ActivationSet]]:
-    """Return what `write_fitted` was given: per site the fits, and the select split's activations where recorded.
-
-    Samples have their row numbers for ids, and ranges no `law`.
+    """Return what `write_fitted` was given: see `fits_of`.
 
     Raises:
         OutputError: not the folder of a finished run, or of one that kept no activations.
@@ -140,8 +149,14 @@ def restore_fitted(folder: Path) -> tuple[dict[Site, Fitted], dict[Site, Activat
             f"'{folder}' holds no activations.safetensors. Expected the folder of a finished run of this version. "
             "Next: neuronlens run."
         )
-    files = read_fitted(folder)
-    values = read_tensors(folder / ACTIVATIONS)
+    return fits_of(read_fitted(folder), read_tensors(folder / ACTIVATIONS))
+
+
+def fits_of(files: FittedFiles, values: Arrays) -> tuple[dict[Site, Fitted], dict[Site, ActivationSet]]:
+    """Return what `arrays_of` was given: per site the fits, and the select split's activations where recorded.
+
+    Samples have their row numbers for ids, and ranges no `law`.
+    """
     concepts = tuple(files.about["concepts"])
     fitted: dict[Site, Fitted] = {}
     select: dict[Site, ActivationSet] = {}

@@ -15,14 +15,16 @@ import pandas as pd
 from neuronlens.config.schema import Config
 from neuronlens.edits.fitting import Fitted
 from neuronlens.errors import NeuronLensError, OutputError
+from neuronlens.models.identity import Sample
 from neuronlens.records import ActivationSet, ConceptDataset, FloatArray, IntArray, Job, ResultTable, Site
 from neuronlens.results import fitted, manifest, samples, started, tables
 from neuronlens.results.claim import FOLLOWED, OURS
 from neuronlens.results.fitted import FittedFiles
 from neuronlens.results.manifest import Manifest
 from neuronlens.storage import checksums
-from neuronlens.storage.files import json_types, write_atomically, write_json
+from neuronlens.storage.files import json_types, read_tensors, write_atomically, write_json, write_tensors
 
+WEIGHTS = "weights.safetensors"
 SEALED = (manifest.NAME, "base.json", "ranges.json", "summary.json", "*.parquet", "*.safetensors")
 """What is read again; each is held against its checksum first. Pages, figures and logs are for people, and
 the activations, the largest file, may be taken away: only a lens reads them, and says so."""
@@ -167,6 +169,16 @@ class RunFolder:
         """
         with self._reading():
             return fitted.restore_fitted(self.path)
+
+    def write_weights(self, sample: Sample) -> None:
+        """Write a few values of the model's weights, by which a lens knows the model (`models.identity`)."""
+        with self._writing():
+            write_tensors(self.path / WEIGHTS, sample)
+
+    def read_weights(self) -> Sample | None:
+        """Return a few values of the model's weights; None of a run of an older version."""
+        with self._reading():
+            return read_tensors(self.path / WEIGHTS) if (self.path / WEIGHTS).is_file() else None
 
     def write_diagnostics(
         self, neurons: pd.DataFrame, overlap: pd.DataFrame, detectors: pd.DataFrame | None = None

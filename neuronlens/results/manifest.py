@@ -41,7 +41,7 @@ class Manifest:
 
     Attributes:
         stored_config: the run's whole config as JSON types, as it was written.
-        run_id: the run folder's name.
+        run_id: run name, date, job and a short fingerprint (`provenance.run_id`); no other run has it.
         seed: the config's.
         fingerprints: of `model`, `data` and `fitting`.
         concepts: their names, in the order of the model's labels.
@@ -59,6 +59,7 @@ class Manifest:
         correct_sets: fingerprint of those samples, by split.
         timings_s: seconds per stage, and in total.
         peak_memory_gib: the most memory that the process held.
+        smaller_batches: the size that fitted, where the device had no memory for a forward's, by what it counts.
         versions: of Python and of the libraries.
         git_revision: of the package's repository; None outside of one.
         machine: in words.
@@ -83,6 +84,7 @@ class Manifest:
     correct_sets: Mapping[str, str] = field(default_factory=dict)
     timings_s: Mapping[str, float] = field(default_factory=dict)
     peak_memory_gib: float | None = None
+    smaller_batches: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     git_revision: str | None = None
     machine: str = ""

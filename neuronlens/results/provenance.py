@@ -10,6 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypedDict
 
+from neuronlens.config.fingerprint import fingerprint
+from neuronlens.config.schema import Config
+from neuronlens.records import Job
+from neuronlens.storage.files import json_types
+
 LIBRARIES = ("torch", "transformers", "pytorch-lightning", "scikit-learn", "numpy", "datasets", "hydra-core", "wandb")
 
 
@@ -45,3 +50,14 @@ def _git_revision() -> str | None:
     except OSError:
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def run_id(config: Config, folder: Path, job: Job | None = None) -> str:
+    """Return what a run is called wherever results of several are read together: name, date, job and a short fingerprint.
+
+    Args:
+        folder: the run's, named after the time when it began; of a multirun's job, after its number.
+        job: which one of a multirun it is.
+    """
+    when = folder.name if job is None else f"{job.multirun}-{job.number}"
+    return "-".join([config.run_name, when, fingerprint([json_types(config), str(folder.resolve())])[:8]])

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from neuronlens.activations.states import StoredStates
 from neuronlens.edits.base import EditBatch
+from neuronlens.execution.memory import in_halves
 from neuronlens.models.batches import Batch
 from neuronlens.models.loaded import LoadedModel
 from neuronlens.records import BoolArray, Cell, FloatArray, IntArray, Site
@@ -74,6 +75,27 @@ class WorkItem:
     cells: list[int]
     batch: Batch
     states: Tensor
+
+    @property
+    def size(self) -> int:
+        """How many samples its forward holds, each cell's counted."""
+        return len(self.cells) * len(self.batch.rows)
+
+    def halves(self) -> tuple[WorkItem, WorkItem] | None:
+        """Return the item as two: half of its cells each, or half of its samples where it has one cell; None of one of each."""
+        half = len(self.cells) // 2
+        if half:
+            first, second = (
+                WorkItem(cells, self.batch, self.states) for cells in (self.cells[:half], self.cells[half:])
+            )
+            return first, second
+        batches = self.batch.halves()
+        if batches is None:
+            return None
+        half = len(batches[0].rows)
+        return WorkItem(self.cells, batches[0], self.states[:half]), WorkItem(
+            self.cells, batches[1], self.states[half:]
+        )
 
 
 def by_kind(cells: Sequence[Cell], builders: Mapping[Site, BuildsEdits]) -> list[list[int]]:
@@ -149,7 +171,12 @@ class CellForwards(pl.LightningModule):
         return len(item.cells) * len(item.batch.rows) / max(self.n_samples, 1)
 
     def predict_step(self, item: WorkItem, batch_idx: int) -> None:
-        """Run one item."""
+        """Run one item, in halves where the device has no memory for it at once."""
+        in_halves(
+            self._run, item, halve=WorkItem.halves, size=lambda part: part.size, what="samples x cells of a forward"
+        )
+
+    def _run(self, item: WorkItem) -> None:
         cells = [self.cells[place] for place in item.cells]
         self.keep(item, {site: builder.batch(cells).to(item.states.device) for site, builder in self.builders.items()})
 

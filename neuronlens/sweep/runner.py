@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,19 @@ from neuronlens.execution.code import code_behind
 from neuronlens.execution.machine import computed_by
 from neuronlens.hooks.resolver import blocks_of
 from neuronlens.models.loaded import LoadedModel
-from neuronlens.records import Cell, IntArray, Site
+from neuronlens.records import Cell, IntArray, Knobs, Site
 from neuronlens.storage.cache import Store
 from neuronlens.sweep.controls import with_controls
 from neuronlens.sweep.evaluator import BuildsEdits, Outcomes, SweepEvaluator
 from neuronlens.sweep.kept import KeptOutcomes
 from neuronlens.sweep.one_by_one import fit_incrementally
 from neuronlens.sweep.shards import run_sweep
+
+MEASURES = (
+    *("select", "diagnostics", "recovery", "bootstrap", "level", "erasure_levels", "refine", "refine_cells"),
+    *("accuracy_budgets", "kl_budgets", "general"),
+)
+"""Keys of `evaluation` that say what is made of outcomes, and change none."""
 
 
 @dataclass(frozen=True)
@@ -143,13 +149,13 @@ class SiteRunner:
             **self._rests_on,
             "split": [split.activations[site].fingerprint for site in self.sites],
             "samples_per_concept": limit,
-            "fit_on": config.evaluation.fit_on,
             "mode": config.layers.mode,
             "seed": config.seed,
-            "edit_positions": config.intervention.edit_positions,
+            "intervention": _but(config.intervention, {entry.name for entry in fields(Knobs)}),  # these are the cells'
+            "evaluation": _but(config.evaluation, MEASURES),
             "skips_first": loaded.skips_first,
             "paths": plain(loaded.paths),
-            "batches": [loaded.batch_size, config.evaluation.tokens_per_forward],
+            "batch_size": loaded.batch_size,
             "computed_by": computed_by(config.trainer),
         }
         return KeptOutcomes(self.store, inputs)
@@ -255,3 +261,8 @@ def _rests_on(splits: Splits, site: Site) -> list[str | None]:
     """Return the fingerprints of what a site's edits are fitted and chosen on."""
     chosen = None if splits.select is None else splits.select.fitted_on[site].fingerprint
     return [splits.fit.fitted_on[site].fingerprint, chosen]
+
+
+def _but(settings: object, left_out: Collection[str]) -> dict[str, Any]:
+    """Return settings as JSON types without some: a key that nobody thought of makes another sweep, not a wrong one."""
+    return {name: value for name, value in plain(settings).items() if name not in left_out}

@@ -31,8 +31,11 @@ class CsvFile:
         """Write numbers at one point of an axis."""
         self._write((name, step.axis, f"{step.at:g}", value) for name, value in step.values.items())
 
-    def log_flat(self, values: Mapping[str, float]) -> None:
-        """Write the run's numbers."""
+    def log_message(self, message: str) -> None:
+        """Leave the message to the run folder."""
+
+    def log_flat(self, values: Mapping[str, float], chosen: Mapping[str, float]) -> None:
+        """Write the run's numbers, all of them."""
         self._write((name, "", "", value) for name, value in values.items())
 
     def _write(self, rows: Iterable[Sequence[Any]]) -> None:

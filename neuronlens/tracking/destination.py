@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from neuronlens.config.compose import dataset_name
 from neuronlens.config.nodes import option_of
 from neuronlens.config.schema import Config
 from neuronlens.records import Job
@@ -38,8 +37,7 @@ class Labels:
 def labels_of(config: Config, folder: Path, job: Job | None = None) -> Labels:
     """Return a run's labels: the config's own, and where it gives none what the run is."""
     logger = config.logger
-    dataset = dataset_name(config.dataset.name, config.dataset.path)
-    own = (config.model.name, dataset, option_of(config, "saliency"), option_of(config, "range"))
+    own = (config.model.name, config.dataset.name, option_of(config, "saliency"), option_of(config, "range"))
     name = f"{config.run_name}/{folder.name}" if job is None else f"{config.run_name}/{job}"
     tags = logger.tags or [tag[:64] for tag in dict.fromkeys(own) if tag]
     group = logger.group or (job.multirun if job is not None else config.run_name)
@@ -75,8 +73,11 @@ class Destination(Protocol):
     def log_step(self, step: Step) -> None:
         """Take numbers at one point of an axis."""
 
-    def log_flat(self, values: Mapping[str, float]) -> None:
-        """Take the run's numbers, by which runs are sorted."""
+    def log_message(self, message: str) -> None:
+        """Take the run's message: what it shows, in a sentence."""
+
+    def log_flat(self, values: Mapping[str, float], chosen: Mapping[str, float]) -> None:
+        """Take the run's numbers: all of them, and the few by which runs are sorted and compared."""
 
     def log_tables(self, tables: Mapping[str, pd.DataFrame], means: pd.DataFrame) -> None:
         """Take tables by name, and the trade-off (`scalars.tradeoff`) to draw as charts."""

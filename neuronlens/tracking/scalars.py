@@ -10,41 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neuronlens.config.nodes import option_of
 from neuronlens.config.schema import Config
 from neuronlens.measures import naming
-from neuronlens.measures.columns import COLLATERAL, COST, ERASED, ERASURE, METHOD, TRADEOFF
-from neuronlens.measures.matched import curves
+from neuronlens.measures.columns import COLLATERAL, COST, DROPS, ERASURE, METHOD, TRADEOFF, WHERE
+from neuronlens.measures.headline import headline_row
+from neuronlens.measures.matched import curves, share_erased
 from neuronlens.records import ResultTable
 from neuronlens.sweep.doses import TOLERANCE
-
-HEADLINE_LEVEL = 0.5
-"""Share of a concept erased at which the headline is read: the swept level nearest to it, the higher of two."""
-
-
-def headline_row(comparison: pd.DataFrame, config: Config) -> dict[str, Any] | None:
-    """Return the one comparison of range with neuron mask that stands for the run, chosen before its results are known.
-
-    It has the configured range, tau, saliency, edit and strength where these were swept and else the first that were, no
-    control, the deepest place and the level nearest to `HEADLINE_LEVEL`. None where nothing was compared.
-    """
-    if comparison.empty:
-        return None
-    rows = comparison[comparison["control"].isna()]
-    if rows.empty:
-        return None
-    wanted: dict[str, Any] = {"range": option_of(config, "range"), "tau": config.headline_tau}
-    wanted |= {"saliency": option_of(config, "saliency"), "edit": config.intervention.edit}
-    wanted["strength"] = config.intervention.strength
-    for knob, value in wanted.items():
-        kept, swept = rows[rows[knob] == value], rows[knob].dropna()
-        if kept.empty and len(swept):
-            kept = rows[rows[knob] == swept.iloc[0]]
-        rows = kept if len(kept) else rows  # nobody has the knob
-    rows = rows[rows["layers"] == rows["layers"].iloc[-1]]
-    distance = (rows["level"] - HEADLINE_LEVEL).abs().round(9)
-    nearest = rows[distance == distance.min()]
-    return {str(name): value for name, value in nearest.loc[nearest["level"].idxmax()].items()}
 
 
 def flat(table: ResultTable, config: Config) -> dict[str, float]:
@@ -57,16 +29,7 @@ def flat(table: ResultTable, config: Config) -> dict[str, float]:
     """
     found: dict[str, Any] = {f"base/{name}": value for name, value in table.base.items()}
     found["cells/skipped"] = int(table.rows["skipped"].notna().sum())
-    row = headline_row(table.comparison, config)
-    if row is not None:
-        found["headline/erased"] = row["level"]
-        for measure in COLLATERAL:
-            word = naming.measure(measure, short=True).lower()
-            found[f"headline/{word}_difference"] = row[f"{measure}_difference"]
-        found["headline/range_collateral"] = row[f"{COST}_range"]
-        found["headline/neuron_collateral"] = row[f"{COST}_neuron"]
-        found["headline/wins"] = row[f"{COST}_wins"] / row["n_concepts"] if row["n_concepts"] else math.nan
-        found["headline/reached"] = row["n_concepts"]
+    found |= _headline(headline_row(table.comparison, config))
     for compared in table.comparison.to_dict("records"):
         key = f"matched/{_key(compared)}"
         for end in ("difference", "all_difference"):
@@ -79,6 +42,49 @@ def flat(table: ResultTable, config: Config) -> dict[str, float]:
             place, method_name = naming.place_key(compared), naming.method_key(compared)
             key = f"budget/{place}/{method_name}/{naming.budget_key(compared)}"
             found |= {f"{key}/{measure}_difference": compared[f"{measure}_difference"] for measure in ERASURE}
+    return _finite(found)
+
+
+def chosen(table: ResultTable, config: Config) -> dict[str, float]:
+    """Return the few numbers that runs are sorted and compared by, about thirty, under names that never change.
+
+    `base/...`, `headline/...` with its interval and number of concepts, and `levels/<level>/...`: the same comparison at every
+    level of erasure. Nothing is in it that rests on one concept.
+    """
+    found: dict[str, Any] = {f"base/{name}": value for name, value in table.base.items()}
+    found["cells/skipped"] = int(table.rows["skipped"].notna().sum())
+    row = headline_row(table.comparison, config)
+    found |= _headline(row)
+    if row is not None:
+        same = table.comparison
+        for knob in METHOD:
+            same = same[same[knob].isna() if pd.isna(row[knob]) else same[knob] == row[knob]]
+        for level in same[same["n_concepts"] >= FEWEST].to_dict("records")[:MOST_LEVELS]:
+            key = f"levels/{naming.level_key(level['level'])}"
+            found |= {f"{key}/confidence_{end}": level[f"{COST}_{end}"] for end in ("difference", "low", "high")}
+    return _finite(found)
+
+
+def _headline(row: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the headline's numbers; how many concepts it rests on alone where these are too few to have an interval."""
+    if row is None:
+        return {}
+    found: dict[str, Any] = {"headline/erased": row["level"], "headline/concepts": row["n_concepts"]}
+    if row["n_concepts"] < FEWEST:
+        return found
+    for measure in COLLATERAL:
+        word = naming.measure(measure, short=True).lower()
+        found[f"headline/{word}_difference"] = row[f"{measure}_difference"]
+    for measure in DROPS:
+        word = naming.measure(measure, short=True).lower()
+        found |= {f"headline/{word}_{end}": row[f"{measure}_{end}"] for end in ("low", "high")}
+    found["headline/range_collateral"] = row[f"{COST}_range"]
+    found["headline/neuron_collateral"] = row[f"{COST}_neuron"]
+    found["headline/wins"] = row[f"{COST}_wins"] / row["n_concepts"]
+    return found
+
+
+def _finite(found: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if pd.notna(value) and math.isfinite(value)}
 
 
@@ -93,22 +99,25 @@ def tradeoff(rows: pd.DataFrame) -> pd.DataFrame:
         rows: the results table.
 
     Returns:
-        One row per (method x dose) with `place`, `method`, `axis` (`neurons` or `strength`), `dose`, the means of
-        `TRADEOFF` and `frontier`: among the methods of a place, controls left out, none erases as much at a lower cost.
+        One row per (method x dose) with `place`, `method` (as a word), `name` (as everywhere), `share_erased`, `axis`
+        (`neurons` or `strength`), `dose`, the means of `TRADEOFF` and `frontier`: among the methods of a place, controls left
+        out, none erases as large a share at a lower cost.
     """
     edited = curves(rows)
+    apart = [knob for knob in naming.setting_apart(edited) if knob not in WHERE]
     found = []
     for key, group in edited.groupby([*METHOD, "dose"], dropna=False, sort=False):
         knobs = dict(zip([*METHOD, "dose"], key, strict=True))
         row = {"place": naming.place_key(knobs), "method": naming.method_key(knobs), "control": knobs["control"]}
         row["axis"] = "neurons" if pd.isna(knobs["n_neurons"]) else "strength"
         row |= {"dose": float(knobs["dose"]), "concepts": len(group)}
+        row |= {"name": naming.method(knobs, apart), "share_erased": float(share_erased(group).mean())}
         found.append(row | {measure: float(group[measure].mean()) for measure in TRADEOFF})
-    columns = ["place", "method", "control", "axis", "dose", "concepts", *TRADEOFF]
+    columns = ["place", "method", "name", "control", "axis", "dose", "concepts", "share_erased", *TRADEOFF]
     means = pd.DataFrame(found, columns=columns).sort_values(["place", "method", "dose"], ignore_index=True)
     means["frontier"] = False
     for _, group in means[means["control"].isna()].groupby("place"):
-        means.loc[group.index, "frontier"] = undominated(group[ERASED].to_numpy(), group[COST].to_numpy())
+        means.loc[group.index, "frontier"] = undominated(group["share_erased"].to_numpy(), group[COST].to_numpy())
     return means
 
 
@@ -121,6 +130,11 @@ def undominated(wanted: np.ndarray[Any, Any], cost: np.ndarray[Any, Any]) -> np.
     more, less = wanted[None] - wanted[:, None], cost[:, None] - cost[None]
     better = (more >= -TOLERANCE) & (less >= -TOLERANCE) & ((more > TOLERANCE) | (less > TOLERANCE))
     return ~better.any(axis=1) & np.isfinite(wanted) & np.isfinite(cost)
+
+
+FEWEST = 2
+"""Concepts that a number to sort runs by rests on at least."""
+MOST_LEVELS = 5
 
 
 @dataclass(frozen=True)

@@ -45,12 +45,15 @@ class TensorBoardFiles:
             self.writer.add_scalar(name, value, at)
         self.writer.flush()
 
-    def log_flat(self, values: Mapping[str, float]) -> None:
-        """Write the run's numbers at step 0, and its configuration beside the headlines in the HParams tab."""
+    def log_message(self, message: str) -> None:
+        """Write the run's message as text."""
+        self.writer.add_text("message", message)
+
+    def log_flat(self, values: Mapping[str, float], chosen: Mapping[str, float]) -> None:
+        """Write the run's numbers at step 0, and its configuration beside the chosen ones in the HParams tab."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, 0)
-        headlines = {name: value for name, value in values.items() if name.startswith(("headline/", "base/"))}
-        for summary in hparams(dict(_flat(plain(self.config))), headlines):
+        for summary in hparams(dict(_flat(plain(self.config))), dict(chosen)):
             self.writer._get_file_writer().add_summary(summary)
 
     def log_tables(self, tables: Mapping[str, pd.DataFrame], means: pd.DataFrame) -> None:

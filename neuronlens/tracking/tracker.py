@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from neuronlens.config.compose import dataset_name
 from neuronlens.config.extras import to_install
 from neuronlens.config.schema import Config
 from neuronlens.execution.signals import code_of
@@ -16,17 +15,17 @@ from neuronlens.results.folder import RunFolder
 from neuronlens.results.manifest import Manifest
 from neuronlens.results.tables import OPTIONAL
 from neuronlens.tracking.destination import Bundle, Destination, Warn, labels_of
-from neuronlens.tracking.scalars import Step, flat, steps_along_the_dose, tradeoff
+from neuronlens.tracking.scalars import Step, chosen, flat, steps_along_the_dose, tradeoff
 
 log = logging.getLogger(__name__)
 
 RANGES = ("ranges.safetensors", "ranges.json")
-LENS = ("manifest.json", "ranking.safetensors", "neurons.safetensors", "activations.safetensors")
-"""With `RANGES` all that `ConceptLens.load` reads."""
+LENS = ("manifest.json", *(f"{name}.safetensors" for name in ("ranking", "neurons", "activations", "weights")))
+"""With `RANGES` all that `Lens.from_run` reads."""
 RESULTS = (
     *("results.parquet", "matched.parquet", "comparison.parquet", "methods.parquet", "operating_points.parquet"),
     *(f"{name}.parquet" for name in OPTIONAL),
-    *("diagnostics.parquet", "overlap.parquet", "base.json", "summary.json", "table.md"),
+    *("diagnostics.parquet", "overlap.parquet", "base.json", "summary.json", "table.md", "table.tex", "table.csv"),
 )
 
 
@@ -110,7 +109,8 @@ class Tracker:
             self._lost(self.config.logger.kind, "did not get all results", error)
 
     def _log_all(self, table: ResultTable, manifest: Manifest) -> None:
-        values, means = flat(table, self.config), tradeoff(table.rows)
+        values, few = flat(table, self.config), chosen(table, self.config)
+        means = tradeoff(table.rows)
         named = {"results": table.rows, "comparison": table.comparison, "methods": table.methods}
         for name in OPTIONAL:
             found = getattr(table, name)
@@ -118,7 +118,9 @@ class Tracker:
                 named[name] = found
         for step in steps_along_the_dose(means):
             self._each(lambda place, step=step: place.log_step(step))  # type: ignore[misc]
-        self._each(lambda place: place.log_flat(values))
+        message = str(self.folder.read_summary()["message"])
+        self._each(lambda place: place.log_message(message))
+        self._each(lambda place: place.log_flat(values, few))
         self._each(lambda place: place.log_tables(named, means))
         figures, page = sorted(self.folder.figures.glob("*.png")), self.folder.path / "report.html"
         self._each(lambda place: place.log_figures(figures, page if page.is_file() else None))
@@ -129,8 +131,7 @@ class Tracker:
         """Return the files worth keeping, with what they were made from."""
         recorded = ("run_id", "fingerprints", "git_revision", "model_type", "concepts")
         made_from: dict[str, Any] = {name: getattr(manifest, name) for name in recorded}
-        dataset = dataset_name(self.config.dataset.name, self.config.dataset.path)
-        made_from |= {"model": self.config.model.name, "dataset": dataset}
+        made_from |= {"model": self.config.model.name, "dataset": self.config.dataset.name}
         made_from |= {"layers": str(self.config.layers.select), "site": self.config.layers.site}
 
         def there(files: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from neuronlens.config.nodes import option_of
 from neuronlens.config.schema import Config
-from neuronlens.measures.columns import COST, ERASED
+from neuronlens.measures.columns import COST
 from neuronlens.storage.files import json_types
+from neuronlens.tracking.columns import fewer_columns
 from neuronlens.tracking.destination import Bundle, Labels, Warn
 from neuronlens.tracking.scalars import Step
 
+SHARE = "share_erased"
+"""Of a concept's accuracy: the axis of erasure, as on the page and in the figures."""
 AXES = {"stage": "timing", "neurons": "by_neurons", "strength": "by_strength"}
 """Which metrics are drawn over which axis."""
 
@@ -48,7 +52,7 @@ class WeightsAndBiases:
             found = f"W&B could not be reached ({reason}). The run is recorded offline."
             self.warn([f"{found} Next: wandb login, then {self._sync()}"])
         taken = dict(self.run.config.items())  # under a sweep agent, what it chose
-        self.run.config.update(dict(_beside(taken, json_types(self.config))), allow_val_change=True)
+        self.run.config.update(dict(_beside(taken, _by_option(self.config))), allow_val_change=True)
         for axis, prefix in AXES.items():
             self.run.define_metric(axis)
             along = {} if axis == "stage" else {"summary": "none"}  # the last point of a curve is no figure of a run
@@ -95,27 +99,36 @@ class WeightsAndBiases:
         """Log a line of history."""
         self.run.log({step.axis: step.at, **step.values})
 
-    def log_flat(self, values: Mapping[str, float]) -> None:
-        """Put the run's numbers into its summary."""
-        self.run.summary.update(dict(values))
+    def log_message(self, message: str) -> None:
+        """Put the run's message into its summary, and into its notes, which stand beside its name, where it has none."""
+        self.run.summary["message"] = message
+        if not self.run.notes:
+            self.run.notes = message
+
+    def log_flat(self, values: Mapping[str, float], chosen: Mapping[str, float]) -> None:
+        """Put the chosen numbers into the run's summary, where runs are sorted by them; the artifact `results` has all."""
+        self.run.summary.update(dict(chosen))
 
     def log_tables(self, tables: Mapping[str, pd.DataFrame], means: pd.DataFrame) -> None:
-        """Log tables with typed columns, and the trade-off and its frontier as charts.
+        """Log tables with typed columns, at most 25 of them, and the trade-off and its frontier as charts.
 
-        W&B cuts a table after 200,000 rows; results.parquet in the artifact `results` is whole at any size.
+        All columns stand in the artifact `results`, whole at any size; W&B cuts a table after 200,000 rows.
         """
         import wandb
 
-        logged: dict[str, Any] = {name: _table(table) for name, table in tables.items() if len(table.columns)}
+        logged: dict[str, Any] = {
+            name: _table(fewer_columns(table)) for name, table in tables.items() if len(table.columns)
+        }
         several = means["place"].nunique() > 1
-        named = means.assign(method=means["place"] + " " + means["method"] if several else means["method"])
-        frontier = named[named["frontier"]].sort_values(["place", ERASED])
+        named = means.assign(method=means["place"] + " " + means["name"] if several else means["name"])
+        named = named.drop(columns="name").dropna(subset=SHARE)
+        frontier = named[named["frontier"]].sort_values(["place", SHARE])
         logged["tradeoff"] = wandb.plot.line(
-            _table(named), ERASED, COST, stroke="method", title="What each method costs the others as it erases more"
+            _table(named), SHARE, COST, stroke="method", title="What each method costs the others as it erases more"
         )
         logged["frontier"] = wandb.plot.line(
             _table(frontier),
-            ERASED,
+            SHARE,
             COST,
             stroke="place",
             title="The frontier: no method erases as much at a lower cost",
@@ -183,6 +196,14 @@ def _environment(**wanted: str | None) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+def _by_option(config: Config) -> dict[str, Any]:
+    """Return a config as W&B shows it: a ranking and a range by the names of their options, with their parameters."""
+    found: dict[str, Any] = json_types(config)
+    for group in ("saliency", "range"):
+        found[group] = {"name": option_of(config, group)} | {k: v for k, v in found[group].items() if k != "_target_"}
+    return found
 
 
 def _beside(taken: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -113,7 +113,8 @@ CONFIG = [
     Row("report --foo", "Unknown option of report '--foo'"),
     Row("report seed=1", "report takes run folders alone"),
     Row("compare", "compare takes two run folders or more"),
-    Row("compare a", "got 1"),
+    Row("compare", "got 0"),
+    Row("compare a", "'a' is not the folder of a finished run: it is not there"),
     Row("compare --foo a b", "Unknown option of compare '--foo'"),
     # keys
     Row("foo=bar", "Unknown option 'foo'"),
@@ -271,9 +272,12 @@ CONFIG = [
 ]
 
 DATA = [
-    Row("dataset.path=/nope", "dataset.path '/nope' is not a folder: it is not there", seconds=2),
+    Row("dataset.path=/nope", "dataset.path '/nope' is not there. Expected a table", seconds=2),
     Row("dataset=local", "Dataset 'local' names no source", seconds=2),
-    Row("dataset.path={data}/train.csv", "is not a folder: it is a file", seconds=2),
+    Row("dataset.path={data}/train.csv dataset.text_column=txt", "There is no column 'txt'", seconds=2),
+    Row("dataset.path={model}/config.json", "is no table by its name. Expected .csv", seconds=2),
+    Row("model.labels=[a,b]", "model.finetune.blocks trains a new one"),
+    Row("model=smollm2 model.labels=[a,b]", "model.head=label_logprob has none"),
     Row("dataset.path={data} dataset.label_column=lable", "Did you mean 'label'", seconds=2),
     Row("dataset.path={data} dataset.concepts=[aple,drum]", "Did you mean 'apple'", seconds=2),
     Row("dataset.path={data} ++dataset.merge.aple=x", "Did you mean 'apple'", seconds=2),
@@ -283,7 +287,7 @@ DATA = [
     *(
         Row("dataset.path={data}", says, seconds=2, scene=scene)
         for scene, says in {
-            "no data files": "holds no train, validation or test file, but nothing",
+            "no data files": "holds no table, but nothing",
             "empty train": "train.csv is empty: it has no byte",
             "header alone": "The train file of '{data}' is empty",
             "empty test": "The test file of '{data}' is empty",
@@ -309,7 +313,7 @@ MODELS = [
     Row("model.path=/nope", "model.path '/nope' holds no config.json: it is not there", seconds=2),
     Row("doctor model.path=/nope", "model.path '/nope' holds no config.json", seconds=2),
     Row("model=local", "Model 'local' names no source", seconds=2),
-    Row("model.path=/nope dataset.path=/nope", "dataset.path '/nope' is not a folder", seconds=2),
+    Row("model.path=/nope dataset.path=/nope", "dataset.path '/nope' is not there", seconds=2),
     Row("model.path={model}/config.json", "it is a file", seconds=2),
     Row("model.path={model} layers.select=99", "Layer 99 is past the end: the model has 3 layers", seconds=2),
     Row("model.path={model} sweep.layers=[0,3]", "Layer 3 is past the end", seconds=2),

@@ -174,7 +174,7 @@ def test_a_dataset_path_names_the_dataset() -> None:
     assert compose([]).run_name == "minilm-newsgroups20"
 
 
-@pytest.mark.parametrize("lost", ["dataset_name", "reference_confidence", "reference_fit_on"])
+@pytest.mark.parametrize("lost", ["source_name", "reference_confidence", "reference_fit_on"])
 def test_every_resolver_is_registered_whichever_is_there_already(lost: str) -> None:
     """A program that cleared, or brought, one of them gets the others."""
     register()

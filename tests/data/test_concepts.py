@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from neuronlens.config.schema_data import DatasetConfig, SamplesConfig
-from neuronlens.data.concepts import example_id, load_concepts
+from neuronlens.data.columns import example_id
+from neuronlens.data.concepts import load_concepts
 from neuronlens.errors import DataError
 from neuronlens.records import SPLITS, ConceptDataset
 from neuronlens.storage.cache import Store
@@ -187,8 +188,8 @@ def _spoil(folder: Path, case: str) -> DatasetConfig:
 @pytest.mark.parametrize(
     ("case", "said"),
     [
-        ("no folder", "is not a folder"),
-        ("no file", "holds no train"),
+        ("no folder", "is not there"),
+        ("no file", "holds no table"),
         ("empty file", "Cannot read|is empty"),
         ("header alone", "is empty"),
         ("no texts", "no labelled text"),

@@ -12,7 +12,7 @@ import pytest
 
 from neuronlens.config.compose import compose
 from neuronlens.config.schema_evaluation import DocumentsConfig
-from neuronlens.data.concepts import example_id
+from neuronlens.data.columns import example_id
 from neuronlens.data.documents import DocumentSet, load_documents
 from neuronlens.errors import DataError
 from neuronlens.records import ConceptDataset

@@ -164,7 +164,7 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("train.jsonl", b'{"text": ["a"], "label": "b"}\n', "holds a list, expected text"),
     ("train.parquet", b"PAR1 nothing PAR1", "as parquet"),
     ("train.csv.gz", b"\x1f\x8b no gzip", "Cannot read"),
-    ("train.xlsx", b"PK\x03\x04", "holds no train, validation or test file, but train.xlsx"),
+    ("train.xlsx", b"PK\x03\x04", "holds no table, but train.xlsx"),
 ]
 
 

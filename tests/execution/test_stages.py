@@ -16,7 +16,6 @@ import pytest
 from neuronlens.config.compose import compose
 from neuronlens.execution.stages import Stages
 from neuronlens.execution.trainer import make_trainer
-from neuronlens.measures.intervals import Bootstrap
 from neuronlens.pipeline import run
 from neuronlens.records import Job, ResultTable
 from neuronlens.report.conclusion import conclusion, worth_opening
@@ -74,7 +73,7 @@ def test_quiet_prints_warnings_alone_and_the_folder_is_the_same(
 def _conclude(
     stages: Stages, table: ResultTable, folder: Path, notes: Mapping[str, str], job: Job | None = None
 ) -> None:
-    stages.show(*conclusion(table, 2.5, Bootstrap(0.95, 0, 0), job))
+    stages.show(*conclusion(table, compose(["evaluation.bootstrap=0"]), job))
     stages.show_paths(worth_opening(folder) | dict(notes))
 
 

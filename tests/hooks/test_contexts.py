@@ -177,7 +177,7 @@ def test_pooled_record_positions_leave_pads_out() -> None:
 
 def test_an_unknown_edit_position_is_refused() -> None:
     with (
-        pytest.raises(SiteError, match="Available: all, cls, generated, last, prompt"),
+        pytest.raises(SiteError, match="Available: all, all_but_first, cls, generated, last, prompt, prompt_but_first"),
         edited(tiny_model("bert"), {}, positions="first"),
     ):
         pass

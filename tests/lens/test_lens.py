@@ -21,7 +21,7 @@ from neuronlens.config.fingerprint import plain
 from neuronlens.edits.fitting import fit_site
 from neuronlens.errors import ActivationError, ConfigError, ModelError, NeuronLensError, OutputError, SiteError
 from neuronlens.hooks.contexts import capture, edited
-from neuronlens.lens.lens import ConceptLens
+from neuronlens.lens.lens import Lens
 from neuronlens.pipeline import run
 from neuronlens.records import ActivationSet, Site
 from neuronlens.results.folder import RunFolder
@@ -102,7 +102,7 @@ def knobs_of(row: pd.Series) -> dict[str, Any]:
     return {name: row[name] for name in KNOBS if not pd.isna(row[name])}
 
 
-def check_row(plain_model: Plain, lens: ConceptLens, row: pd.Series, **more: Any) -> None:
+def check_row(plain_model: Plain, lens: Lens, row: pd.Series, **more: Any) -> None:
     with lens.erase(plain_model.model, row["concept"], **more):
         found = plain_model.measures(row["concept"])
     for name in MEASURED:
@@ -115,7 +115,7 @@ def cells(folder: Path) -> pd.DataFrame:
 
 
 def test_every_method_of_a_run_is_made_again_from_its_folder(swept: Path) -> None:
-    lens, plain_model, rows = ConceptLens.load(swept), Plain(swept), cells(swept)
+    lens, plain_model, rows = Lens.load(swept), Plain(swept), cells(swept)
     assert set(rows["gate"]) == {"range", "outside", "neuron", "joint"}
     unedited = {concept: plain_model.measures(concept) for concept in CONCEPTS}
     moved = 0
@@ -131,8 +131,8 @@ def test_every_method_of_a_run_is_made_again_from_its_folder(swept: Path) -> Non
 def test_an_infinite_tau_of_the_manifest_is_found_again(swept: Path) -> None:
     rows = cells(swept)
     row = rows[(rows["tau"] == np.inf) & (rows["gate"] == "range") & (rows["edit"] == "zero")].iloc[0]
-    lens = ConceptLens.load(swept)
-    assert ("gaussian", float("inf")) in lens._fitted[lens.sites[0]].ranges
+    lens = Lens.load(swept)
+    assert ("gaussian", float("inf")) in lens.cells.fitted[lens.sites[0]].ranges
     check_row(Plain(swept), lens, row, layer=int(row["layer"]), **knobs_of(row))
 
 
@@ -145,7 +145,7 @@ def test_the_defaults_are_the_runs_own_cell(single: Path) -> None:
 
 
 def test_what_was_not_swept_is_fitted_as_the_run_would_have(single: Path, swept: Path) -> None:
-    lens, plain_model, rows = ConceptLens.load(single), Plain(swept), cells(swept)
+    lens, plain_model, rows = Lens.load(single), Plain(swept), cells(swept)
     rows = rows[rows["layer"] == 2]
     for kind in (
         *({"gate": gate, "edit": "zero"} for gate in ("range", "outside", "neuron", "joint")),
@@ -161,7 +161,7 @@ def test_what_was_not_swept_is_fitted_as_the_run_would_have(single: Path, swept:
 
 
 def test_taus_between_those_of_the_run_follow_the_definition(swept: Path) -> None:
-    lens = ConceptLens.load(swept)
+    lens = Lens.load(swept)
     arrays = RunFolder(swept).read_fitted()[1]
     mean, deviation = arrays["resid_post.2/mean"], np.sqrt(arrays["resid_post.2/variance"])
     edit = lens.edit("cloud", tau=1.7, gate="range", edit="zero", top_fraction=1.0, layer=-1)[Site(2)]
@@ -185,7 +185,7 @@ def test_taus_between_those_of_the_run_follow_the_definition(swept: Path) -> Non
 )
 def test_other_layers_sites_positions_and_scopes(more: list[str], tiny_overrides: list[str], tmp_path: Path) -> None:
     folder = _run([*tiny_overrides, *ONE_CELL, *more], tmp_path / "run")
-    lens, plain_model = ConceptLens.load(folder), Plain(folder)
+    lens, plain_model = Lens.load(folder), Plain(folder)
     rows = cells(folder)
     assert len(rows) == 4
     for _, row in rows.iterrows():
@@ -199,10 +199,10 @@ def test_the_folder_alone_is_enough_and_can_move(swept: Path, tmp_path: Path) ->
     files = ("manifest.json", "ranges.json", "ranges.safetensors", "ranking.safetensors")
     for name in (*files, "neurons.safetensors", "activations.safetensors"):
         shutil.copy(swept / name, few / name)
-    saved = tmp_path / "saved"
-    ConceptLens.load(few).save(saved)
+    saved = tmp_path / "saved.lens"
+    Lens.load(few).save(saved)
     options = {"gate": "joint", "edit": "leace", "layer": 2}
-    edits = [ConceptLens.load(folder).edit("drum", **options)[Site(2)] for folder in (swept, few, saved)]
+    edits = [Lens.load(folder).edit("drum", **options)[Site(2)] for folder in (swept, few, saved)]
     for edit in edits[1:]:
         for ours, theirs in ((edit.edit, edits[0].edit), (edit.detector, edits[0].detector)):
             assert all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in ours.__dataclass_fields__)
@@ -244,7 +244,7 @@ def test_a_config_comes_back_from_the_manifest(tmp_path: Path) -> None:
 
 
 def test_trap_11_the_model_is_left_as_it_was_found(single: Path) -> None:
-    lens, plain_model = ConceptLens.load(single), Plain(single)
+    lens, plain_model = Lens.load(single), Plain(single)
     model = plain_model.model
     before = (
         [tensor.clone() for tensor in model.state_dict().values()],
@@ -264,7 +264,7 @@ def test_trap_11_the_model_is_left_as_it_was_found(single: Path) -> None:
 
 
 def test_the_runs_model_is_loaded_with_its_tokenizer(single: Path, tmp_path: Path) -> None:
-    lens, plain_model = ConceptLens.load(single), Plain(single)
+    lens, plain_model = Lens.load(single), Plain(single)
     loaded = lens.load_model()
     assert loaded.tokenizer("w1 w2")["input_ids"] == plain_model.tokenizer("w1 w2")["input_ids"]
     inputs = plain_model.tokenizer(plain_model.texts[:3], padding=True, return_tensors="pt")
@@ -286,9 +286,9 @@ def test_a_relative_model_folder_is_looked_for_above_the_run_folder(
     write_json(folder / "manifest.json", manifest | {"model_folder": "outputs/cache/finetuned/key"})
     (folder / "checksums.json").unlink()
     monkeypatch.chdir(tmp_path)
-    assert ConceptLens.load("repository/outputs/name/date").model_folder == str(kept.resolve())
+    assert Lens.load("repository/outputs/name/date").model_folder == str(kept.resolve())
     monkeypatch.chdir(tmp_path / "repository")
-    assert ConceptLens.load(folder).model_folder == "outputs/cache/finetuned/key"
+    assert Lens.load(folder).model_folder == "outputs/cache/finetuned/key"
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_a_relative_model_folder_is_looked_for_above_the_run_folder(
     ids=str,
 )
 def test_misuse_is_told(single: Path, options: dict[str, Any], error: type[NeuronLensError], message: str) -> None:
-    lens, model = ConceptLens.load(single), tiny_model("bert")
+    lens, model = Lens.load(single), tiny_model("bert")
     with pytest.raises(error, match=message), lens.erase(model, options.pop("concept", "apple"), **options):
         pass
 
@@ -341,7 +341,7 @@ def test_misuse_is_told(single: Path, options: dict[str, Any], error: type[Neuro
     ],
 )
 def test_a_model_of_another_shape_is_refused(single: Path, model: Any, message: str) -> None:
-    with pytest.raises(ModelError, match=message), ConceptLens.load(single).erase(model(), "apple"):
+    with pytest.raises(ModelError, match=message), Lens.load(single).erase(model(), "apple"):
         pass
 
 
@@ -351,7 +351,7 @@ def _bert(**changed: int) -> Any:
 
 
 def test_several_layers_need_a_word_on_which(swept: Path) -> None:
-    lens, model = ConceptLens.load(swept), Plain(swept).model
+    lens, model = Lens.load(swept), Plain(swept).model
     with pytest.raises(ConfigError, match=r"resid_post.0, resid_post.2 each on its own. Next: layer=2"):
         lens.edit("apple")
     both = lens.edit("apple", layer=[0, -1], edit="zero", gate="range")
@@ -363,22 +363,22 @@ def test_several_layers_need_a_word_on_which(swept: Path) -> None:
         wanted = model(**inputs).logits
     with lens.erase(model, "apple", layer=[0, 2], edit="zero", gate="range"):
         assert torch.equal(model(**inputs).logits, wanted)
-    lens.config = replace(lens.config, layers=replace(lens.config.layers, mode="incremental"))
+    lens.cells.config = replace(lens.config, layers=replace(lens.config.layers, mode="incremental"))
     with pytest.raises(ConfigError, match="under the other's edits, which a folder does not hold"):
         lens.edit("apple")
     assert list(lens.edit("apple", layer=0, edit="zero", gate="range")) == [Site(0)]
 
 
 def test_pooled_record_positions_are_no_place_to_edit(single: Path) -> None:
-    lens, model = ConceptLens.load(single), tiny_model("bert")
+    lens, model = Lens.load(single), Plain(single).model
     pooled = replace(lens.config.model, record_position="mean")
-    lens.config = replace(
+    lens.cells.config = replace(
         lens.config, model=pooled, intervention=replace(lens.config.intervention, edit_positions="all")
     )
     with lens.erase(model, "apple"):
         pass
     with (
-        pytest.raises(ConfigError, match="recorded 'mean', which is not one position"),
+        pytest.raises(ConfigError, match="The lens recorded 'mean', which is not one position"),
         lens.erase(model, "apple", positions="record"),
     ):
         pass
@@ -386,18 +386,18 @@ def test_pooled_record_positions_are_no_place_to_edit(single: Path) -> None:
 
 def test_folders_that_hold_no_lens(single: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not the folder of a finished run"):
-        ConceptLens.load(tmp_path)
+        Lens.load(tmp_path)
     old = shutil.copytree(single, tmp_path / "old")
     (old / "activations.safetensors").unlink()
     with pytest.raises(OutputError, match=r"no activations.safetensors.*Next: neuronlens run"):
-        ConceptLens.load(old)
+        Lens.load(old)
     older = shutil.copytree(single, tmp_path / "older")
     manifest = json.loads((older / "manifest.json").read_text())
     del manifest["layer_count"]
     write_json(older / "manifest.json", manifest)
     (older / "checksums.json").unlink()
     with pytest.raises(OutputError, match="has no 'layer_count'"):
-        ConceptLens.load(older)
+        Lens.load(older)
 
 
 def test_trap_10_a_cell_that_cannot_be_fitted_is_refused_with_its_reason(
@@ -405,9 +405,8 @@ def test_trap_10_a_cell_that_cannot_be_fitted_is_refused_with_its_reason(
 ) -> None:
     found = make_activations(generator.normal(size=(9, 16)), np.array([0, 0, 0, 1, 1, 1, 1, 1, 2]), 4)
     shape = {"model_type": "bert", "layer_count": 3}
-    made = ConceptLens(compose(["sweep=single"]), {Site(1): fit_site(compose(["sweep=single"]), found)}, **shape)
-    made.save(tmp_path)
-    lens = ConceptLens.load(tmp_path)
+    made = Lens(compose(["sweep=single"]), {Site(1): fit_site(compose(["sweep=single"]), found)}, **shape)
+    lens = Lens.load(made.save(tmp_path / "made.lens"))
     for concept, reason in (("c2", "1 samples to fit on"), ("c3", "0 samples to fit on")):
         with pytest.raises(ActivationError, match=f"'{concept}' cannot be erased so at resid_post.1: {reason}"):
             lens.edit(concept)
@@ -416,7 +415,7 @@ def test_trap_10_a_cell_that_cannot_be_fitted_is_refused_with_its_reason(
     assert list(lens.edit("c0")) == [Site(1)]
 
 
-def causal_lens(family: str, model_folder: str | None = None, positions: str = "record") -> tuple[ConceptLens, Any]:
+def causal_lens(family: str, model_folder: str | None = None, positions: str = "record") -> tuple[Lens, Any]:
     """Return a lens made by hand from a tiny causal model's last-token activations, and the model."""
     model, inputs = tiny_causal(family), prompts(60, side="left")
     with capture(model, [Site(1)]) as recorded, torch.no_grad():
@@ -431,15 +430,14 @@ def causal_lens(family: str, model_folder: str | None = None, positions: str = "
     select = ActivationSet(Site(1), values[1::2], labels[1::2], CONCEPTS, ids[1::2], moments, "")
     config = compose(["layers.select=1", f"intervention.edit_positions={positions}", "intervention.top_fraction=0.5"])
     shape = {"model_type": model.config.model_type, "layer_count": 3, "model_folder": model_folder}
-    return ConceptLens(config, {Site(1): fit_site(config, fit)}, select={Site(1): select}, **shape), model
+    return Lens(config, {Site(1): fit_site(config, fit)}, select={Site(1): select}, **shape), model
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
 @pytest.mark.parametrize("positions", [None, "record", "all", "prompt", "generated", "last"])
 def test_text_is_written_without_a_concept(family: str, positions: str | None, tmp_path: Path) -> None:
     made, model = causal_lens(family)
-    made.save(tmp_path)
-    lens, inputs, before = ConceptLens.load(tmp_path), prompts(8), state(model)
+    lens, inputs, before = Lens.load(made.save(tmp_path / "made.lens")), prompts(8), state(model)
     texts = []
     for knobs in ({"tau": 3.0}, {"gate": "joint", "edit": "leace"}, {"gate": "neuron", "edit": "complement_mean"}):
         for use_cache in (True, False):

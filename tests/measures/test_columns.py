@@ -116,12 +116,13 @@ assert comparison["spread"].tolist() == ["beta=0.1", "beta=0.2"], "paired within
 assert len(methods) == 4
 base = {{"accuracy": 0.9, "confidence": 0.9, "n": 3, "concepts": 3}}
 table = ResultTable(rows, matched, comparison, methods, pd.DataFrame(), base)
-text = markdown(table, 2.5, bootstrap)
+config = compose(["evaluation.bootstrap=50"])
+text = markdown(table, config)
 assert "| spread |" in text and "dampen, beta=0.1, tau 2.5" in text or "dampen, tau 2.5, beta=0.1" in text, text
 assert "range (gaussian 2.5) dampen beta=0.1" in text, text
 keys = [key for key in flat(table, compose([])) if key.startswith("methods/") and key.endswith("/kl")]
 assert len(keys) == 4 and any("beta_0_1" in key for key in keys), keys
-paths = list(summarise(table, 2.5, bootstrap)["matched_erasure"])
+paths = list(summarise(table, config)["matched_erasure"])
 assert len(paths) == 4 and "resid_post.5/max/gaussian/2.5/dampen/beta=0.1/0.5/accuracy" in paths, paths
 data = table_data(table, bootstrap)
 assert {{"name": "spread", "label": "spread"}} in data["knobs"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,13 +14,16 @@ from neuronlens.measures.comparison import compare_gates, rank_methods
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.matched import at_erasure, curves, matched_erasure
 from neuronlens.measures.operating import operating_points
-from neuronlens.records import ResultTable
-from neuronlens.report.tables.comparison import comparison_table, verdict
+from neuronlens.report.tables.comparison import comparison_table
 
 
-def _rows(
-    curves: dict[tuple[str, float | None], list[tuple[float, float]]], concept: str, base: float = 0.8
+def swept(
+    curves: Mapping[tuple[str, float | None], Sequence[tuple[float, float]]], concept: str, base: float = 0.8
 ) -> pd.DataFrame:
+    """Return one concept's rows: points of (concept accuracy drop, the others' accuracy drop) by (gate, tau).
+
+    The others lose twice as much confidence, and three times as much in KL.
+    """
     rows = []
     for (gate, tau), points in curves.items():
         for count, (drop, cost) in enumerate(points, 1):
@@ -62,7 +67,7 @@ def test_a_method_that_costs_half_is_found_to_cost_half() -> None:
     tables = []
     for number in range(12):
         neuron = [(0.2, 0.1 + 0.01 * number), (0.8, 0.4 + 0.01 * number)]
-        tables.append(_rows({("neuron", None): neuron, ("range", 2.5): [(d, c / 2) for d, c in neuron]}, f"c{number}"))
+        tables.append(swept({("neuron", None): neuron, ("range", 2.5): [(d, c / 2) for d, c in neuron]}, f"c{number}"))
     matched = matched_erasure(pd.concat(tables), [0.5, 1.0])
     assert len(matched) == 12 * 2 * 2
     found = compare_gates(matched, Bootstrap(0.95, 500, 0))
@@ -77,7 +82,7 @@ def test_a_method_that_costs_half_is_found_to_cost_half() -> None:
 def test_no_difference_is_not_made_into_one() -> None:
     generator = np.random.default_rng(0)
     tables = [
-        _rows({(g, t): [(0.8, generator.normal())] for g, t in (("neuron", None), ("range", 2.5))}, f"c{n}")
+        swept({(g, t): [(0.8, generator.normal())] for g, t in (("neuron", None), ("range", 2.5))}, f"c{n}")
         for n in range(40)
     ]
     found = compare_gates(matched_erasure(pd.concat(tables), [0.5]), Bootstrap(0.95, 500, 0)).iloc[0]
@@ -85,17 +90,17 @@ def test_no_difference_is_not_made_into_one() -> None:
 
 
 def test_a_level_that_one_method_never_reaches_is_counted_not_compared() -> None:
-    rows = _rows({("neuron", None): [(0.8, 0.3)], ("range", 1.0): [(0.2, 0.01)]}, "c")
+    rows = swept({("neuron", None): [(0.8, 0.3)], ("range", 1.0): [(0.2, 0.01)]}, "c")
     found = compare_gates(matched_erasure(rows, [1.0]), Bootstrap(0.95, 100, 0)).iloc[0]
     assert (found["n_concepts"], found["reached_range"], found["reached_neuron"]) == (0, 0, 1)
 
 
 def test_a_concept_the_model_never_gets_right_has_no_erasure_to_match() -> None:
-    assert matched_erasure(_rows({("neuron", None): [(0.0, 0.1)]}, "c", base=0.0), [0.5]).empty
+    assert matched_erasure(swept({("neuron", None): [(0.0, 0.1)]}, "c", base=0.0), [0.5]).empty
 
 
 def test_strength_is_the_dose_where_the_number_of_neurons_is_fixed() -> None:
-    rows = _rows({("neuron", None): [(0.2, 0.1), (0.4, 0.2)]}, "c")
+    rows = swept({("neuron", None): [(0.2, 0.1), (0.4, 0.2)]}, "c")
     assert curves(rows)["dose"].tolist() == [1.0, 2.0]
     fixed = rows.assign(n_neurons=5, top_fraction=0.3, strength=[0.5, 1.0])
     assert curves(fixed)["dose"].tolist() == [0.5, 1.0]
@@ -108,7 +113,7 @@ def test_methods_are_ranked_best_first_against_the_plain_neuron_mask() -> None:
     costs = {("neuron", None): 0.4, ("range", 2.5): 0.1, ("range", 1.0): 0.2}
     tables = []
     for number in range(9):
-        table = _rows({key: [(0.8, cost + 0.01 * number)] for key, cost in costs.items()}, f"c{number}")
+        table = swept({key: [(0.8, cost + 0.01 * number)] for key, cost in costs.items()}, f"c{number}")
         if number >= 3:  # the best one erases enough in three concepts only
             table.loc[table["tau"] == 2.5, "concept_accuracy_drop"] = 0.1
         tables.append(table)
@@ -122,7 +127,7 @@ def test_methods_are_ranked_best_first_against_the_plain_neuron_mask() -> None:
 
 
 def test_trap_26_the_operating_point_is_chosen_on_select_and_reported_on_test() -> None:
-    rows = _rows({("range", 1.0): [(0.5, 0.3), (0.6, 0.2), (0.2, 0.0)]}, "c")
+    rows = swept({("range", 1.0): [(0.5, 0.3), (0.6, 0.2), (0.2, 0.0)]}, "c")
     select = rows.assign(cell_id=["a", "b", "c"])
     test = select.assign(concept_accuracy_drop=[0.9, 0.1, 0.8], complement_confidence_drop=[0.0, 0.7, 0.0])
     found = operating_points(select, test, [0.5, 1.0])
@@ -135,9 +140,9 @@ def test_trap_26_the_operating_point_is_chosen_on_select_and_reported_on_test() 
 
 
 def test_the_baseline_is_the_full_strength_mask_of_the_same_ranking() -> None:
-    weak = _rows({("neuron", None): [(0.2, 0.0), (0.3, 0.0)]}, "c").assign(strength=0.25)
-    other = _rows({("neuron", None): [(0.4, 0.1), (0.8, 0.2)]}, "c").assign(saliency="probe")
-    full = _rows({("neuron", None): [(0.4, 0.3), (0.8, 0.4)], ("range", 2.5): [(0.4, 0.1), (0.8, 0.2)]}, "c")
+    weak = swept({("neuron", None): [(0.2, 0.0), (0.3, 0.0)]}, "c").assign(strength=0.25)
+    other = swept({("neuron", None): [(0.4, 0.1), (0.8, 0.2)]}, "c").assign(saliency="probe")
+    full = swept({("neuron", None): [(0.4, 0.3), (0.8, 0.4)], ("range", 2.5): [(0.4, 0.1), (0.8, 0.2)]}, "c")
     found = rank_methods(matched_erasure(pd.concat([weak, other, full]), [1.0]), Bootstrap(0.95, 50, 0))
     ranged = found[found["gate"] == "range"].iloc[0]
     assert ranged["complement_accuracy_drop_neuron"] == pytest.approx(0.4)
@@ -145,34 +150,11 @@ def test_the_baseline_is_the_full_strength_mask_of_the_same_ranking() -> None:
     assert probe["complement_accuracy_drop_difference"] == 0.0
 
 
-def test_without_resamples_there_is_no_interval_and_no_claim() -> None:
-    assert "no difference is claimed" in _verdict(5, Bootstrap(0.95, 0, 0))
-
-
-def _verdict(concepts: int, bootstrap: Bootstrap) -> str:
-    """Return the verdict on a range mask that costs about a third of the neuron mask in each concept."""
-    tables = [
-        _rows({("neuron", None): [(0.8, 0.3)], ("range", 2.5): [(0.8, 0.1 + 0.001 * number)]}, f"c{number}")
-        for number in range(concepts)
-    ]
-    rows, empty = pd.concat(tables), pd.DataFrame()
-    comparison = compare_gates(matched_erasure(rows, [0.5]), bootstrap)
-    return verdict(ResultTable(rows, empty, comparison, empty, empty, {}), 2.5)
-
-
-def test_trap_41_the_verdict_needs_five_concepts() -> None:
-    assert "range masking costs less in 1 of 1 comparisons" in _verdict(5, Bootstrap(0.95, 100, 0))
-    for few in (1, 2, 4):
-        said = _verdict(few, Bootstrap(0.95, 100, 0))
-        assert "costs less in 0 of 1" in said
-        assert said.count("too few concepts to say in 1") == 2, "in accuracy and in confidence"
-
-
 def test_the_exact_p_stands_beside_each_difference() -> None:
     tables = []
     for number in range(6):
         costs = {("neuron", None): [(0.8, 0.3)], ("range", 2.5): [(0.8, 0.1 + 0.01 * number)]}
-        tables.append(_rows(costs, f"c{number}"))
+        tables.append(swept(costs, f"c{number}"))
     matched = matched_erasure(pd.concat(tables), [0.5])
     assert compare_gates(matched, Bootstrap(0.95, 100, 0)).iloc[0]["complement_accuracy_drop_p"] == 2 / 2**6
     ranked = rank_methods(matched, Bootstrap(0.95, 100, 0)).set_index("gate")
@@ -195,7 +177,7 @@ def test_trap_42_a_level_that_is_exactly_reached_is_reached() -> None:
 
 
 def test_trap_45_a_wide_gap_is_not_interpolated_and_says_so() -> None:
-    rows = _rows({("neuron", None): [(0.1, 0.1), (0.6, 0.5), (0.62, 0.6)]}, "c", base=1.0)
+    rows = swept({("neuron", None): [(0.1, 0.1), (0.6, 0.5), (0.62, 0.6)]}, "c", base=1.0)
     found = matched_erasure(rows, [0.05, 0.3, 0.61, 0.9]).set_index("level")
     assert found["read"].tolist() == ["first dose", "first dose", "between doses", "never"]
     assert found["complement_accuracy_drop"].tolist()[:3] == pytest.approx([0.1, 0.5, 0.55])
@@ -210,9 +192,9 @@ def test_concepts_that_one_method_does_not_reach_count_against_it() -> None:
     for number in range(8):
         hard = number >= 3
         ranged = (0.1, 0.9) if hard else (0.8, 0.1)
-        tables.append(_rows({("neuron", None): [(0.8, 0.3)], ("range", 2.5): [ranged]}, f"c{number}"))
-    tables.append(_rows({("neuron", None): [(0.1, 0.2)], ("range", 2.5): [(0.1, 0.2)]}, "neither"))
-    tables.append(_rows({("neuron", None): [(0.1, 0.2)], ("range", 2.5): [(0.8, 0.4)]}, "range alone"))
+        tables.append(swept({("neuron", None): [(0.8, 0.3)], ("range", 2.5): [ranged]}, f"c{number}"))
+    tables.append(swept({("neuron", None): [(0.1, 0.2)], ("range", 2.5): [(0.1, 0.2)]}, "neither"))
+    tables.append(swept({("neuron", None): [(0.1, 0.2)], ("range", 2.5): [(0.8, 0.4)]}, "range alone"))
     found = compare_gates(matched_erasure(pd.concat(tables), [0.5]), Bootstrap(0.95, 200, 0)).iloc[0]
     name = "complement_accuracy_drop"
     assert (found["n_concepts"], found[f"{name}_wins"], found["n_all"]) == (3, 3, 10)
@@ -229,6 +211,6 @@ def test_concepts_that_one_method_does_not_reach_count_against_it() -> None:
 
 def test_differences_of_rounding_alone_are_no_wins() -> None:
     costs = {("neuron", None): [(0.8, 0.3)], ("range", 2.5): [(0.8, 0.1 + 0.2 - 1e-16)]}
-    found = compare_gates(matched_erasure(_rows(costs, "c"), [0.5]), Bootstrap(0.95, 50, 0)).iloc[0]
+    found = compare_gates(matched_erasure(swept(costs, "c"), [0.5]), Bootstrap(0.95, 50, 0)).iloc[0]
     assert found["complement_accuracy_drop_wins"] == 0
     assert found["complement_accuracy_drop_ties_all"] == 1

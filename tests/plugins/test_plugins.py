@@ -19,7 +19,7 @@ from neuronlens.config.nodes import part
 from neuronlens.config.plan import grid
 from neuronlens.config.schema import Config
 from neuronlens.errors import ConfigError
-from neuronlens.lens.lens import ConceptLens
+from neuronlens.lens.lens import Lens
 from neuronlens.pipeline import run
 from neuronlens.records import Knobs
 from tests.plugins.parts import Mirror
@@ -132,7 +132,7 @@ def test_a_lens_of_the_run_needs_its_folder_and_the_package_not_the_yaml(finishe
     stored = json.loads((finished / "manifest.json").read_text())["config"]
     assert stored["parts"]["edit"]["mine"] == {"_target_": "tests.plugins.parts.Mirror", "gain": 0.5}
     assert str(CONF) not in json.dumps(stored)
-    lens = ConceptLens.load(finished)
+    lens = Lens.load(finished)
     (edit,) = lens.edit("cloud", gate="mine", edit="mine", saliency="mine").values()
     values = torch.linspace(-1, 1, 5)[None, :, None, None].expand(1, 5, 1, 16).contiguous()
     assert torch.isinf(edit.lower[0, 0]).sum() == 16 - 4, "the run's own fraction, 0.3"  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ import torch
 
 from neuronlens.cli import run_command
 from neuronlens.errors import ConfigError
-from neuronlens.lens.lens import ConceptLens
+from neuronlens.lens.lens import Lens
 from neuronlens.records import Site
 from neuronlens.results.folder import RunFolder
 from neuronlens.results.formats import FORMAT
@@ -91,7 +91,7 @@ def test_compare_pairs_it_with_another_run(old: Path, tmp_path: Path) -> None:
 
 
 def test_the_lens_makes_its_edits() -> None:
-    lens = ConceptLens.load(KEPT)
+    lens = Lens.load(KEPT)
     assert (lens.sites, lens.concepts) == ((SITE,), ("apple", "bridge", "cloud"))
     stored = read_tensors(KEPT / "ranges.safetensors")
     edit = lens.edit("bridge", top_fraction=1.0)[SITE]
@@ -126,7 +126,7 @@ def test_a_setting_that_is_not_known_leaves_tables_open_and_the_lens_closed(
     assert "| wings.left | - | 3 |" in compared
     assert "| range.tau | 2.5 | 1.0 |" in compared
     with pytest.raises(ConfigError, match="Unknown option 'wings'"):
-        ConceptLens.load(old)
+        Lens.load(old)
 
 
 def test_a_run_of_a_newer_version_is_refused_in_one_sentence(

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ import pytest
 
 from neuronlens.config.compose import compose
 from neuronlens.errors import ConfigError, NeuronLensError
-from neuronlens.lens.lens import ConceptLens
+from neuronlens.lens.lens import Lens
+from neuronlens.measures.headline import headline_row
 from neuronlens.pipeline import run
 from neuronlens.records import Job
 from neuronlens.results.folder import RunFolder
 from neuronlens.tracking import Tracker
+from neuronlens.tracking.columns import MOST_COLUMNS
 from neuronlens.tracking.destination import labels_of
-from neuronlens.tracking.scalars import headline_row, undominated
+from neuronlens.tracking.scalars import chosen, undominated
 from tests.tracking.offline_run import OfflineRun
 
 SWEPT = ["sweep.layers=[0,last]", "sweep.tau=[1.0,2.5,inf]", "sweep.gate=[range,neuron]", "sweep.edit=[zero,mean]"]
@@ -46,8 +49,8 @@ def read(folder: Path) -> OfflineRun:
 
 
 def test_the_run_is_named_grouped_and_tagged(read: OfflineRun) -> None:
-    assert (read.run.project, read.run.run_group, read.run.job_type) == ("neuronlens", "local-made_up", "run")
-    assert read.run.display_name == "local-made_up/run"
+    assert (read.run.project, read.run.run_group, read.run.job_type) == ("neuronlens", "tiny_bert-made_up", "run")
+    assert read.run.display_name == "tiny_bert-made_up/run"
     assert list(read.run.tags) == ["mine"]
     assert read.exit_code == 0
 
@@ -55,18 +58,22 @@ def test_the_run_is_named_grouped_and_tagged(read: OfflineRun) -> None:
 def test_the_config_is_the_whole_resolved_one(folder: Path, read: OfflineRun) -> None:
     stored = json.loads((folder / "manifest.json").read_text())["config"]
     for key, value in stored.items():
-        assert read.config[key] == value, key
+        if key not in ("saliency", "range"):
+            assert read.config[key] == value, key
+    assert read.config["saliency"] == {"name": "max"}, "by the option's name, not by its class"
+    assert read.config["range"] == {"name": "gaussian", "tau": stored["range"]["tau"]}
     assert read.config["sweep"]["tau"] == [1.0, 2.5, "inf"]  # JSON has no infinity
 
 
 def test_the_results_table_holds_every_row_with_its_types_and_nulls(folder: Path, read: OfflineRun) -> None:
     rows, table = pd.read_parquet(folder / "results.parquet"), read.table("results")
-    assert table["columns"] == list(rows.columns)
-    assert table["ncols"] == len(rows.columns)
+    assert table["ncols"] == len(table["columns"]) == MOST_COLUMNS
+    assert set(table["columns"]) - {"method"} <= set(rows.columns)
+    assert {"method", "layers", "concept", "tau", "n_neurons", "selectivity", "kl"} <= set(table["columns"])
     assert len(table["data"]) == len(rows) == 4 * (1 + 2 * 3 * (3 + 1) * 2)
     logged = pd.DataFrame(table["data"], columns=table["columns"])
     types = table["column_types"]["params"]["type_map"]
-    for name in rows:
+    for name in set(table["columns"]) - {"method"}:
         said = {kind["wb_type"] for kind in types[name]["params"]["allowed_types"]}
         missing = rows[name].isna()
         assert (logged[name].isna() == missing).all(), name
@@ -80,7 +87,7 @@ def test_the_results_table_holds_every_row_with_its_types_and_nulls(folder: Path
             assert said == {"none", "string"}, name
             assert (logged[name][~missing] == rows[name][~missing]).all(), name
     assert logged["tau"].isna().any()  # the neuron mask has none: null, not 0
-    assert logged["skipped"].isna().all()
+    assert set(logged["method"]) >= {"unedited", "neuron zero", "range (gaussian 2.5) zero"}
 
 
 def test_history_has_a_line_per_dose_equal_to_the_means_over_concepts(folder: Path, read: OfflineRun) -> None:
@@ -114,35 +121,36 @@ def test_history_has_a_line_per_stage_with_its_seconds(folder: Path, read: Offli
     assert timings["total"] >= sum(seconds for name, seconds in timings.items() if name != "total")
 
 
-def test_erasure_at_damage_budgets_is_flat_and_a_table_like_matched_erasure(folder: Path, read: OfflineRun) -> None:
-    compared = pd.read_parquet(folder / "budget_comparison.parquet")
-    logged = {key: value for key, value in read.summary.items() if str(key).startswith("budget/")}
-    assert len(logged) == 2 * len(compared) > 0
-    row = compared[(compared["damage"] == "kl") & (compared["budget"] == 0.05)].iloc[0]
-    tau = {1.0: "1", 2.5: "2_5", np.inf: "inf"}[row["tau"]]
-    key = f"budget/resid_post_{row['layers']}/range_{row['edit']}_gaussian_tau{tau}_max/kl_within_0_05"
-    assert logged[f"{key}/concept_accuracy_drop_difference"] == pytest.approx(row["concept_accuracy_drop_difference"])
-    assert len(read.table("budget_comparison")["data"]) == len(compared)
-
-
-def test_matched_erasure_is_flat_in_the_summary_and_equal_to_the_files(folder: Path, read: OfflineRun) -> None:
-    compared, methods = (pd.read_parquet(folder / f"{name}.parquet") for name in ("comparison", "methods"))
-    expected: dict[str, float] = {}
-    for _, row in compared.iterrows():
-        tau = {1.0: "1", 2.5: "2_5", np.inf: "inf"}[row["tau"]]
-        key = f"matched/resid_post_{row['layers']}/range_{row['edit']}_gaussian_tau{tau}_max/erased_{row['level']:.0%}"
-        for measure in ("complement_accuracy_drop", "complement_confidence_drop", "kl"):
-            for end in ("difference", "all_difference"):
-                expected[f"{key.rstrip('%')}/{measure}_{end}"] = row[f"{measure}_{end}"]
-    assert len(expected) == 2 * 3 * len(compared) > 0
-    known = {key: value for key, value in expected.items() if not np.isnan(value)}
-    logged = {key: value for key, value in read.summary.items() if str(key).startswith("matched/")}
-    assert logged == pytest.approx(known, abs=1e-12)
-    own = [value for key, value in read.summary.items() if str(key).startswith("methods/")]
-    told = methods[["complement_accuracy_drop", "complement_confidence_drop", "kl"]].to_numpy().ravel()
-    np.testing.assert_allclose(np.sort(own), np.sort(told[~np.isnan(told)]), atol=1e-12)
+def test_the_summary_holds_few_numbers_the_message_and_an_interval(folder: Path, read: OfflineRun) -> None:
+    config = RunFolder(folder).read_manifest().known_config
+    few = chosen(RunFolder(folder).read_results(), config)
+    own = {key: value for key, value in read.summary.items() if isinstance(key, str)}
+    numbers = [key for key in own if not key.startswith("_")]
+    assert len(numbers) <= 60, sorted(numbers)
+    media = {key[0] for key in read.summary if not isinstance(key, str)} - {"_wandb"}
+    assert len(numbers) + len(media) <= 60, sorted(media)
+    assert {key: own[key] for key in few} == pytest.approx(few, abs=1e-12)
+    assert own["message"] == json.loads((folder / "summary.json").read_text())["message"]
+    compared = pd.read_parquet(folder / "comparison.parquet")
+    row = headline_row(compared, config)
+    assert row is not None
+    assert own["headline/concepts"] == row["n_concepts"]
+    for end in ("low", "high"):
+        assert own[f"headline/confidence_{end}"] == pytest.approx(row[f"complement_confidence_drop_{end}"], abs=1e-12)
+        assert own[f"levels/erased_60/confidence_{end}"] == own[f"headline/confidence_{end}"]
+    assert len(read.table("budget_comparison")["data"]) == len(pd.read_parquet(folder / "budget_comparison.parquet"))
     base = json.loads((folder / "base.json").read_text())
-    assert (read.summary["base/accuracy"], read.summary["base/n"]) == (base["accuracy"], base["n"])
+    assert (own["base/accuracy"], own["base/n"]) == (base["accuracy"], base["n"])
+
+
+def test_nothing_to_sort_runs_by_rests_on_one_concept(folder: Path) -> None:
+    table, config = RunFolder(folder).read_results(), RunFolder(folder).read_manifest().known_config
+    lonely = replace(table, comparison=table.comparison.assign(n_concepts=1))
+    assert any(name.startswith("headline/confidence") for name in chosen(table, config))
+    assert [name for name in chosen(lonely, config) if not name.startswith(("base/", "cells/"))] == [
+        "headline/erased",
+        "headline/concepts",
+    ]
 
 
 def test_headlines_have_fixed_names_and_are_the_configured_comparison_at_the_deepest_layer(
@@ -200,7 +208,7 @@ def test_a_run_without_a_ranking_or_a_range_has_numbers_too(tiny_overrides: list
 def test_metric_names_are_ones_that_wandb_can_sort_by_and_stand_once(read: OfflineRun) -> None:
     names = [str(key) for key in read.summary if "/" in str(key) and not isinstance(key, tuple)]
     names += [str(key) for line in read.history for key in line if "/" in str(key) and not isinstance(key, tuple)]
-    assert len(names) > 100
+    assert len(names) > 60
     for name in names:
         assert re.fullmatch(r"[_a-zA-Z][_a-zA-Z0-9/]*", name), name
     assert len({name.lower() for name in names}) == len(set(names))  # W&B does not tell case apart
@@ -210,11 +218,12 @@ def test_the_tradeoff_and_its_frontier_are_charts(folder: Path, read: OfflineRun
     for chart, stroke in (("tradeoff", "method"), ("frontier", "place")):
         panel = read.config[("_wandb", "visualize", chart)]
         fields = panel["panel_config"]["fieldSettings"]
-        assert fields == {"x": "concept_accuracy_drop", "y": "complement_confidence_drop", "stroke": stroke}
+        assert fields == {"x": "share_erased", "y": "complement_confidence_drop", "stroke": stroke}
     rows = pd.read_parquet(folder / "results.parquet")
     edited = rows[rows["edit"] != "none"]
+    edited = edited.assign(share_erased=edited["concept_accuracy_drop"] / edited["base_concept_accuracy"])
     knobs = ["layers", "edit", "gate", "tau", "n_neurons"]
-    means = edited.groupby(knobs, dropna=False)[["concept_accuracy_drop", "complement_confidence_drop"]].mean()
+    means = edited.groupby(knobs, dropna=False)[["share_erased", "complement_confidence_drop"]].mean()
     drawn = pd.DataFrame(read.table("tradeoff_table")["data"], columns=read.table("tradeoff_table")["columns"])
     assert len(drawn) == len(means) == 2 * 2 * 4 * 3
     for name in means:
@@ -222,7 +231,7 @@ def test_the_tradeoff_and_its_frontier_are_charts(folder: Path, read: OfflineRun
     front = read.table("frontier_table")
     kept = pd.DataFrame(front["data"], columns=front["columns"])
     for layers, group in means.reset_index().groupby("layers"):
-        points = list(zip(group["concept_accuracy_drop"], group["complement_confidence_drop"], strict=True))
+        points = list(zip(group["share_erased"], group["complement_confidence_drop"], strict=True))
         best = [
             (erased, cost)
             for erased, cost in points
@@ -230,7 +239,7 @@ def test_the_tradeoff_and_its_frontier_are_charts(folder: Path, read: OfflineRun
         ]
         own = kept[kept["place"] == f"resid_post_{layers}"]
         assert len(own) == len(best) > 0
-        np.testing.assert_allclose(own["concept_accuracy_drop"], sorted(e for e, _ in best), atol=1e-12)
+        np.testing.assert_allclose(own["share_erased"], sorted(e for e, _ in best), atol=1e-12)
 
 
 def test_the_frontier_of_random_points_is_that_of_a_double_loop(generator: np.random.Generator) -> None:
@@ -259,7 +268,7 @@ def test_artifacts_hold_the_files_with_fingerprints_and_the_lens_rests_on_the_ra
     folder: Path, read: OfflineRun, tmp_path: Path
 ) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    kept = {name.split("-")[0]: found for name, found in read.artifacts.items() if name.endswith("-local-made_up")}
+    kept = {name.split("-")[0]: found for name, found in read.artifacts.items() if name.endswith("-tiny_bert-made_up")}
     assert set(kept) == {"ranges", "lens", "results"}
     for kind, artifact in kept.items():
         assert artifact.type == kind
@@ -277,10 +286,10 @@ def test_artifacts_hold_the_files_with_fingerprints_and_the_lens_rests_on_the_ra
         assert ref == f"wandb-client-artifact://{kept['ranges'].client_id}/{path}"
     assert json.loads(kept["lens"].metadata)["rests_on"]["ranges"]["digest"] == kept["ranges"].digest
     order = list(read.artifacts)
-    assert order.index("ranges-local-made_up") < order.index("lens-local-made_up")
+    assert order.index("ranges-tiny_bert-made_up") < order.index("lens-local-made_up")
     for entry in kept["lens"].manifest.contents:  # what the artifact holds is all that a lens needs
         shutil.copy(folder / entry.path, tmp_path / entry.path)
-    assert ConceptLens.load(tmp_path).edit("apple", layer=2)
+    assert Lens.load(tmp_path).edit("apple", layer=2)
     for name in ("results.parquet", "comparison.parquet", "summary.json", "table.md"):
         assert name in {entry.path for entry in kept["results"].manifest.contents}
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from neuronlens.ranges.diagnostics.exact_normal import ALPHA, NEAR_EXCESS_KURTOSIS, NEAR_SKEWNESS
+from neuronlens.report.claims.evidence_conditional import COST_MARGIN, costs_no_more
 from neuronlens.report.claims.evidence_edits import MARGIN, keeps_erasure, spares_general_ability, spares_the_rest
 from neuronlens.report.claims.evidence_neurons import (
     FIRING,
@@ -87,5 +88,14 @@ CLAIMS = {
         "score, does not hold where it shows the reverse.",
         spares_general_ability,
         "general ability (evaluation.general.perplexity, evaluation.general.mmlu)",
+    ),
+    7: Claim(
+        "Beyond the paper: a range on the discriminant coordinate costs no more than LEACE",
+        "The others' confidence drop, and KL, under LEACE behind the gate discriminant minus that under LEACE at every "
+        "position, each at the strength at which it has erased the level, paired over the concepts that both reach. Holds (not "
+        f"inferior) where the interval lies below {COST_MARGIN:g}, does not hold where it lies above. Read it with how many "
+        "concepts each reaches, which stands beside it.",
+        costs_no_more,
+        "LEACE at every position and behind the gate discriminant that both reach an erasure level (experiment=conditional)",
     ),
 }

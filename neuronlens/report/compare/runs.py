@@ -96,9 +96,6 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 def _read(path: Path) -> tuple[RunFolder, ResultTable, Manifest]:
     folder = RunFolder(path)
-    inside = sorted(str(found) for found in path.glob("*") if RunFolder(found).finished)
-    if inside and not folder.finished:
-        raise OutputError(f"'{path}' holds runs and is none itself. Next: name one of them, for example {inside[-1]}.")
     manifest, table = folder.read_manifest(), folder.read_results()
     if table.rows.empty or "layers" not in table.matched:
         raise OutputError(f"'{path}' was written by another version of neuronlens. Next: run it again.")
@@ -124,8 +121,28 @@ def _flat(node: Any, name: str) -> Iterator[tuple[str, str]]:
         yield name, node if isinstance(node, str) else json.dumps(node)
 
 
+def everything_differing(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return all in which runs differ, `[setting, run]` whole text: settings first, then what they ran with.
+
+    Settings that no number depends on stand behind the others; a dash where a run has none.
+    """
+    records = []
+    for run in runs:
+        flat = dict(_flat(run.manifest.settings, ""))
+        aside = {name: flat.pop(name) for name in list(flat) if name.split(".")[0] in ASIDE}
+        about = {"git revision": run.manifest.git_revision or "unknown", "machine": run.manifest.machine}
+        about |= {f"fingerprint of the {name}": value for name, value in run.manifest.fingerprints.items()}
+        about |= {f"version of {name}": value for name, value in run.manifest.versions.items()}
+        records.append(flat | aside | about)
+    flat_table = pd.DataFrame(records).T.fillna("-")
+    order = list(dict.fromkeys(name for record in records for name in record))
+    behind = [name for name in order if name.split(".")[0] in ASIDE or " " in name]
+    flat_table = flat_table.loc[[*(name for name in order if name not in behind), *behind]]
+    return flat_table[flat_table.nunique(axis=1) > 1]
+
+
 def differing(configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the settings that are not the same in all configs, `[setting, config]` text with a dash where one is absent.
+    """Return the settings that name runs apart, `[setting, config]` text with a dash where one is absent.
 
     Where the model or the dataset is another one, its name alone is listed.
     """

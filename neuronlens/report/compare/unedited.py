@@ -9,7 +9,7 @@ import pandas as pd
 
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.significance import sign_flip_p
-from neuronlens.report.compare.runs import Run, differing, shortened
+from neuronlens.report.compare.runs import Run, everything_differing
 from neuronlens.report.p_values import NOTE, p_columns, with_holm
 from neuronlens.report.table import Column, Table
 
@@ -24,17 +24,14 @@ def common_concepts(reference: Run, other: Run) -> list[str]:
 
 
 def settings_table(runs: Sequence[Run]) -> Table:
-    """Return the settings that are not the same in all runs."""
-    apart = differing([run.manifest.settings for run in runs]).map(shortened)
+    """Return all that is not the same in all runs, whole."""
+    apart = everything_differing(runs)
     apart.columns = pd.Index([run.name for run in runs])
-    revisions = [(run.manifest.git_revision or "unknown")[:10] for run in runs]
-    if len(set(revisions)) > 1:
-        apart.loc["git revision"] = revisions
     columns = [Column("setting", "Setting"), *(Column(run.name, run.name, wrap_cm=3.5) for run in runs)]
     return Table(
         "compare-settings",
         "What differs",
-        "Settings that are not the same in all runs.",
+        "All settings, versions and inputs that are not the same in all runs.",
         apart.rename_axis("setting").reset_index(),
         tuple(columns),
     )

@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from neuronlens.records import BoolArray, FloatArray
-from neuronlens.report.figures.colours import RANGE_COLOURS
+from neuronlens.report.palette import CONCEPT_COLOUR, INTERVAL_COLOUR, RANGE_COLOUR, shortened
 from neuronlens.results.fitted import rankings_of
 from neuronlens.results.folder import RunFolder
 
 SHOWN_CONCEPTS = 6
+TAILS = 3.5
+"""Standard deviations of a fitted Gaussian that are drawn on either side, so that its curve ends on the axis."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def _salient(folder: RunFolder) -> list[Salient]:
         column = values[:, np.flatnonzero(kept == neuron)[0]]
         bounds = [ranges[f"{own[-1]['name']}/{end}"][concept, :, neuron] for end in ("lower", "upper")]
         law = ranges[f"{site}/mean"][concept, neuron], float(np.sqrt(ranges[f"{site}/variance"][concept, neuron]))
-        title = f"{described['concepts'][concept]}: neuron {neuron}"
+        title = f"{shortened(described['concepts'][concept])}: neuron {neuron}"
         found.append(Salient(title, own[-1]["name"], column, labels == concept, bounds, law))
     return found
 
@@ -89,7 +91,7 @@ def quantiles(folder: RunFolder) -> Figure:
         values = np.sort(entry.column[entry.member])
         if len(values):
             expected = entry.law[0] + entry.law[1] * norm.ppf((np.arange(len(values)) + 0.5) / len(values))
-            axis.plot(expected, values, "o", markersize=2.5, color=RANGE_COLOURS[1])
+            axis.plot(expected, values, "o", markersize=2.5, color=RANGE_COLOUR)
             ends = [float(min(expected[0], values[0])), float(max(expected[-1], values[-1]))]
             axis.plot(ends, ends, color="0.5", linewidth=0.8)
         axis.set_xlabel("Gaussian quantile", fontsize=8)
@@ -105,17 +107,19 @@ def _neuron_panel(axis: Axes, entry: Salient) -> None:
     edges = np.linspace(entry.column.min(), entry.column.max() + 1e-9, 41).tolist()
     for chosen, colour, alpha, label in (
         (~entry.member, "0.7", 1.0, "other concepts"),
-        (entry.member, "#0072b2", 0.6, "the concept"),
+        (entry.member, CONCEPT_COLOUR, 0.6, "the concept"),
     ):
         if chosen.any():
             axis.hist(entry.column[chosen], edges, density=True, color=colour, alpha=alpha, label=label)
     mean, std = entry.law
     if std > 0:
-        grid = np.linspace(edges[0], edges[-1], 300)
+        grid = np.linspace(min(edges[0], mean - TAILS * std), max(edges[-1], mean + TAILS * std), 300)
         axis.plot(grid, norm.pdf(grid, mean, std), color="black", linewidth=1.2, label="fitted Gaussian")
+    left, right = axis.get_xlim()
     for number, (low, high) in enumerate(zip(*entry.bounds, strict=True)):
         if low <= high:
             span = "the concept's range" if number == 0 else None
-            axis.axvspan(max(low, edges[0]), min(high, edges[-1]), color="#009e73", alpha=0.15, label=span, linewidth=0)
+            axis.axvspan(max(low, left), min(high, right), color=INTERVAL_COLOUR, alpha=0.15, label=span, linewidth=0)
+    axis.set_xlim(left, right)
     axis.set_xlabel("activation", fontsize=8)
     axis.set_ylabel("density", fontsize=8)

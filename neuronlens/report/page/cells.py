@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 
 from neuronlens.measures import naming
-from neuronlens.measures.columns import COLLATERAL, COST, EFFECTS, METHOD, RESULTS, SETTINGS, WHERE
+from neuronlens.measures.columns import COLLATERAL, COST, EFFECTS, ERASED, METHOD, RESULTS, SETTINGS
 from neuronlens.measures.comparison import plain_mask
 from neuronlens.measures.declaration import leading
 from neuronlens.measures.intervals import Bootstrap
-from neuronlens.measures.matched import curves
+from neuronlens.measures.matched import curves, share_erased
 from neuronlens.records import FloatArray, ResultTable
 from neuronlens.report.page.values import Json, plain_knobs, rounded
+from neuronlens.report.palette import key_of, styles
 
+SHARE = "share_erased"
+"""Of a concept's base accuracy: what every axis of erasure shows."""
 MOST_WITH_INTERVALS = 6_000  # rows of (cell x concept) that keep their intervals, about 0.2 kB each
 MOST_ROWS = 16_000
 MOST_CELLS = 4_000
@@ -33,11 +36,12 @@ def methods_of(table: ResultTable) -> list[tuple[Any, ...]]:
     return [method_key(row) for row in edited[METHOD].drop_duplicates().to_dict("records")]
 
 
-def table_data(table: ResultTable, bootstrap: Bootstrap) -> Json:
+def table_data(table: ResultTable, bootstrap: Bootstrap, tau: float | None = None) -> Json:
     """Return methods, cells with their means over concepts, rows per concept and matched erasure.
 
     Args:
         bootstrap: of the intervals over concepts.
+        tau: the configured one, whose range mask has the range's own colour.
 
     Returns:
         JSON types alone; tables are columns under their names. `left_out` says in sentences what did not fit.
@@ -46,12 +50,13 @@ def table_data(table: ResultTable, bootstrap: Bootstrap) -> Json:
     concepts = list(dict.fromkeys(table.rows["concept"]))
     keys = methods_of(table)
     cells, rows = _cells(table.rows, keys, concepts, left_out)
+    rows = rows.assign(**{SHARE: share_erased(rows)})
     return {
         "concepts": concepts,
         "measures": [{"name": name, "label": naming.measure(name)} for name in EFFECTS],
         "knobs": [{"name": knob, "label": RESULTS[knob].heading} for knob in SETTINGS],
         "costs": leading(COLLATERAL, COST),
-        "methods": _described(keys),
+        "methods": _described(keys, tau),
         "cells": cells | {"means": _means(rows, len(cells["method"]), bootstrap)},
         "rows": _per_concept(rows, left_out),
         "matched": _matched(table.matched, keys, concepts),
@@ -60,14 +65,15 @@ def table_data(table: ResultTable, bootstrap: Bootstrap) -> Json:
     }
 
 
-def _described(keys: Sequence[tuple[Any, ...]]) -> list[Json]:
+def _described(keys: Sequence[tuple[Any, ...]], tau: float | None) -> list[Json]:
     rows = [dict(zip(METHOD, key, strict=True)) for key in keys]
     table = pd.DataFrame(rows, columns=METHOD)
-    apart = [knob for knob in naming.setting_apart(table) if knob not in WHERE]  # the page shows one place at a time
+    known = styles(table, tau)  # the page shows one place at a time, and so do the names
     described = []
     for row, mask in zip(rows, plain_mask(table).tolist(), strict=True):
-        kept = {knob: row[knob] for knob in ("layers", "site", "edit", "gate", "control")}
-        described.append({"name": naming.method(row, apart), "plain_mask": mask, **kept})
+        kept = {knob: row[knob] for knob in ("layers", "site", "edit", "gate", "control", "range", "tau", "saliency")}
+        style = known[key_of(row)]
+        described.append({"name": style.name, "colour": style.colour, "plain_mask": mask, **kept})
     return described
 
 
@@ -101,15 +107,20 @@ def _cells(
 def _means(rows: pd.DataFrame, cells: int, bootstrap: Bootstrap) -> Json:
     """Return each measure's mean over the concepts that were not skipped, and its interval over them."""
     done = rows[rows["skipped"].isna()].sort_values("cell_number", kind="stable")
-    values = done[EFFECTS].to_numpy(dtype=float)
+    known = done.dropna(subset=SHARE)  # of a concept that the unedited model does not know there is no share
+    return _means_of(done, EFFECTS, cells, bootstrap) | _means_of(known, [SHARE], cells, bootstrap)
+
+
+def _means_of(done: pd.DataFrame, measures: Sequence[str], cells: int, bootstrap: Bootstrap) -> Json:
+    values = done[list(measures)].to_numpy(dtype=float)
     counts = np.bincount(done["cell_number"].to_numpy(dtype=int), minlength=cells)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(int)
-    found = np.full((3, cells, len(EFFECTS)), np.nan)
+    found = np.full((3, cells, len(measures)), np.nan)
     for count in np.unique(counts[counts > 0]):
         those = np.flatnonzero(counts == count)
         block = values[starts[those][:, None] + np.arange(count)]  # [cell, concept, measure]
         found[:, those] = bootstrap.of_mean(block.transpose(0, 2, 1))
-    return {name: _ends(found[:, :, place]) for place, name in enumerate(EFFECTS)}
+    return {name: _ends(found[:, :, place]) for place, name in enumerate(measures)}
 
 
 def _ends(triple: FloatArray) -> Json:
@@ -128,6 +139,12 @@ def _per_concept(rows: pd.DataFrame, left_out: list[str]) -> Json | None:
             found[name] |= {
                 end: rounded(rows[column]) for end, column in zip(("low", "high"), RESULTS[name].ends, strict=True)
             }
+    base = rows["base_concept_accuracy"].astype(float)
+    base = base.where(base > 0)
+    found[SHARE] = {"mean": rounded(rows[SHARE])}
+    if len(rows) <= MOST_WITH_INTERVALS:
+        ends = zip(("low", "high"), RESULTS[ERASED].ends, strict=True)
+        found[SHARE] |= {end: rounded(rows[column] / base) for end, column in ends}
     if len(rows) > MOST_WITH_INTERVALS:
         left_out.append(f"The intervals of {len(rows)} rows of single concepts (they stand in results.parquet).")
     return found

@@ -10,7 +10,9 @@ from typing import Any
 
 import altair as alt
 
-CONCEPT, REST, RANGE, OTHER = "#0072b2", "#8c8c8c", "#009e73", "#999999"  # Okabe and Ito's, and two greys
+from neuronlens.report.palette import CONCEPT_COLOUR, INTERVAL_COLOUR, REST_COLOUR
+
+OTHER = "#999999"
 TEXT = "currentColor"
 FONT = (
     'system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif'  # named, for labels are measured before they are drawn
@@ -37,7 +39,7 @@ def tradeoff() -> Layered:
     """Return curves of collateral over erasure with intervals on both axes; rows in `points`, one per cell."""
     rows = alt.Chart(alt.NamedData("points"))
     colour = alt.Color("colour:N", scale=None)
-    x, y = alt.X("x:Q", title="concept accuracy drop (erasure)", axis=FEW), alt.Y("y:Q", title=None)
+    x, y = alt.X("x:Q", title="share of the concept's accuracy erased", axis=FEW), alt.Y("y:Q", title=None)
     across = rows.mark_rule(strokeWidth=0.8, opacity=0.6, aria=False).encode(
         x="x_low:Q", x2="x_high:Q", y=y, color=colour
     )
@@ -48,7 +50,7 @@ def tradeoff() -> Layered:
     curve = rows.mark_line(strokeWidth=1.8, aria=False).encode(
         x=x, y=y, color=colour, detail="number:N", order="dose:Q", strokeDash=dashed
     )
-    shown = ["method", "neurons", "strength", "concept accuracy drop", "measure", "value"]
+    shown = ["method", "neurons", "strength", "share erased", "measure", "value"]
     points = rows.mark_point(filled=True, size=46, opacity=1).encode(
         x=x, y=y, color=colour, shape=alt.Shape("shape:N", scale=None), tooltip=[f"{name}:N" for name in shown]
     )
@@ -77,7 +79,7 @@ def heat(domain: tuple[float, float] | None) -> Layered:
     rows = alt.Chart(alt.NamedData("squares"))
     scale = alt.Scale(scheme="viridis") if domain is None else alt.Scale(scheme="viridis", domain=list(domain))
     labels: dict[str, Any] = {"sort": None, "title": None}
-    x = alt.X("column:O", axis=alt.Axis(labelAngle=-50, labelLimit=190, labelOverlap=False, domain=False), **labels)
+    x = alt.X("column:O", axis=alt.Axis(labelAngle=-50, labelLimit=170, labelOverlap=False, domain=False), **labels)
     y = alt.Y("row:O", axis=alt.Axis(labelLimit=320, labelOverlap=False, domain=False), **labels)
     shown = [f"{name}:N" for name in ("row name", "column name", "value")]
     colour = alt.Color("number:Q", scale=scale, legend=alt.Legend(orient="top", title=None, gradientLength=200))
@@ -97,13 +99,15 @@ def density() -> Layered:
     """
     x = alt.X("x:Q", title="activation", axis=FEW, scale=alt.Scale(nice=False, zero=False))
     y = alt.Y("y:Q", title="density", axis=alt.Axis(tickCount=4))
-    spans = alt.Chart(alt.NamedData("spans")).mark_rect(color=RANGE, opacity=0.2, aria=False)
+    spans = alt.Chart(alt.NamedData("spans")).mark_rect(color=INTERVAL_COLOUR, opacity=0.2, aria=False)
     spans = spans.encode(x="low:Q", x2="high:Q", y=alt.value(0), y2=alt.value(DENSITY_HEIGHT))
-    edges = alt.Chart(alt.NamedData("edges")).mark_rule(stroke=RANGE, strokeWidth=1.2, aria=False).encode(x="x:Q")
+    edges = (
+        alt.Chart(alt.NamedData("edges")).mark_rule(stroke=INTERVAL_COLOUR, strokeWidth=1.2, aria=False).encode(x="x:Q")
+    )
     curves = alt.Chart(alt.NamedData("curves"))
     filled = curves.mark_area(line={"strokeWidth": 2}, fillOpacity=0.22, aria=False)
-    rest = filled.transform_filter("datum.kind === 'rest'").encode(x=x, y=y, color=alt.value(REST))
-    own = filled.transform_filter("datum.kind === 'concept'").encode(x=x, y=y, color=alt.value(CONCEPT))
+    rest = filled.transform_filter("datum.kind === 'rest'").encode(x=x, y=y, color=alt.value(REST_COLOUR))
+    own = filled.transform_filter("datum.kind === 'concept'").encode(x=x, y=y, color=alt.value(CONCEPT_COLOUR))
     thin = curves.mark_line(strokeWidth=1, opacity=0.55, aria=False).transform_filter("datum.kind === 'other'")
     others = thin.encode(x=x, y=y, detail="number:N", color=alt.value(OTHER), tooltip="name:N")
     bold = curves.mark_line(strokeWidth=2.2, strokeDash=[2, 2], aria=False)
@@ -112,7 +116,7 @@ def density() -> Layered:
     dashed = alt.when("datum.component").then(alt.value([2, 3])).otherwise(alt.value([7, 3]))
     law = laws.encode(x=x, y=y, detail="name:N", strokeDash=dashed, strokeWidth=alt.value(1.3))
     rug = alt.Chart(alt.NamedData("rug")).mark_tick(thickness=1, height=RUG_HEIGHT, opacity=0.45, aria=False)
-    rug_colour = alt.when("datum.kind === 'concept'").then(alt.value(CONCEPT)).otherwise(alt.value(REST))
+    rug_colour = alt.when("datum.kind === 'concept'").then(alt.value(CONCEPT_COLOUR)).otherwise(alt.value(REST_COLOUR))
     rug = rug.encode(x=x, y=alt.value(DENSITY_HEIGHT - RUG_HEIGHT / 2), color=rug_colour)
     layers = (spans, edges, rest, others, own, compared, law, rug)
     return alt.layer(*layers).properties(width="container", height=DENSITY_HEIGHT)

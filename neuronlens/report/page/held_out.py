@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from neuronlens.measures.heldout import FITTED_BY
+from neuronlens.measures.heldout import FITTED_BY, purity_by_chance
 from neuronlens.report.page.values import Json, plain_knobs, rounded
 
 
@@ -27,6 +27,7 @@ HELD_OUT = {
     "coverage": "the range fires on the concept",
     "rest": "it fires on the rest",
     "purity": "purity",
+    "chance": "purity by chance",
     "overlap": "overlap with the others' Gaussians",
     "skewness": "skewness",
     "kurtosis": "excess kurtosis",
@@ -38,20 +39,22 @@ HELD_OUT = {
 def held_out_data(diagnostics: pd.DataFrame) -> list[Json]:
     """Return, per (site, ranking, range, tau, concept), what its salient neurons and their ranges do on held-out samples.
 
+    `chance` is the purity of a range that fires on everybody alike.
     Shares and overlap are means over the concept's salient neurons, shape and distance medians, `normal` a share of them.
     """
     if diagnostics.empty:
         return []
     knobs = [*FITTED_BY, "concept"]
-    groups = diagnostics.assign(normal=(diagnostics["ks_p"] >= 0.05).where(diagnostics["ks_p"].notna())).groupby(
-        knobs, dropna=False, sort=False
-    )
+    normal = (diagnostics["ks_p"] >= 0.05).where(diagnostics["ks_p"].notna())
+    chance = diagnostics["concept"].map(purity_by_chance(diagnostics))
+    groups = diagnostics.assign(normal=normal, chance=chance).groupby(knobs, dropna=False, sort=False)
     table = pd.DataFrame(
         {
             "neurons": groups.size(),
             "coverage": groups["firing_concept"].mean(),
             "rest": groups["firing_rest"].mean(),
             "purity": groups["purity"].mean(),
+            "chance": groups["chance"].first(),
             "overlap": groups["overlap"].mean(),
             "skewness": groups["skewness"].median(),
             "kurtosis": groups["excess_kurtosis"].median(),

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -14,17 +15,21 @@ from typing import Any
 
 import pandas as pd
 
+from neuronlens.measures import naming
+from neuronlens.measures.columns import COST
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.records import ResultTable
 from neuronlens.report.cells import texts
+from neuronlens.report.message import message
 from neuronlens.report.page.cells import table_data
+from neuronlens.report.page.dumbbell import dumbbell
 from neuronlens.report.page.explorer import explorer_data
 from neuronlens.report.page.held_out import held_out_data, overlap_data, skipped_data
 from neuronlens.report.page.library import drawing_library
 from neuronlens.report.page.values import Json, rounded
 from neuronlens.report.table import Table
 from neuronlens.report.tables.budget import budget_table
-from neuronlens.report.tables.comparison import at_tau, comparison_table, headline, verdict
+from neuronlens.report.tables.comparison import at_tau, comparison_table, headline
 from neuronlens.report.tables.general import general_table
 from neuronlens.report.tables.unedited import accuracy_text
 from neuronlens.results.folder import RunFolder
@@ -41,9 +46,9 @@ SECTIONS = (
     ("budget", "Damage budget"),
     ("maps", "By concept and layer"),
     ("explorer", "Neuron explorer"),
+    ("held-out", "Purity and firing"),
     ("cells", "Every cell"),
     ("salient", "Shared neurons"),
-    ("held-out", "Held-out ranges"),
     ("general", "General ability"),
     ("skipped", "Skipped"),
     ("made", "How it was made"),
@@ -58,19 +63,21 @@ def write_page(folder: RunFolder, table: ResultTable, manifest: Manifest, bootst
         manifest: of the run, with its timings or without.
         bootstrap: of the intervals over concepts.
     """
-    tau = manifest.known_config.headline_tau
+    config = manifest.known_config
+    tau = config.headline_tau
     data = page_data(folder, table, tau, bootstrap)
     rows = headline(table, tau)
     able = table.general is not None and len(table.general) > 0
     shown: dict[str, Any] = {
-        "head": _head(table, manifest, verdict(table, tau), bootstrap),
-        "comparison": _as_text(comparison_table(rows, bootstrap)) if rows else None,
+        "head": _head(table, manifest, message(table, config), bootstrap),
+        "dumbbell": dumbbell(table, config),
+        "comparison": _by_measure(comparison_table(rows, bootstrap)) if rows else None,
         "general": _as_text(general_table(table.general, bootstrap)) if able else None,
         "budget": _budget(table, tau, bootstrap),
         "skipped": skipped_data(table.rows),
         "left_out": data["left_out"],
     }
-    html = render(data, shown, Path(manifest.known_config.paths.cache_dir))
+    html = render(data, shown, Path(config.paths.cache_dir))
     folder.write_text(NAME, html)
     return folder.path / NAME
 
@@ -79,6 +86,19 @@ def _budget(table: ResultTable, tau: float | None, bootstrap: Bootstrap) -> Json
     """Return erasure at damage budgets at the configured tau; None where it was not compared."""
     rows = at_tau(table.budget_comparison, tau)
     return _as_text(budget_table(pd.DataFrame(rows), bootstrap)) if rows else None
+
+
+def _by_measure(table: Table) -> Json:
+    """Return a comparison as a table per measure, confidence first: where one moves and the other does not, both show it.
+
+    p values stay those of the whole comparison.
+    """
+    columns = tuple(column for column in table.columns if column.name != "measure")
+    parts = {
+        str(name): _as_text(replace(table, frame=own, columns=columns)) for name, own in table.frame.groupby("measure")
+    }
+    order = sorted(parts, key=lambda name: name != naming.measure(COST, short=True))
+    return {"caption": next(iter(parts.values()))["caption"], "tables": [(name, parts[name]) for name in order]}
 
 
 def _as_text(table: Table) -> Json:
@@ -95,7 +115,7 @@ def page_data(folder: RunFolder, table: ResultTable, tau: float | None, bootstra
         tau: the configured one, which the page shows first.
         bootstrap: of the intervals over concepts.
     """
-    data = table_data(table, bootstrap)
+    data = table_data(table, bootstrap, tau)
     data["tau"] = rounded([tau])[0]
     diagnostics, overlap = folder.read_diagnostics()
     data["overlap"] = overlap_data(overlap, data["concepts"])
@@ -117,7 +137,7 @@ def render(data: Mapping[str, Any], shown: Mapping[str, Any], cache: Path) -> st
 
     Args:
         data: as `page_data` gives it.
-        shown: what the template writes itself: `head`, `comparison`, `budget`, `general`, `skipped`, `left_out`.
+        shown: what the template writes itself: `head`, `dumbbell`, `comparison`, `budget`, `general`, `skipped`, `left_out`.
         cache: the run's cache folder.
     """
     from markupsafe import Markup
@@ -204,7 +224,7 @@ def _head(table: ResultTable, manifest: Manifest, answer: str, bootstrap: Bootst
         "model": model,
         "dataset": dataset,
         "run_id": manifest.run_id,
-        "verdict": answer,
+        "message": answer,
         "figures": figures,
         "level": bootstrap.percent,
         "command": shlex.join(manifest.command),

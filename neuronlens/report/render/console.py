@@ -11,6 +11,8 @@ from neuronlens.errors import printable
 from neuronlens.report.cells import rules, texts
 from neuronlens.report.table import Table
 
+MOST_LINES = 30
+"""Rows of a table that a terminal lists; the files have all."""
 NARROWEST = 16
 """Characters that a column of text keeps, however narrow the terminal."""
 

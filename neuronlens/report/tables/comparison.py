@@ -1,4 +1,4 @@
-"""Range mask against neuron mask at matched erasure: the rows that count, their table, and the verdict in a sentence."""
+"""Range mask against neuron mask at matched erasure: the rows that count, and their table."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from neuronlens.measures import naming
 from neuronlens.measures.columns import DROPS
 from neuronlens.measures.estimates import Estimate
 from neuronlens.measures.intervals import Bootstrap
-from neuronlens.measures.unedited import all_skipped
-from neuronlens.measures.verdict import TOO_FEW, shown_side, without_intervals
 from neuronlens.records import ResultTable
 from neuronlens.report.p_values import NOTE, p_columns, with_holm
 from neuronlens.report.table import Column, Table, frame_of
@@ -132,25 +130,3 @@ def headline_table(table: ResultTable, tau: float | None, bootstrap: Bootstrap) 
     shown = comparison_table(rows, bootstrap, with_tau=not one)
     kept = tuple(column for column in shown.columns if column.name not in WIDE)
     return replace(shown, title=title, row_groups=("edit",), columns=kept)
-
-
-def verdict(table: ResultTable, tau: float | None) -> str:
-    """Return a sentence per measure on which mask costs the others less at matched erasure, whichever it is."""
-    rows = [row for row in headline(table, tau) if row["n_concepts"]]
-    if not rows:
-        nothing = all_skipped(table.rows)
-        if nothing:
-            return nothing[0]
-        return "Range and neuron masking could not be compared: no erasure level was reached by both."
-    if any(without_intervals(row[f"{measure}_low"], row["n_concepts"]) for row in rows for measure in DROPS):
-        return "No intervals were computed (evaluation.bootstrap=0), so no difference is claimed."
-    found = []
-    for measure in DROPS:
-        sides = [shown_side(row[f"{measure}_low"], row[f"{measure}_high"], row["n_concepts"]) for row in rows]
-        sentence = (
-            f"{naming.measure(measure, short=True)}: range masking costs less in {sides.count('below')} of {len(rows)} "
-            f"comparisons, more in {sides.count('above')}, no difference shown in {sides.count('not shown')}"
-        )
-        few = sides.count(TOO_FEW)
-        found.append(sentence + (f", {TOO_FEW} in {few}" if few else ""))
-    return "At matched erasure, in the others' " + "; in their ".join(found) + "."

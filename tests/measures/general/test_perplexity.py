@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neuronlens.data.concepts import example_id
+from neuronlens.data.columns import example_id
 from neuronlens.data.documents import DocumentSet
 from neuronlens.errors import DataError, ModelError
 from neuronlens.hooks.resolver import blocks_of

@@ -11,7 +11,7 @@ import torch
 
 from neuronlens.cli import run_command
 from neuronlens.errors import ConfigError
-from neuronlens.lens.lens import ConceptLens
+from neuronlens.lens.lens import Lens
 from neuronlens.models.heads.base import Labels
 from neuronlens.models.heads.label_scores import LabelLogprob
 from neuronlens.records import Site
@@ -40,7 +40,7 @@ def test_a_head_of_ones_own_is_one_yaml_in_a_config_dir(tiny_overrides: list[str
     (tmp_path / "conf" / "head" / "tempered.yaml").write_text(TEMPERED)
     own = _run(tmp_path, "own", [*tiny_overrides, "model.head=tempered", "seed=5"])
     other = _run(tmp_path, "other", [*tiny_overrides, "model.head=tempered", "seed=2"])
-    lens = ConceptLens.load(own)  # no folder of options is searched here
+    lens = Lens.load(own)  # no folder of options is searched here
     loaded = lens.load_model()
     assert loaded.head == Tempered(Labels("cls"), temperature=5)
     samples, rows = pd.read_parquet(own / "samples.parquet"), pd.read_parquet(own / "results.parquet")

@@ -365,3 +365,34 @@ def test_a_run_without_anything_measured_still_has_a_page(tmp_path: Path) -> Non
     page, csv, _ = write_claims([RunFolder(write_run(tmp_path / "run", rows=BASE))], tmp_path / "out")
     assert page.read_text().count("Not measured in run") == len(CLAIMS)
     assert pd.read_csv(csv).empty
+
+
+LEACE = {**METHOD, "saliency": None, "edit": "leace", "strength": np.nan, "n_neurons": 384}
+GATED = {**LEACE, "gate": "discriminant"}
+
+
+@pytest.mark.parametrize(("extra", "verdict"), [(-0.02, HOLDS), (0.005, HOLDS), (0.05, FAILS)])
+def test_claim_7_a_range_that_costs_no_more_than_leace_holds_and_one_that_costs_more_does_not(
+    extra: float, verdict: str, tmp_path: Path
+) -> None:
+    cost = {name: 0.1 + 0.01 * place for place, name in enumerate(FRUIT)}
+    gated = {name: value + extra for name, value in cost.items()}
+    others = [method(GATED, dict.fromkeys(FRUIT, 0.9), control="random_direction"), method(RANGE, cost)]
+    matched = pd.concat([method(LEACE, cost), method(GATED, gated), *others])
+    found = claim(write_run(tmp_path / "run", rows=BASE, matched=matched), 7)
+    assert list(found["verdict"]) == [verdict] * 2, "confidence and KL; the control is not held against LEACE"
+    assert found["value"].tolist() == pytest.approx([extra] * 2)
+    assert found["detail"].str.contains("reached in 5 against 5 of 5 concepts").all()
+    assert ("no concept" in found["against"].iloc[0]) == (verdict == HOLDS)
+
+
+def test_claim_7_names_gates_by_what_they_are_and_counts_concepts_not_reached(tmp_path: Path) -> None:
+    cost = dict.fromkeys(FRUIT, 0.2)
+    gated = cost | {"apple": np.nan}
+    parts = {"gate": {"mine": {"_target_": "neuronlens.edits.gates.discriminant.DiscriminantGate", "theta": "zero"}}}
+    matched = pd.concat([method(LEACE, cost), method({**LEACE, "gate": "mine"}, gated)])
+    found = claim(write_run(tmp_path / "run", rows=BASE, matched=matched, parts=parts), 7)
+    assert found["detail"].str.contains("reached in 4 against 5 of 5 concepts").all()
+    assert found["setting"].str.startswith("mine leace").all()
+    matched = matched[matched["gate"] == "neuron"]
+    assert claim(write_run(tmp_path / "alone", rows=BASE, matched=matched), 7).empty

@@ -290,11 +290,11 @@ def test_the_page_asks_the_network_for_nothing(page: Page) -> None:
 def test_the_head_answers_first_and_says_how_it_was_made(page: Page, finished: Path) -> None:
     text = " ".join(page.elements.text)
     manifest, summary = (json.loads((finished / f"{name}.json").read_text()) for name in ("manifest", "summary"))
-    assert summary["verdict"] in text
+    assert summary["message"] in text
     assert f"{summary['base']['accuracy']:.3f}" in text
     for value in (*manifest["fingerprints"].values(), *manifest["versions"].values()):
         assert value in text
-    assert text.index(summary["verdict"]) < text.index("The trade-off")
+    assert text.index(summary["message"]) < text.index("The trade-off")
     assert '"samples_per_concept"' in text
 
 
@@ -329,7 +329,7 @@ def test_general_ability_is_shown_where_it_was_measured(finished: Path, tmp_path
 def test_every_figure_is_a_png_and_an_svg_that_come_out_the_same(finished: Path, tmp_path: Path) -> None:
     drawn = {path.name for path in (finished / "figures").iterdir()}
     stems = {name.removesuffix(".png") for name in drawn if name.endswith(".png")}
-    assert {"tradeoff", "neurons", "qq", "firing", "overlap", "methods"} == stems
+    assert {"tradeoff", "neurons", "qq", "firing", "overlap", "methods", "layers_by_tau"} == stems
     assert drawn == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
     for stem in stems:
         assert (

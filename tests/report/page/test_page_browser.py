@@ -324,11 +324,12 @@ def test_the_trade_off_follows_its_choices_and_its_legend(watched: Watched, fini
     own = rows[(rows["edit"] == "complement_mean") & (rows["layers"] == "2") & (rows["concept"] == "__proto__")]
     points = watched.rows_of("tradeoff-chart", "points")
     shown = sorted((point["x"], point["y"]) for point in points)
-    np.testing.assert_allclose(
-        shown, sorted(zip(own["concept_accuracy_drop"], own["kl"], strict=True)), rtol=1e-4, atol=1e-9
-    )
+    share = own["concept_accuracy_drop"] / own["base_concept_accuracy"]
+    np.testing.assert_allclose(shown, sorted(zip(share, own["kl"], strict=True)), rtol=1e-4, atol=1e-9)
     lows = sorted(point["x_low"] for point in points)
-    np.testing.assert_allclose(lows, sorted(own["concept_accuracy_drop_low"]), rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(
+        lows, sorted(own["concept_accuracy_drop_low"] / own["base_concept_accuracy"]), rtol=1e-4, atol=1e-9
+    )
     boxes = watched.page.query_selector_all("#tradeoff-legend input")
     drawn = len(watched.paths("tradeoff-chart"))
     watched.redrawn("tradeoff-chart", boxes[0].uncheck)
@@ -389,7 +390,7 @@ def test_the_keyboard_reaches_every_control_and_each_has_a_name(watched: Watched
     named = watched.page.eval_on_selector_all(
         ".chart [role=graphics-document]", "all => all.map(one => one.getAttribute('aria-label'))"
     )
-    assert len(named) == 6
+    assert len(named) == 7
     assert all(len(name) > 20 for name in named)
 
 

@@ -65,6 +65,7 @@ function setUpHeldOut() {
     ["coverage", "fires on the concept", (value) => percent(value, 1)],
     ["rest", "on the rest", (value) => percent(value, 1)],
     ["purity", "purity", (value) => percent(value, 1)],
+    ["chance", "purity by chance", (value) => percent(value, 1)],
     ["overlap", "overlap with others' Gaussians", (value) => numberText(value, 2)],
     ["skewness", "skewness", (value) => numberText(value, 2)],
     ["kurtosis", "excess kurtosis", (value) => numberText(value, 2)],

@@ -1,8 +1,6 @@
 /* Charts: made once of the page's specifications, then given rows. */
-const MASK_COLOUR = "#d55e00";
-const COLOURS = ["#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#999999"];
-const CONTROL_COLOUR = "#8c8c8c";
 const ERRORS_ALONE = 1; // of vega-util; an empty choice is no reason to warn
+const MAIN = { tradeoff: "points", bars: "bars", heat: "squares", share: "squares", density: "curves" };
 const SHAPES = ["circle", "triangle-up", "diamond", "cross", "triangle-down"];
 
 /** Return {give(sets, sentence)} of a chart in `host`, drawn when it first gets rows; `sets` are rows by their data set. */
@@ -10,6 +8,8 @@ function chart(host, name, file) {
   const actions = { export: { svg: true, png: true }, source: false, compiled: false, editor: false };
   const options = { mode: "vega", renderer: "svg", ast: true, logLevel: ERRORS_ALONE, actions, downloadFileName: file };
   let turn = Promise.resolve(null);
+  const nothing = make("p", { className: "empty", hidden: true, role: "status" });
+  host.after(nothing);
 
   async function draw(view, sets, sentence) {
     if (view === null) {
@@ -26,7 +26,11 @@ function chart(host, name, file) {
 
   return {
     /** Show rows and say in a sentence what is seen; calls are carried out one after the other. */
-    give(sets, sentence) {
+    give(sets, sentence, empty = "Nothing to show for this choice.") {
+      const none = sets[MAIN[name]].length === 0;
+      nothing.hidden = !none;
+      nothing.textContent = none ? empty : "";
+      host.hidden = none;
       turn = turn.then(async (view) => {
         const drawn = await draw(view, sets, sentence);
         host.dataset.drawn = String(Number(host.dataset.drawn ?? 0) + 1);
@@ -38,21 +42,16 @@ function chart(host, name, file) {
   };
 }
 
-/** Return colour, shape and dash of some methods in their order: neuron masks orange, square and dashed, others by turns. */
+/** Return colour, shape and dash of some methods: the colour is the method's own everywhere, the shape tells those of one
+ * colour apart, and neuron masks are dashed, the first of them square. */
 function styles(methods) {
-  let others = 0;
-  let masks = 0;
-  return methods.map((method) => {
-    const mask = method.gate === "neuron" && method.control === null;
-    if (mask) {
-      masks += 1;
-      const shape = masks === 1 ? "square" : SHAPES[(masks - 2) % SHAPES.length];
-      return { colour: MASK_COLOUR, shape, dashed: true };
-    }
-    const place = others;
-    others += 1;
-    const shape = SHAPES[Math.floor(place / COLOURS.length) % SHAPES.length];
-    return { colour: COLOURS[place % COLOURS.length], shape, dashed: false };
+  const seen = new Map();
+  return methods.map(({ colour, gate, control }) => {
+    const dashed = gate === "neuron" && control === null;
+    const place = seen.get(colour) ?? 0;
+    seen.set(colour, place + 1);
+    const shapes = dashed ? ["square", ...SHAPES] : SHAPES;
+    return { colour, shape: shapes[place % shapes.length], dashed };
   });
 }
 
@@ -72,7 +71,7 @@ function unique(names) {
 function squares(rowNames, columnNames, values, written) {
   const numbers = values.flat().filter((value) => value !== null);
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
-  const [rows, columns] = [unique(rowNames), unique(columnNames)];
+  const [rows, columns] = [rowNames, columnNames].map((names) => unique(names.map((name) => shortName(name))));
   return rows.flatMap((row, i) =>
     columns.map((column, j) => {
       const number = values[i][j];
@@ -80,8 +79,8 @@ function squares(rowNames, columnNames, values, written) {
         row,
         column,
         number,
-        "row name": row,
-        "column name": column,
+        "row name": rowNames[i],
+        "column name": columnNames[j],
         value: number === null ? "never reached" : numberText(number),
         text: number === null ? "" : written(number),
         light: number !== null && high > low && (number - low) / (high - low) > 0.6,

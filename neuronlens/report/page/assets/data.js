@@ -42,6 +42,13 @@ function withInterval(mean, low, high, tiny = false) {
   return `${numberText(mean, 3, tiny)}${bounds}`;
 }
 
+/** Return a name that a label has room for, its middle left out; palette.py does the same for figures. */
+function shortName(name, longest = 32) {
+  if (name.length <= longest) return name;
+  const front = Math.floor(longest / 2);
+  return `${name.slice(0, front)}…${name.slice(name.length - (longest - front - 1))}`;
+}
+
 /** Return each value once, in the order of first appearance. */
 function distinct(values) {
   return [...new Set(values)];

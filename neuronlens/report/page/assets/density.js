@@ -27,6 +27,17 @@ function kernelDensity(values, grid) {
   });
 }
 
+/** Return from where to where curves are drawn so that none is cut: three bandwidths past the samples, and the fitted law's
+ * tails where they are no further out than the samples are wide. */
+function wholeCurves(all, groups, { mean, std }) {
+  const [low, high] = [Math.min(...all), Math.max(...all)];
+  const width = high - low || 1;
+  const widths = groups.filter((found) => found.length > 1).map((found) => moments(found).std * found.length ** -0.2);
+  const margin = Math.max(0.06 * width, 3.2 * Math.max(...widths, 0));
+  const tails = std > 0 ? [mean - 3.5 * std, mean + 3.5 * std] : [low, high];
+  return [Math.min(low - margin, Math.max(tails[0], low - width)), Math.max(high + margin, Math.min(tails[1], high + width))];
+}
+
 /** Return the density of a Gaussian at `grid`; null for one without width. */
 function gaussian(mean, std, grid) {
   if (!(std > 0)) return null;

@@ -80,10 +80,6 @@ function setUpExplorer() {
 
   function drawCurves(own, chosen, number, values, intervals, components) {
     const all = Array.from(values);
-    let [low, high] = [Math.min(...all), Math.max(...all)];
-    const margin = 0.06 * (high - low || 1);
-    [low, high] = [low - margin, high + margin];
-    const grid = evenly(low, high, GRID);
     const group = (keep) => all.filter((_, row) => keep(labels[row]));
     const series = [{ kind: "rest", name: "the rest", values: group((label) => label !== chosen) }, { kind: "concept", name: page.concepts[chosen], values: group((label) => label === chosen) }];
     const beside = compared.value === "" ? null : Number(compared.value);
@@ -91,6 +87,8 @@ function setUpExplorer() {
       if (place === beside && place !== chosen) series.push({ kind: "compared", name, values: group((label) => label === place) });
       else if (every.checked && place !== chosen) series.push({ kind: "other", name, values: group((label) => label === place) });
     });
+    const [low, high] = wholeCurves(all, series.map(({ values: found }) => found), own.law(chosen, number));
+    const grid = evenly(low, high, GRID);
     const curves = series.flatMap(({ kind, name, values: found }, number) => {
       const density = found.length > 1 ? kernelDensity(found, grid) : null;
       return density ? grid.map((x, place) => ({ kind, name, number, x, y: density[place] })) : [];
@@ -139,7 +137,7 @@ function setUpExplorer() {
     const counted =
       `${intervalText(intervals)} holds ${count.ownInside} of ${count.own} samples of ${name} (${percent(count.ownInside / count.own)}) and ` +
       `${count.restInside} of ${count.rest} of the rest (${percent(count.restInside / count.rest)}); ` +
-      `${percent(inside ? count.ownInside / inside : NaN)} of what is inside is ${name}.`;
+      `${percent(inside ? count.ownInside / inside : NaN)} of what is inside is ${name}, by chance it would be ${percent(count.own / (count.own + count.rest))}.`;
     at("explorer-readout").textContent = `Neuron ${number}: ${reason ? `no range, ${reason}.` : counted}`;
   }
 

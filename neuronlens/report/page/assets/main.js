@@ -4,10 +4,23 @@ const PARTS = [
   ["matched", setUpBars],
   ["maps", setUpMaps],
   ["explorer", setUpExplorer],
+  ["held-out", setUpHeldOut],
   ["cells", setUpCells],
   ["salient", setUpSalient],
-  ["held-out", setUpHeldOut],
 ];
+/** Say of each box that is wider than the page that it scrolls, while it does. */
+function setUpHints() {
+  const boxes = Array.from(document.querySelectorAll(".scroll")).map((box) => {
+    const hint = make("p", { className: "hint", textContent: "Swipe or scroll sideways for more →", hidden: true });
+    box.before(hint);
+    return { box, hint };
+  });
+  const look = () => boxes.forEach(({ box, hint }) => { hint.hidden = box.scrollWidth <= box.clientWidth + 1; });
+  const observer = new ResizeObserver(look);
+  boxes.forEach(({ box }) => [box, ...box.children].forEach((one) => observer.observe(one)));
+  look();
+}
+
 for (const [id, setUp] of PARTS) {
   try {
     setUp();
@@ -16,3 +29,4 @@ for (const [id, setUp] of PARTS) {
     at(id).append(make("p", { className: "note", textContent: `This part could not be drawn: ${error.message}` }));
   }
 }
+setUpHints();

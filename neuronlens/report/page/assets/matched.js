@@ -37,12 +37,12 @@ function setUpBars() {
       const concepts = `${page.ranked.reached[row]} of ${page.ranked.concepts[row]} concepts`;
       const tiny = choices.cost.value === "kl";
       const value = withInterval(mean, low, high, tiny);
-      const colour = method.control !== null ? CONTROL_COLOUR : method.gate === "neuron" ? MASK_COLOUR : COLOURS[0];
-      return { row: place, mean, low: low ?? mean, high: high ?? mean, colour, method: method.name, value, concepts, label: wide ? `${method.name}: ${value}, ${concepts}` : `${method.name}: ${numberText(mean, 3, tiny)}` };
+      return { row: place, mean, low: low ?? mean, high: high ?? mean, colour: method.colour, method: method.name, value, concepts, label: wide ? `${method.name}: ${value}, ${concepts}` : `${method.name}: ${numberText(mean, 3, tiny)}` };
     });
-    const missing = lines.length - reached.length;
-    const sentence = `${measureLabel(choices.cost.value)} of ${bars.length} methods where ${erasedLabel(level)} is erased; ${missing} never erase that much.`;
-    drawing.give({ bars }, sentence);
+    const missing = lines.filter(({ row }) => page.ranked.reached[row] === 0).map(({ method }) => method.name);
+    at("matched-never").textContent = missing.length ? `Never erase ${percent(level)} of any concept: ${missing.join("; ")}.` : "";
+    const sentence = `${measureLabel(choices.cost.value)} of ${bars.length} methods where ${erasedLabel(level)} is erased; ${missing.length} never erase that much.`;
+    drawing.give({ bars }, sentence, `No method erases ${erasedLabel(level)} here.`);
   }
 }
 
@@ -53,6 +53,13 @@ function setUpMaps() {
   const layers = distinct(page.methods.map((method) => method.layers));
   at("maps-layers-part").hidden = layers.length < 2;
   const byLayer = layers.length < 2 ? null : chart(at("maps-layers"), "heat", "by-layer");
+  const plain = page.methods.filter(({ gate, control, tau }) => gate === "range" && control === null && tau !== null);
+  const taus = distinct(plain.map(({ tau }) => tau)).sort((a, b) => compare(a, b, 1));
+  const byTau = layers.length < 2 || taus.length < 2 ? null : chart(at("maps-taus"), "heat", "layers-and-tau");
+  at("maps-taus-part").hidden = byTau === null;
+  const kind = ({ edit, saliency, range }) => [edit, saliency, range].filter((word) => word !== null).join(", ");
+  const kinds = distinct(plain.map(kind));
+  const shown = choice(at("maps-taus-controls"), "maps-kind", "Edit, ranking and range", kinds.map((name) => [name, name]), draw);
   draw();
 
   function draw() {
@@ -71,6 +78,18 @@ function setUpMaps() {
     at("maps-concepts-title").textContent = `${label[0].toUpperCase()}${label.slice(1)}, concept by concept`;
     byConcept.give({ squares: reachedSquares(names, page.concepts, values) }, `${label}, by method and concept.`);
     if (byLayer) drawLayers(cost, level, label);
+    if (byTau) drawTaus(cost, level, label);
+  }
+
+  function drawTaus(cost, level, label) {
+    const values = taus.map(() => layers.map(() => null));
+    page.ranked.method.forEach((number, row) => {
+      const method = page.methods[number];
+      const own = method.gate === "range" && method.control === null && kind(method) === shown.value;
+      if (own && page.ranked.level[row] === level) values[taus.indexOf(method.tau)][layers.indexOf(method.layers)] = page.ranked[cost].mean[row];
+    });
+    room(at("maps-taus"), layers.length);
+    byTau.give({ squares: squares(taus.map((tau) => `tau ${knobText(tau)}`), layers.map((name) => `layer ${name}`), values, short) }, `${label}, by tau and layer.`);
   }
 
   function drawLayers(cost, level, label) {

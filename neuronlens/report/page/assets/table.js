@@ -46,7 +46,10 @@ function sortedTable(host, label, columns, first = null) {
 
   function cell(column, row) {
     const content = column.render ? column.render(row) : knobText(row[column.key]);
-    return make("td", { className: column.kind ?? (column.number ? "number" : "") }, ...[content].flat());
+    const named = column.kind === "name" && typeof content === "string";
+    const shown = named ? shortName(content, 40) : content;
+    const title = named && shown !== content ? content : "";
+    return make("td", { className: column.kind ?? (column.number ? "number" : ""), title }, ...[shown].flat());
   }
 
   return {

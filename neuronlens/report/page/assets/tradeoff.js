@@ -60,12 +60,13 @@ function setUpTradeoff() {
     const points = visible.map((cell) => point(cell, row[cell], chosen, style.get(page.cells.method[cell])));
     at("tradeoff-axis").textContent = `↑ ${measureLabel(cost.value)} (cost to the others, lower is better)`;
     const who = chosen === null ? "mean over concepts" : page.concepts[chosen];
-    const sentence = `Concept accuracy drop against ${measureLabel(cost.value)}, ${who}, layer ${layer.value}: ${points.length} cells.`;
-    drawing.give({ points: points.filter((entry) => entry.x !== null && entry.y !== null) }, sentence);
+    const sentence = `Share erased against ${measureLabel(cost.value)}, ${who}, layer ${layer.value}: ${points.length} cells.`;
+    const empty = visible.length === 0 ? "No method is ticked: tick one above to show it." : `Nothing to show: the unedited model gets no sample of ${who} right.`;
+    drawing.give({ points: points.filter((entry) => entry.x !== null && entry.y !== null) }, sentence, empty);
   }
 
   function point(cell, place, chosen, style) {
-    const [x, y] = [valueOf(place, "concept_accuracy_drop", chosen), valueOf(place, cost.value, chosen)];
+    const [x, y] = [valueOf(place, "share_erased", chosen), valueOf(place, cost.value, chosen)];
     const knobs = page.cells.knobs;
     return {
       ...{ x: x.mean, x_low: x.low ?? x.mean, x_high: x.high ?? x.mean, y: y.mean, y_low: y.low ?? y.mean, y_high: y.high ?? y.mean },
@@ -75,7 +76,7 @@ function setUpTradeoff() {
       method: page.methods[page.cells.method[cell]].name,
       neurons: knobText(page.cells.n_neurons[cell]),
       strength: knobText(knobs.strength[cell]),
-      "concept accuracy drop": withInterval(x.mean, x.low, x.high),
+      "share erased": withInterval(x.mean, x.low, x.high),
       measure: measureLabel(cost.value),
       value: withInterval(y.mean, y.low, y.high, cost.value === "kl"),
     };
