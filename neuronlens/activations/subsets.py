@@ -10,6 +10,7 @@ import numpy as np
 from neuronlens.activations.moments import statistics_of
 from neuronlens.activations.tokens import SHUFFLED, TokenPlan, Tokens
 from neuronlens.config.fingerprint import fingerprint
+from neuronlens.errors import ActivationError
 from neuronlens.records import ActivationSet, BoolArray, FloatArray, IntArray
 
 
@@ -101,3 +102,18 @@ def with_records(tokens: ActivationSet, activations: ActivationSet, plan: TokenP
             dealt = dealt[activations.base_prediction == activations.labels]
         shuffled = replace(shuffled, records=with_labels(kept, dealt, f"shuffled {plan.seed}"))
     return replace(tokens, records=kept, shuffled=shuffled)
+
+
+def texts_behind(tokens: ActivationSet) -> ActivationSet:
+    """Return the texts' record vectors behind tokens, those of the select split with them: what a gate per sample reads.
+
+    Raises:
+        ActivationError: the tokens alone were kept.
+    """
+    select = tokens.select
+    if tokens.records is None or (select is not None and select.records is None):
+        raise ActivationError(
+            "A gate per sample is fitted on means of whole texts, and their tokens alone were kept. Next: "
+            "intervention.fit_positions=record"
+        )
+    return replace(tokens.records, select=None if select is None else select.records)

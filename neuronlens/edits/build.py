@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from neuronlens.activations.subsets import texts_behind
 from neuronlens.config.knobs import fits_on_tokens
 from neuronlens.config.nodes import part
 from neuronlens.config.schema import Config
@@ -263,30 +264,15 @@ class EditBuilder:
             ranges = self._fitted(knobs).ranges[str(knobs.range), knobs.tau]
             intervals = ranges.lower[of], ranges.upper[of]
         activations = self._fitted_on(knobs)
-        if gate.grain == "sample" and not getattr(gate, "reads_tokens", False):
-            activations = self._texts(activations, knobs)
+        of_texts = gate.grain == "sample" and not getattr(gate, "reads_tokens", False)
+        if of_texts and fits_on_tokens(self.config):
+            activations = texts_behind(activations)
         if gate.needs_select and activations.select is None:
             raise ActivationError(
                 f"Gate '{knobs.gate}' chooses its threshold on the select split, which was not recorded."
             )
         select = activations.select if gate.needs_select else None
         return Evidence(activations, of, self.selected(knobs)[cell[1]], intervals, select)
-
-    def _texts(self, activations: ActivationSet, knobs: Knobs) -> ActivationSet:
-        """Return the texts' record vectors, where tokens are fitted on: what a gate per sample reads.
-
-        Raises:
-            ActivationError: the tokens alone were kept.
-        """
-        if not fits_on_tokens(self.config):
-            return activations
-        select = activations.select
-        if activations.records is None or (select is not None and select.records is None):
-            raise ActivationError(
-                f"Gate '{knobs.gate}' is fitted on means of whole texts, and their tokens alone were kept. Next: "
-                "intervention.fit_positions=record."
-            )
-        return replace(activations.records, select=None if select is None else select.records)
 
 
 def _as_declared(found: object, expected: type[Found], part: str) -> Found:
