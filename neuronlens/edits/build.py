@@ -136,10 +136,7 @@ class EditBuilder:
             raise ActivationError(f"'{found.concepts[cell[1]]}' cannot be erased so at {found.site}: {reason}.")
 
     def batch(self, cells: Sequence[Cell]) -> EditBatch:
-        """Return the edits of several cells as one batch, float32, on the CPU.
-
-        Args:
-            cells: all mix neurons or none does: see `mixes_neurons`.
+        """Return the edits of several cells as one batch, float32, on the CPU: all mix neurons or none does.
 
         Raises:
             ConfigError: an unknown edit or gate.
@@ -276,11 +273,7 @@ class EditBuilder:
 
 
 def _as_declared(found: object, expected: type[Found], part: str) -> Found:
-    """Return what a part gave, if it is of the kind that the part's declarations promise.
-
-    Raises:
-        ConfigError: it is not.
-    """
+    """Return what a part gave; raise ConfigError where it is not of the kind that the part's declarations promise."""
     if not isinstance(found, expected):
         kind = "intervals (lower, upper)" if expected is tuple else expected.__name__
         raise ConfigError(
