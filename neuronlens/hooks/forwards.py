@@ -43,9 +43,9 @@ class Forward:
         call: GenerateCall | None,
         *,
         positions: str,
-        prompt: Tensor | None,
-        attended: Tensor | None,
-        segment: Tensor | None,
+        prompt: Tensor | None = None,
+        attended: Tensor | None = None,
+        segment: Tensor | None = None,
     ) -> Forward:
         """Read a forward's mask and cache off its arguments.
 

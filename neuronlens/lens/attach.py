@@ -90,8 +90,7 @@ class AttachedModel(nn.Module):
             SiteError: the mask does not tell pads from tokens, or the position to be edited is a pad.
         """
         if not torch.compiler.is_compiling():
-            given: dict[str, Any] = {"positions": self.positions, "prompt": None, "attended": None}
-            Forward.of(body_of(self.model), arguments, named, None, **given)
+            Forward.of(body_of(self.model), arguments, named, None, positions=self.positions)
         self._mask = {**dict(zip(self._names, arguments, strict=False)), **named}.get("attention_mask")
         self._active = True
         try:
