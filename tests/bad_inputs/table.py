@@ -112,8 +112,7 @@ CONFIG = [
     Row("report", "report takes run folders"),
     Row("report --foo", "Unknown option of report '--foo'"),
     Row("report seed=1", "report takes run folders alone"),
-    Row("compare", "compare takes two run folders or more"),
-    Row("compare", "got 0"),
+    Row("compare", "compare takes two run folders or more, the reference first; got 0"),
     Row("compare a", "'a' is not the folder of a finished run: it is not there"),
     Row("compare --foo a b", "Unknown option of compare '--foo'"),
     # keys
@@ -274,7 +273,7 @@ CONFIG = [
 DATA = [
     Row("dataset.path=/nope", "dataset.path '/nope' is not there. Expected a table", seconds=2),
     Row("dataset=local", "Dataset 'local' names no source", seconds=2),
-    Row("dataset.path={data}/train.csv dataset.text_column=txt", "There is no column 'txt'", seconds=2),
+    Row("dataset.path={data}/train.csv dataset.text_column=txt", "Unknown column 'txt'. Did you mean 'text'?", seconds=2),
     Row("dataset.path={model}/config.json", "is no table by its name. Expected .csv", seconds=2),
     Row("model.labels=[a,b]", "model.finetune.blocks trains a new one"),
     Row("model=smollm2 model.labels=[a,b]", "model.head=label_logprob has none"),

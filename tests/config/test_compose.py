@@ -40,6 +40,7 @@ CELLS = {
     "general_ability": 4,
     "ablations": 2 * 8 + 9 * 2 * 2 + 4 * 2 * 5 - 2,
     "ablation_layers": 4,
+    "conditional": 40,
 }
 """Cells of a concept that an experiment sweeps at least; the tau of the fractions' ablation is one of the taus'."""
 

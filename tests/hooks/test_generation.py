@@ -20,7 +20,7 @@ from transformers.generation import CompileConfig
 from neuronlens.edits.gated import GatedEdit
 from neuronlens.errors import SiteError
 from neuronlens.hooks.contexts import capture, edited
-from neuronlens.hooks.masks import EDITED
+from neuronlens.hooks.masks import BUT_FIRST, EDITED
 from neuronlens.records import Site
 from tests.conftest import FAMILY_CONFIGS, tiny_causal, tiny_model
 from tests.hooks.causal import NEW, generate, prompts, state
@@ -121,11 +121,17 @@ def test_generated_text_and_logits_equal_a_loop_by_hand_with_and_without_a_cache
 def test_the_edits_are_strong_enough_to_change_every_familys_text() -> None:
     for family in FAMILIES:
         model, inputs = tiny_causal(family), prompts(8)
-        texts = {tuple(generate(model, inputs).sequences.flatten().tolist())}
+        plain = generate(model, inputs)
+        texts, logits = {tuple(plain.sequences.flatten().tolist())}, {str(torch.stack(plain.logits).tolist())}
+        whole = [positions for positions in WHERE if positions not in BUT_FIRST.values()]
         for positions in WHERE:
             with edited(model, EDITS, positions=positions):
-                texts.add(tuple(generate(model, inputs).sequences.flatten().tolist()))
-        assert len(texts) == 1 + len(WHERE), family
+                found = generate(model, inputs)
+            logits.add(str(torch.stack(found.logits).tolist()))
+            if positions in whole:
+                texts.add(tuple(found.sequences.flatten().tolist()))
+        assert len(texts) == 1 + len(whole), family
+        assert len(logits) == 1 + len(WHERE), family
 
 
 @pytest.mark.parametrize("positions", WHERE)
@@ -215,11 +221,12 @@ def test_a_cache_that_is_passed_in_counts_as_prompt(positions: str, only_new: bo
     early = {name: tensor[:, :past] for name, tensor in inputs.items()}
     early["position_ids"] = (early["attention_mask"].cumsum(1) - 1).clamp(min=0)
     ids, logits = greedy_by_hand(model, "llama", inputs, positions)
+    whole = ("all", "prompt", *BUT_FIRST.values())
     with edited(model, EDITS, positions=positions):
-        if positions in ("all", "prompt"):  # the earlier columns are prompt as well, edited when they were computed
+        if positions in whole:  # the earlier columns are prompt as well, edited when they were computed
             with torch.no_grad():
                 model(**early, past_key_values=cache)
-    if positions not in ("all", "prompt"):
+    if positions not in whole:
         with torch.no_grad():
             model(**early, past_key_values=cache)
     tokens = inputs["input_ids"][:, past:] if only_new else inputs["input_ids"]
