@@ -19,7 +19,7 @@ test: $(STAMP) browser  ## set up, pass every test, slow ones and those that dow
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(STAMP) browser  ## the whole suite three times, each with another seed for every random draw; stops at the first failure
-	for seed in 1 2 3; do echo "NEURONLENS_TEST_SEED=$$seed" && NEURONLENS_TEST_SEED=$$seed OMP_NUM_THREADS=1 \
+	for seed in 1 2 3; do echo "NEURONLENS_TEST_SEED=$$seed" && NEURONLENS_TEST_SEED=$$seed NEURONLENS_TEST_MOMENTS=20 OMP_NUM_THREADS=1 \
 	$(BIN)/python -m pytest -x -n 2 --dist loadfile || exit 1; done
 
 # Only root on a Debian can install it; elsewhere the test of the report page that clicks says why it is skipped.

@@ -16,6 +16,7 @@ from neuronlens import __version__, doctor
 from neuronlens.cli import run_command
 from neuronlens.config.groups import group_names, option_names
 from neuronlens.config.schema import Config
+from neuronlens.errors import ModelError
 
 
 def _said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -50,7 +51,7 @@ def test_bad_arguments_give_exit_code_2_and_one_sentence(
     ("override", "said"),
     [
         ("layers.select=9", "past the end"),
-        ("dataset.path=/nowhere", "not a folder"),
+        ("dataset.path=/nowhere", "is not there"),
         ("dataset.label_column=lable", "Did you mean 'label'"),
         ("dataset.min_samples=50", "Concept 'apple'"),
         ("model.path=/nowhere", "holds no config.json"),
@@ -84,13 +85,13 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, tiny_overrides: li
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neuronlens.pipeline.load_concepts", interrupted)
+    monkeypatch.setattr("neuronlens.pipeline.preparation.load_concepts", interrupted)
     assert run_command(["run", *tiny_overrides]) == 130
 
 
 def test_a_fault_is_1_with_its_traceback(tiny_overrides: list[str], tmp_path: Path) -> None:
     code = (
-        "import sys, neuronlens.pipeline as p, neuronlens.cli as c\n"
+        "import sys, neuronlens.pipeline.preparation as p, neuronlens.cli as c\n"
         "def broken(*a): raise RuntimeError('a bug of ours')\n"
         "p.load_concepts = broken; sys.argv = ['neuronlens', 'run', *sys.argv[1:]]; c.main()"
     )
@@ -110,8 +111,8 @@ def test_run_and_report_end_to_end(
     assert os.environ.get("HYDRA_FULL_ERROR") == full
     told = capsys.readouterr().out
     assert "Unedited model: accuracy" in told
-    assert "At matched erasure, in the others' accuracy" in told
-    assert "range wins" in told
+    assert "What it costs the other concepts" in told
+    assert "under range masks" in told
     (folder,) = (tmp_path / "outputs" / "tiny_bert-made_up").iterdir()
     assert (folder / ".hydra" / "overrides.yaml").is_file()
     assert "sweep" in (folder / "run.log").read_text()
@@ -144,22 +145,24 @@ def test_a_failed_job_is_a_row_with_its_reason_and_the_others_have_theirs(
     def broken(config: Config, *others: object) -> object:
         if config.seed == 7:
             raise RuntimeError("a fault\nof two lines")
+        if config.layers.select == 1:
+            raise ModelError("Not this layer.")
         return load(config, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pipeline, "prepare", broken)
     own = ["dataset.seed=0", "model.finetune.seed=0", "sweep.top_fraction=[0.5]", "quiet=true"]
-    words = [*tiny_overrides, *own, f"hydra.sweep.dir={tmp_path}/several", "layers.select=0,9", "seed=1,7", "-m"]
+    words = [*tiny_overrides, *own, f"hydra.sweep.dir={tmp_path}/several", "layers.select=0,1", "seed=1,7", "-m"]
     assert run_command(["run", *words]) == 1
     said = capsys.readouterr()
-    assert "Job 2 (layers.select=9 seed=1): " in said.err
-    assert "past the end" in said.err
+    assert "Job 2 (layers.select=1 seed=1): " in said.err
+    assert "Not this layer." in said.err
     assert said.out == ""
     folder = tmp_path / "several"
     jobs = pd.read_csv(folder / "gather.csv").set_index("job")
-    assert jobs["layers.select"].to_dict() == {0: 0, 1: 0, 2: 9, 3: 9}
+    assert jobs["layers.select"].to_dict() == {0: 0, 1: 0, 2: 1, 3: 1}
     assert jobs["outcome"][0] == "done"
     assert jobs["outcome"][1] == jobs["outcome"][3] == "failed: RuntimeError: a fault of two lines"
-    assert "past the end" in jobs["outcome"][2]
+    assert "Not this layer." in jobs["outcome"][2]
     assert set(pd.read_csv(folder / "gathered.csv")["job"]) == {0}
     page = (folder / "gather.html").read_text()
     assert "a fault of two lines" in page

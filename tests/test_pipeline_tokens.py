@@ -136,7 +136,8 @@ def test_a_lens_of_a_token_run_makes_the_run_s_own_edits(
     trained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run keeps few of its tokens, so that the moments of all of them have to be kept beside."""
-    monkeypatch.setattr("neuronlens.pipeline.token_plans", partial(token_plans, size=100))
+    for place in ("neuronlens.pipeline", "neuronlens.pipeline.preparation"):
+        monkeypatch.setattr(f"{place}.token_plans", partial(token_plans, size=100))
     folder = tmp_path / "run"
     rows = rows_of([*trained, "layers.select=[0]", CONDITIONAL, "intervention.covariance=selected"], folder)
     lens = Lens.load(folder)
@@ -192,7 +193,7 @@ def test_experiment_conditional_holds_its_methods_controls_points_and_claim(trai
     rows = pd.read_parquet(folder / "results.parquet")
     assert rows["skipped"].isna().all()
     leace = rows[rows["edit"] == "leace"]
-    assert set(leace["gate"]) == {"neuron", "discriminant", "discriminant_zero"}
+    assert set(leace["gate"]) == {"neuron", "discriminant", "discriminant_zero", "lda", "logistic", "dsas"}
     assert set(leace["control"].dropna()) == {"other_concept", "random_direction", "shuffled_labels"}
     assert {"range", "neuron"} <= set(rows.loc[rows["edit"] == "complement_mean", "gate"])
     assert leace["strength"].max() == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -12,7 +13,9 @@ from neuronlens.cli import run_command
 from tests.faults import Ended, run_in_a_process
 from tests.seeds import SEED
 
-MOMENTS = 20
+MOMENTS = int(os.environ.get("NEURONLENS_TEST_MOMENTS", "4"))
+"""How often a run dies here; `make soak` asks for 20."""
+FEW = max(2, MOMENTS // 4)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_results(
 
 
 @pytest.mark.parametrize(("fault", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 6))])
+@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, FEW))])
 def test_a_run_that_is_asked_to_stop_names_the_command_that_goes_on(
     fault: str, code: int, number: int, words: list[str], whole: tuple[bytes, Ended], tmp_path: Path
 ) -> None:
@@ -87,7 +90,7 @@ def test_a_run_that_is_asked_to_stop_names_the_command_that_goes_on(
     assert (tmp_path / "run" / "results.csv").read_bytes() == wanted
 
 
-@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 6))])
+@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, FEW))])
 def test_a_disk_that_is_full_is_one_sentence_and_the_run_goes_on_where_there_is_room(
     number: int, words: list[str], whole: tuple[bytes, Ended], tmp_path: Path
 ) -> None:

@@ -35,7 +35,7 @@ from neuronlens.measures.tables import result_table
 from neuronlens.measures.unedited import all_skipped, correct_sets, count_correct, near_chance
 from neuronlens.models.identity import weight_sample
 from neuronlens.models.loaded import LoadedModel
-from neuronlens.pipeline.prepare import prepare, share_sweep
+from neuronlens.pipeline.preparation import prepare, share_sweep
 from neuronlens.records import ConceptDataset, Job, ResultTable, Site
 from neuronlens.report.conclusion import conclusion, worth_opening
 from neuronlens.report.drawing import draw_run

@@ -49,8 +49,8 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether a run came to its end here: its manifest is written last."""
-        return (self.path / manifest.NAME).is_file()
+        """Whether a run came to its end here: its manifest is written last, and the checksums with it."""
+        return (self.path / manifest.NAME).is_file() or checksums.is_sealed(self.path)
 
     def claim(self) -> None:
         """Make sure that the folder can be written, before anything expensive.

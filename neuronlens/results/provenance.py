@@ -55,9 +55,17 @@ def _git_revision() -> str | None:
 def run_id(config: Config, folder: Path, job: Job | None = None) -> str:
     """Return what a run is called wherever results of several are read together: name, date, job and a short fingerprint.
 
+    The fingerprint is of the config but for where files lie and how the run is shown, so that the same run has the same id,
+    and with it the same results to the byte, in any place.
+
     Args:
         folder: the run's, named after the time when it began; of a multirun's job, after its number.
         job: which one of a multirun it is.
     """
     when = folder.name if job is None else f"{job.multirun}-{job.number}"
-    return "-".join([config.run_name, when, fingerprint([json_types(config), str(folder.resolve())])[:8]])
+    asked = {
+        name: value
+        for name, value in json_types(config).items()
+        if name not in ("paths", "logger", "quiet", "overwrite")
+    }
+    return "-".join([config.run_name, when, fingerprint(asked)[:8]])

@@ -273,7 +273,9 @@ CONFIG = [
 DATA = [
     Row("dataset.path=/nope", "dataset.path '/nope' is not there. Expected a table", seconds=2),
     Row("dataset=local", "Dataset 'local' names no source", seconds=2),
-    Row("dataset.path={data}/train.csv dataset.text_column=txt", "Unknown column 'txt'. Did you mean 'text'?", seconds=2),
+    Row(
+        "dataset.path={data}/train.csv dataset.text_column=txt", "Unknown column 'txt'. Did you mean 'text'?", seconds=2
+    ),
     Row("dataset.path={model}/config.json", "is no table by its name. Expected .csv", seconds=2),
     Row("model.labels=[a,b]", "model.finetune.blocks trains a new one"),
     Row("model=smollm2 model.labels=[a,b]", "model.head=label_logprob has none"),

@@ -122,7 +122,7 @@ def test_parameters_stand_in_the_results_by_themselves(finished: Path) -> None:
     assert written["range", "mine"] == written["sum", "mine"] == "gain=0.5"
     assert written["mine", "zero"] == "threshold=0.25"
     assert written["mine", "mine"] == "gain=0.5, threshold=0.25"
-    assert written["joint", "forget"] == "neuron=3"
+    assert written["joint", "forget"] == "neuron=3, grain=position"
     matched = pd.read_parquet(finished / "matched.parquet")
     assert set(matched["parameters"].dropna()) == {"gain=0.5", "threshold=0.25", "gain=0.5, threshold=0.25", "neuron=3"}
     assert rows["cell_id"].is_unique
@@ -234,7 +234,7 @@ def test_what_combinations_mean_something_follows_from_what_parts_declare() -> N
     unranked = {(knobs.gate, knobs.edit) for knobs in cells if knobs.saliency is None}
     assert unranked == {("neuron", "forget")}
     assert all(knobs.scope is None for knobs in cells if knobs.saliency is None)
-    with pytest.raises(ConfigError, match=r"'forget' mixes neurons.*\(range, mine\).*Next: .*=neuron or joint\."):
+    with pytest.raises(ConfigError, match=r"'forget' mixes neurons.*\(range, mine\).*Next: .*=neuron or .*joint.*\."):
         grid(compose(["sweep.gate=[range,mine]", "sweep.edit=[forget]"], config_dir=CONF))
     few = "dataset.samples_per_concept.select=0"
     compose(["sweep.gate=[sum]", few], config_dir=CONF)
@@ -247,7 +247,7 @@ def test_what_combinations_mean_something_follows_from_what_parts_declare() -> N
     [
         (
             ["sweep.edit=[mine]"],
-            "Unknown sweep.edit 'mine'. Did you mean 'mean'?.*edit/mine.yaml in a folder that --config-dir",
+            "Unknown sweep.edit 'mine'. Did you mean '.*edit/mine.yaml in a folder that --config-dir",
         ),
         (["++edit.mine.gian=2"], "Unknown option 'edit.mine.gian'. Did you mean 'edit.mine.gain'"),
         (["++edit.mien.gain=2"], "Unknown edit 'mien'. Did you mean 'mine'"),

@@ -278,7 +278,7 @@ def test_a_whole_run_within_a_byte_gives_the_same_table(
 ) -> None:
     budgets: list[StateBudget] = []
     monkeypatch.setattr(
-        "neuronlens.pipeline.state_budget", lambda *given: budgets.append(_budget(*given)) or budgets[-1]
+        "neuronlens.pipeline.preparation.state_budget", lambda *given: budgets.append(_budget(*given)) or budgets[-1]
     )
     tables = []
     for most in ("1e-9", "4.0"):
