@@ -48,11 +48,27 @@ def explorer_data(folder: RunFolder, left_out: list[str]) -> Json:
     rankings = {name: rankings_of(files, name) for name in names}
     if not names:
         return {"sites": [], "samples": {"label": [], "text": []}}
+    names = _of_the_same_samples(names, shown, left_out)
     plan = _plan(names, rankings, shown)
     _name_the_rest(plan, names, shown, left_out)
     rows = _kept_rows(shown[f"{names[0]}/labels"], plan["samples"])
     sites = [_site(name, rankings, ranges, shown, about, plan["neurons"], rows) for name in plan["sites"]]
     return {"sites": sites, "samples": _samples(folder, shown, names[0], about["concepts"], rows, left_out)}
+
+
+def _of_the_same_samples(names: list[str], shown: Mapping[str, NDArray[Any]], left_out: list[str]) -> list[str]:
+    """Return the sites that show the same samples, most of them; below the last layer these may be tokens."""
+    groups: dict[bytes, list[str]] = {}
+    for name in names:
+        parts = [shown[key].tobytes() for key in (f"{name}/labels", f"{name}/ids") if key in shown]
+        groups.setdefault(b"".join(parts), []).append(name)
+    kept = max(reversed(groups.values()), key=len)
+    if len(kept) < len(names):
+        missing = ", ".join(name for name in names if name not in kept)
+        left_out.append(
+            f"From the neuron explorer: the sites {missing}, which were fitted on other tokens than the rest."
+        )
+    return kept
 
 
 def _places(rankings: Rankings, site: str, count: int) -> dict[str, IntArray]:
