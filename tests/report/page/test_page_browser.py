@@ -149,7 +149,7 @@ def files(finished: Path) -> Files:
 def test_it_opens_without_a_word_on_the_console_and_without_the_network(watched: Watched, finished: Path) -> None:
     assert watched.requests == [(finished / "report.html").resolve().as_uri()]
     assert watched.console == []
-    assert watched.page.title().startswith("local on local")
+    assert watched.page.title().startswith("tiny_bert on made_up")
 
 
 def test_the_watching_would_notice_a_script_a_request_and_an_error(browser: Any, tmp_path: Path) -> None:
