@@ -54,13 +54,18 @@ def styles(methods: pd.DataFrame, tau: float | None = None) -> dict[Key, Style]:
         methods: of a run, in any table that holds the knobs (`matched.curves`, or `methods` of a run).
         tau: the configured one, whose range mask is blue.
     """
-    rows = methods[METHOD].drop_duplicates(IDENTITY).to_dict("records")
+    rows = sorted(methods[METHOD].drop_duplicates(IDENTITY).to_dict("records"), key=_place)
     apart = [knob for knob in naming.setting_apart(methods[METHOD]) if knob not in WHERE]
     found: dict[Key, Style] = {}
     given: dict[Key, str] = {}
     for row in rows:
         found[key_of(row)] = Style(naming.method(row, apart), _colour(row, tau, given))
     return found
+
+
+def _place(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Return where a method stands among others, whatever the order of the table that it is read from."""
+    return tuple(f"{value:020.6f}" if isinstance(value, (int, float)) else str(value or "") for value in key_of(row))
 
 
 def _colour(row: Mapping[Any, Any], tau: float | None, given: dict[Key, str]) -> str:

@@ -119,9 +119,9 @@ def test_without_resamples_weights_and_biases_gets_no_bound(folders: dict[str, P
         for table in ("results", "comparison", "methods"):
             logged = pd.DataFrame(read.table(table)["data"], columns=read.table(table)["columns"])
             shown = [key for key in logged if key in ends or key.endswith(("_low", "_high"))]
-            assert shown, table
-            assert logged[shown].notna().any(axis=None) == drawn, table
-        assert not [key for key in read.summary if str(key).endswith(("_low", "_high"))]
+            assert not shown or logged[shown].notna().any(axis=None) == drawn, table
+        bounds = [key for key in read.summary if str(key).endswith(("_low", "_high"))]
+        assert bool(bounds) == drawn, bounds  # the headline's; tables have few columns, the artifact has all
 
 
 def test_a_finished_run_is_drawn_again_with_its_own_settings(folders: dict[str, Path], tmp_path: Path) -> None:

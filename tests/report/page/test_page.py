@@ -337,7 +337,8 @@ def test_every_figure_is_a_png_and_an_svg_that_come_out_the_same(finished: Path,
         )
     shutil.copytree(finished, tmp_path / "again")
     folder = RunFolder(tmp_path / "again")
-    paths = draw(folder, folder.read_results(), bootstrap_of(folder.path))
+    tau = folder.read_manifest().known_config.headline_tau
+    paths = draw(folder, folder.read_results(), bootstrap_of(folder.path), tau)
     assert {path.name for path in paths} == {f"{stem}.png" for stem in stems}
     for name in ("tradeoff.svg", "overlap.svg"):
         assert (folder.figures / name).read_bytes() == (finished / "figures" / name).read_bytes()
