@@ -63,9 +63,7 @@ def run_id(config: Config, folder: Path, job: Job | None = None) -> str:
         job: which one of a multirun it is.
     """
     when = folder.name if job is None else f"{job.multirun}-{job.number}"
-    asked = {
-        name: value
-        for name, value in json_types(config).items()
-        if name not in ("paths", "logger", "quiet", "overwrite")
-    }
+    shown = ("paths", "logger", "trainer", "quiet", "overwrite")
+    asked = {name: value for name, value in json_types(config).items() if name not in shown}
+    asked["sweep"] = {name: value for name, value in asked["sweep"].items() if name != "workers"}
     return "-".join([config.run_name, when, fingerprint(asked)[:8]])

@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from neuronlens.config.compose import compose
 from neuronlens.edits.fitting import fit_site
-from neuronlens.edits.leace import LeaceFitter
+from neuronlens.edits.leace import Leace
 from neuronlens.errors import ConfigError
 from neuronlens.lens.estimators import ConceptEraser, GateScores, RangeMembership, SaliencySelector
 from neuronlens.records import ActivationSet, FloatArray
@@ -84,7 +84,7 @@ def test_erasing_leaves_a_linear_classifier_nothing(data: tuple[FloatArray, Any]
     erased = ConceptEraser().fit_transform(values, labels)
     assert probe.fit(erased, labels).score(erased, labels) < 0.45
     one = ConceptEraser(concept="bridge").fit(values, labels)
-    own = LeaceFitter(values, covariance="ledoit_wolf").erase(activations.labels == 1)
+    own = Leace(covariance="ledoit_wolf").target(activations, 1)
     np.testing.assert_allclose(one.transform(values), own(values), atol=1e-5)
     assert values.dtype == one.transform(values).dtype == np.float32
     wide = ConceptEraser(edit="zero", gate="range", top_count=1, concept="apple").fit(values, labels)

@@ -14,13 +14,13 @@ from neuronlens.measures.comparison import AT_BUDGET, compare_gates, rank_method
 from neuronlens.measures.intervals import Bootstrap
 from neuronlens.measures.operating import operating_points
 from neuronlens.report.tables.budget import budget_methods_table, budget_table
-from tests.measures.test_matched import _rows
+from tests.measures.test_matched import swept
 
 BUDGETS = {"complement_accuracy_drop": [0.01, 0.02], "kl": [0.05]}
 
 
 def _table(curves: dict[tuple[str, float | None], list[tuple[float, float]]], concept: str) -> pd.DataFrame:
-    rows = _rows(curves, concept)
+    rows = swept(curves, concept)
     return rows.assign(concept_confidence_drop=rows[ERASED] / 2)
 
 

@@ -130,7 +130,7 @@ assert len({{method["name"] for method in data["methods"]}}) == 4
 assert sorted(set(data["cells"]["knobs"]["spread"])) == ["beta=0.1", "beta=0.2"]
 figure = tradeoff(rows, bootstrap)
 legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-assert len(set(legend)) == 4 and "range mask, tau 2.5, beta=0.1" in legend, legend
+assert len(set(legend)) == 4 and "range (gaussian 2.5) dampen beta=0.1" in legend, legend
 agree, apart, _ = shared_knobs(matched, matched)
 assert "spread" in agree
 assert len(paired_methods(matched, matched, ["apple", "bridge"], keys=agree, apart=apart, bootstrap=bootstrap)) == 4

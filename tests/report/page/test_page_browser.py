@@ -51,7 +51,7 @@ class Watched:
         self.page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("dialog", self._dismiss)
-        self.page.goto(path.resolve().as_uri())
+        self.page.goto(path.resolve().as_uri(), timeout=0)
         if path.name == "report.html":
             charts = self.page.eval_on_selector_all(
                 ".chart", "all => all.filter(one => one.offsetParent).map(one => one.id)"
